@@ -7,6 +7,7 @@ __all__ = ['READ_ERRORS', 'mat_version', 'MatCells', 'MatStruct', 'field', 'plai
            'read_mat', 'read_table', 'variables', 'cell', 'struct_array', 'write_mat']
 
 # %% ../nbs/02_matfiles.ipynb #faa74c83
+import mmap
 import struct
 import warnings
 import zlib
@@ -18,10 +19,7 @@ import h5py
 import matio
 import numpy as np
 import pandas as pd
-import scipy.io
 from matio.utils.matclass import EmptyMatStruct, MatlabOpaque, MatReadError
-from scipy.io.matlab import MatlabOpaque as ScipyOpaque
-from scipy.io.matlab import MatReadError as ScipyReadError
 
 from .schema import DataError, data_error
 
@@ -65,7 +63,7 @@ def mat_version(
 
 # %% ../nbs/02_matfiles.ipynb #066cc9d7
 READ_ERRORS = (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError,
-               RuntimeError, MemoryError, zlib.error, struct.error, MatReadError, ScipyReadError)
+               RuntimeError, MemoryError, zlib.error, struct.error, MatReadError)
 
 
 @contextmanager
@@ -100,7 +98,57 @@ def _check_chain(
             at += 8 + length
             if at > size or len(tag) < 8:
                 raise data_error(f"has {size} bytes, expected at least {at}: the download is incomplete", file=path)
+            if kind == 14:
+                _check_matrix(f, order, at, path)
             f.seek(at)
+
+# %% ../nbs/02_matfiles.ipynb #5d67bc53
+_TYPES = (1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 14, 15, 16, 17, 18)  # of blocks, by MathWorks' "MAT-File Format", table 1-1
+
+
+def _block(
+    f,  # file, before a block
+    order: str,  # "<" or ">"
+    path: Path,
+) -> bytes:  # its first bytes
+    "Read the head of a block and go behind it"
+    at = f.tell()
+    kind, length = struct.unpack(f"{order}2I", f.read(8).ljust(8, b"\0"))
+    small = kind >> 16  # up to four bytes that lie within the tag
+    if (kind & 0xFFFF) not in _TYPES or small > 4:
+        raise data_error(f"is damaged at byte {at}: a block of type {kind & 0xFFFF} does not exist", file=path)
+    f.seek(at + 4 if small else at + 8)
+    value = f.read(small or min(length, 8))
+    # blocks end on multiples of eight bytes, but nested matrices say their whole length
+    f.seek(at + 8 + (0 if small else length if kind == 14 else -(-length // 8) * 8))
+    return value
+
+# %% ../nbs/02_matfiles.ipynb #e337ee88
+def _check_matrix(
+    f,  # file, behind the tag of an uncompressed matrix
+    order: str,
+    end: int,  # byte behind it
+    path: Path,
+):
+    "Raise a `DataError` if the blocks of a matrix cannot be what they say"
+    mclass = int.from_bytes(_block(f, order, path)[:4], "little" if order == "<" else "big") & 255
+    if mclass > 15:  # functions and objects have blocks of their own
+        return
+    _block(f, order, path), _block(f, order, path)  # shape and name
+    if mclass == 3:
+        _block(f, order, path)  # class of an old object
+    if mclass in (2, 3) and not any(_block(f, order, path)[:4]):
+        raise data_error(f"is damaged before byte {f.tell()}: a struct's field names have no length", file=path)
+    if mclass in (2, 3):
+        _block(f, order, path)  # the names
+    while f.tell() + 8 <= end:
+        at = f.tell()
+        _block(f, order, path)
+        behind = f.tell()
+        if mclass in (1, 2, 3) and behind > at + 8:
+            f.seek(at + 8)
+            _check_matrix(f, order, min(behind, end), path)
+            f.seek(behind)
 
 # %% ../nbs/02_matfiles.ipynb #34f65f9b
 def _grid(
@@ -132,7 +180,7 @@ def _text(
 
 
 def _plain(
-    x,  # as scipy or mat-io return it
+    x,  # as mat-io returns it
     squeeze: bool,
 ):
     "Dicts, lists, strings, arrays and data frames"
@@ -140,8 +188,6 @@ def _plain(
         return _unwrap(x)
     if isinstance(x, MatlabOpaque):
         return _unwrap(_old_table(x)) if x.classname == "table" else x
-    if isinstance(x, ScipyOpaque):
-        raise ValueError("a MATLAB object whose description is not in the file")
     if isinstance(x, EmptyMatStruct):
         return []
     if not isinstance(x, np.ndarray):
@@ -184,27 +230,14 @@ def _old_table(
         raise ValueError("a MATLAB table in a form that is not known") from e
 
 # %% ../nbs/02_matfiles.ipynb #4aff04ec
-def _load_v5(
-    path: Path,
-    names: list[str] | None,
-) -> dict:  # as scipy or mat-io return it
-    "Variables of a v5 or v7 file"
-    _check_chain(path)
-    with path.open("rb") as f:
-        offset = f.read(124)[116:]
-    return _load(path, names, offset.strip(b"\0 ") != b"")
-
-
 def _load(
     path: Path,
     names: list[str] | None,
-    objects: bool,  # the file holds MATLAB objects
-) -> dict:
-    "Variables through mat-io (with objects) or scipy"
+) -> dict:  # as mat-io returns it
+    "Variables of a file through mat-io"
     with _reading(path), warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        names = None if names is None else list(names)
-        raw = matio.load_from_mat(path, variable_names=names) if objects else scipy.io.loadmat(path, variable_names=names)
+        raw = matio.load_from_mat(path, variable_names=names)
         for w in seen:
             if str(w.message).startswith(("Unreadable variable", "Failed to parse subsystem")):
                 raise ValueError(str(w.message))
@@ -347,10 +380,9 @@ def _is_array(
 def _fields(
     group: h5py.Group,
 ) -> list[str]:
-    "Names of a struct's fields, in MATLAB's order where the file tells it"
-    order = group.attrs.get("MATLAB_fields")
-    names = ["".join(c.decode("ascii", "replace") for c in chars) for chars in order] if isinstance(order, np.ndarray) else []
-    return names if sorted(names) == sorted(group) else [k for k in group if not k.startswith("#")]
+    "Names of a struct's fields, sorted"
+    # MATLAB's own order stands in the attribute MATLAB_fields, whose storage can hang the HDF5 library when damaged
+    return sorted(k for k in group if not k.startswith("#"))
 
 # %% ../nbs/02_matfiles.ipynb #cb8d165a
 def _h5_leaf(
@@ -370,6 +402,23 @@ def _h5_leaf(
         rows = np.atleast_2d(x).astype("<u2")
         return _text(np.array([r.tobytes().decode("utf-16-le", "replace") for r in rows]))
     return _number(x.astype(bool) if kind == "logical" else x, squeeze)
+
+# %% ../nbs/02_matfiles.ipynb #dc1bd851
+def _check_heaps(
+    path: Path,  # of a v7.3 file
+):
+    "Raise a `DataError` if a global heap of an HDF5 file does not add up"
+    with path.open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as m:
+        start = m.find(b"GCOL\x01\0\0\0")
+        while start >= 0:
+            at, end = start + 16, start + int.from_bytes(m[start + 8:start + 16], "little")
+            while at + 16 <= end <= len(m):
+                index, length = struct.unpack_from("<H6xQ", m, at)
+                step = 16 + -(-length // 8) * 8 if index else length  # free space, index 0, counts its own header
+                at = at + step if step >= 16 else len(m) + 1
+            if max(at, end) > min(end, len(m)):
+                raise data_error(f"is damaged at byte {start}: a heap does not add up", file=path)
+            start = m.find(b"GCOL\x01\0\0\0", end)
 
 # %% ../nbs/02_matfiles.ipynb #a2277374
 class MatFile(MatStruct):
@@ -396,7 +445,9 @@ class MatFile(MatStruct):
     def _whole(self, name):
         "A variable with all that is in it, kept for the next question"
         if name not in self._cache:
-            raw = _load_v5(self.file, [name]) if self._h5 is None else _load(self.file, [name], True)
+            if self._h5 is not None:
+                _check_heaps(self.file)
+            raw = _load(self.file, [name])
             with _reading(self.file, name):
                 self._cache[name] = _plain(raw[name], self.squeeze)
         return self._cache[name]

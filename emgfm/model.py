@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'ModelConfig', 'model_config', 'to_tensors', 'unit_circle', 'phase_difference', 'Scaler', 'masked_moments',
-           'compute_impedance_torque', 'time_encoding', 'EMGFrontEnd', 'Attention', 'Block', 'EMGTransformer',
-           'Persistence', 'LinearExtrapolation', 'MeanStride']
+           'stride_names', 'compute_impedance_torque', 'time_encoding', 'EMGFrontEnd', 'Attention', 'Block',
+           'EMGTransformer', 'Persistence', 'LinearExtrapolation', 'MeanStride']
 
 # %% ../nbs/60_model.ipynb #f7587423
 import math
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
 
-from .schema import CHANNELS, MUSCLES
+from .schema import CHANNELS, MUSCLES, DataError
 
 # %% ../nbs/60_model.ipynb #c407f164
 @dataclass
@@ -25,11 +25,11 @@ class ModelConfig:
     "Size and limits of an `EMGTransformer`"
     n_horizons: int = 1  # H, targets ahead of each window
     d_model: int = 64
-    n_heads: int = 4
+    n_heads: int = 2
     n_layers: int = 1  # of the encoder, and again of the decoder
     ff: int = 2  # width of the feed-forward part, in d_model
     patch: int = 10  # EMG samples in a token
-    n_filters: int = 16  # of the first convolution, shared by all muscles
+    n_filters: int = 12  # of the first convolution, shared by all muscles
     dropout: float = 0.0
     heads: tuple = ("state", "phase", "torque")  # each is optional
     K_max: float = 10.0  # N·m/rad/kg
@@ -47,7 +47,7 @@ class ModelConfig:
             raise ValueError(f"d_model {self.d_model} is not a multiple of twice n_heads {self.n_heads}")
 
 # %% ../nbs/60_model.ipynb #77b90a24
-SIZES = {"tiny": dict(d_model=64, n_heads=4, n_layers=1, ff=2, n_filters=16, dropout=0.0),
+SIZES = {"tiny": dict(d_model=64, n_heads=2, n_layers=1, ff=2, n_filters=12, dropout=0.0),
          "base": dict(d_model=256, n_heads=8, n_layers=4, ff=4, n_filters=32, dropout=0.1),
          "large": dict(d_model=512, n_heads=8, n_layers=6, ff=4, n_filters=64, dropout=0.1)}
 
@@ -106,6 +106,16 @@ def masked_moments(
     return (mask > 0).sum(0), x.sum(0), (x * x).sum(0)
 
 # %% ../nbs/60_model.ipynb #f73ddae4
+def stride_names(
+    metadata: dict,  # of a batch
+    rows: np.ndarray,  # samples of interest
+) -> str:
+    "The strides that `rows` of a batch belong to, for an error message"
+    who = zip(*(np.asarray(metadata[k])[rows].tolist() for k in ("dataset", "patient", "stride")))
+    names = list(dict.fromkeys(f"{d} {p} stride {s}" for d, p, s in who))
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+# %% ../nbs/60_model.ipynb #c6b5db9f
 @patch
 def fit(
     self: Scaler,
@@ -126,6 +136,9 @@ def fit(
                      seen=(np.concatenate([b["emg_mask"], b["kin_mask"], b["kinetic_mask"]], 1), 1))
         for k, (x, mask) in parts.items():
             new = masked_moments(x, mask)
+            if not np.isfinite(new[1]).all():
+                bad = ~np.isfinite(np.where(mask > 0, x, 0).reshape(len(idx), -1)).all(1)
+                raise DataError(f"{k} holds values that are not finite: {stride_names(b['metadata'], bad)}")
             sums[k] = tuple(a + c for a, c in zip(sums[k], new)) if k in sums else new
         n += len(idx)
         if n >= max_windows:
@@ -379,6 +392,18 @@ def _circular_mean(
     return y
 
 # %% ../nbs/60_model.ipynb #0a4d696d
+def _phase_sums(ds, per_stride: int | None, bins: int, batch_size: int) -> dict:
+    "`_sum_by_phase` over all of `ds`, by activity"
+    sums = {}
+    for idx in ds.batches(batch_size, seed=0, epoch=0, per_stride=per_stride):
+        b = ds.__getitems__(idx)
+        activity = np.asarray(b["metadata"]["activity"])
+        for a in np.unique(activity).tolist():
+            new = _sum_by_phase(b, bins, activity == a)
+            sums[a] = [s + n for s, n in zip(sums[a], new)] if a in sums else new
+    return {a: sums[a] for a in sorted(sums)}
+
+# %% ../nbs/60_model.ipynb #d439ba6b
 class MeanStride(nn.Module):
     "Mean state and torque of the training split by phase and activity"
     def __init__(self, activities, table, advance):
@@ -396,31 +421,21 @@ class MeanStride(nn.Module):
         batch_size: int = 4096,
     ) -> "MeanStride":
         "Means over `ds` of what lies at the first horizon"
-        sums = {}
-        for idx in ds.batches(batch_size, seed=0, epoch=0, per_stride=per_stride):
-            b = ds.__getitems__(idx)
-            activity = np.asarray(b["metadata"]["activity"])
-            for a in np.unique(activity).tolist():
-                new = _sum_by_phase(b, bins, activity == a)
-                sums[a] = [s + n for s, n in zip(sums[a], new)] if a in sums else new
-        names = sorted(sums)
-        rows = [sums[a] for a in names] + [[sum(parts) for parts in zip(*sums.values())]]
+        sums = _phase_sums(ds, per_stride, bins, batch_size)
+        rows = [*sums.values(), [sum(parts) for parts in zip(*sums.values())]]
         table = np.stack([_circular_mean(*by_phase) for by_phase, _ in rows])
         advance = np.stack([total / np.maximum(count, 1) for _, (count, total) in rows])
-        return cls(names, np.where(np.isnan(table), table[-1:], table), advance)
+        return cls(sums, np.where(np.isnan(table), table[-1:], table), advance)
 
-# %% ../nbs/60_model.ipynb #d439ba6b
-@patch
-def forward(self: MeanStride, batch):
-    "The mean at the present phase plus the mean advance, between the middles of the bins"
-    A, bins = len(self.activities), self.table.shape[1]
-    rows = {a: i for i, a in enumerate(self.activities)}
-    row = [rows.get(a, A) for a in np.asarray(batch["metadata"]["activity"]).tolist()]
-    row = torch.tensor(row, device=self.table.device)
-    phase = (batch["input_gait_pct"][:, None] + self.advance[row]) % 1
-    at = phase * bins - 0.5
-    low = at.floor()
-    w = (at - low)[..., None]
-    low = low.long() % bins
-    y = (1 - w) * self.table[row[:, None], low] + w * self.table[row[:, None], (low + 1) % bins]
-    return dict(state=y[..., :27], torque=y[..., 27:], phase=phase)
+    def forward(self, batch):
+        A, bins = len(self.activities), self.table.shape[1]
+        rows = {a: i for i, a in enumerate(self.activities)}
+        row = [rows.get(a, A) for a in np.asarray(batch["metadata"]["activity"]).tolist()]
+        row = torch.tensor(row, device=self.table.device)
+        phase = (batch["input_gait_pct"][:, None] + self.advance[row]) % 1
+        at = phase * bins - 0.5  # values belong to the middle of their bin
+        low = at.floor()
+        w = (at - low)[..., None]
+        low = low.long() % bins
+        y = (1 - w) * self.table[row[:, None], low] + w * self.table[row[:, None], (low + 1) % bins]
+        return dict(state=y[..., :27], torque=y[..., 27:], phase=phase)
