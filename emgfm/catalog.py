@@ -19,7 +19,7 @@ from .schema import ACTIVITIES, CELLS, CHANNELS, EMG_STATES, MUSCLE_LABELS, MUSC
 UNKNOWN = "unknown"
 FAULT_STATES = ("handled", "decided at run time", "unconfirmed")
 
-# %% ../nbs/01_catalog.ipynb #2f463973
+
 @dataclass(frozen=True)
 class Card:
     "What is known about one dataset"

@@ -7,7 +7,7 @@ __all__ = ['Filter', 'design_band_pass', 'design_low_pass', 'design_notch', 'res
            'rectify', 'envelope', 'denoise', 'emg_chain', 'chain_delay', 'process_emg', 'Live']
 
 # %% ../nbs/30_filters.ipynb #072d285e
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pywt
@@ -73,7 +73,7 @@ def design_band_pass(
     rate = float(rate)
     high, notes = _legal_top(high, rate)
     if not 0 < low < high:
-        raise DataError(f"a band from {low:g} to {high:g} Hz is empty at a rate of {rate:g} Hz, expected 0 < low < high")
+        raise DataError(f"a band from {low:g} to {high:g} Hz is empty at {rate:g} Hz, expected 0 < low < high")
     edges = _moved_edges(low, high, rate, 1 / _width_factor(order, causal))
     sos = sps.butter(order, edges, "bandpass", fs=rate, output="sos")
     name = f"band-pass {low:g}-{high:g} Hz order {order} {'causal' if causal else 'zero-phase'}"
@@ -92,8 +92,8 @@ def design_low_pass(
     cut, notes = _legal_top(cut, rate)
     w = np.tan(np.pi * cut / rate) / _width_factor(order, causal)
     sos = sps.butter(order, np.arctan(w) * rate / np.pi, fs=rate, output="sos")
-    return Filter(f"{label} {cut:g} Hz order {order} {'causal' if causal else 'zero-phase'}", sos, rate, causal, True, 0.0,
-                  notes=notes)
+    name = f"{label} {cut:g} Hz order {order} {'causal' if causal else 'zero-phase'}"
+    return Filter(name, sos, rate, causal, True, 0.0, notes=notes)
 
 # %% ../nbs/30_filters.ipynb #eb05a57a
 def design_notch(
@@ -166,7 +166,7 @@ def _pad(
     best = best[error[best - 1].argmin()]  # the one of the longer stretches that is nearest to whole samples
     size = int(round(best * f.period))
     before, after = np.arange(-memory, 0) % size, n - size + np.arange(memory) % size
-    return np.concatenate([x[before], x, x[after]]), memory
+    return np.asfortranarray(np.concatenate([x[before], x, x[after]])), memory
 
 # %% ../nbs/30_filters.ipynb #518de416
 def _both_ways(
@@ -198,9 +198,11 @@ def apply(
     "Run filters over all channels at once, computing in float64"
     x = np.asarray(x)
     kind = np.float32 if x.dtype == np.float32 else np.float64
-    y = np.array(x, np.float64).reshape(len(x), int(np.prod(x.shape[1:])))
+    # column order: each channel is one contiguous run of memory while it is filtered
+    y = np.array(x.reshape(len(x), int(np.prod(x.shape[1:]))), np.float64, order="F")
     if np.isinf(y).any():
-        raise data_error("holds infinite values, expected finite ones or NaN", field=f"column {np.isinf(y).any(0).argmax()}")
+        bad = f"column {np.isinf(y).any(0).argmax()}"
+        raise data_error("holds infinite values, expected finite ones or NaN", field=bad)
     gaps = _bridged(y)
     for f in [filters] if isinstance(filters, Filter) else filters:
         if len(f.sos) and len(y):
@@ -351,21 +353,18 @@ def process_emg(
         raise ValueError("wavelet denoising sees the whole recording, expected causal=False with wavelet=True")
     first, last = emg_chain(signal.state, signal.rate, mains, causal, low, high, order, cut, refilter)
 
-    def derived(data, state, steps):
-        history = signal.history + tuple(s for f in steps for s in (f.name, *f.notes))
-        return Signal(data, signal.rate, signal.start, signal.unit, state, history, signal.time_normalised)
+    def derived(data, state, *steps):
+        return replace(signal, data=data, state=state, history=signal.history + steps)
+    steps = [s for f in first for s in (f.name, *f.notes)]
     if signal.state == "envelope":
-        return None, derived(signal.data.copy(), "envelope", [])
-    x = apply(first, signal.data) if first else signal.data.copy()
+        return None, derived(signal.data.copy(), "envelope")
+    x = apply(first, signal.data)
     if wavelet and signal.state != "rectified":
         x = denoise(x, signal.rate, high)
-    filtered = None if signal.state == "rectified" else derived(x, "filtered", first)
-    if wavelet and filtered is not None:
-        filtered.history += ("wavelet denoising db7",)
-    result = derived(np.maximum(apply(last, rectify(x)), 0), "envelope", first + last)
-    if wavelet and filtered is not None:
-        result.history = filtered.history + result.history[len(filtered.history) - 1:]
-    return filtered, result
+        steps.append("wavelet denoising db7")
+    e = np.maximum(apply(last, rectify(x)), 0)
+    filtered = None if signal.state == "rectified" else derived(x, "filtered", *steps)
+    return filtered, derived(e, "envelope", *steps, *[s for f in last for s in (f.name, *f.notes)])
 
 # %% ../nbs/30_filters.ipynb #1fc5724b
 class Live:

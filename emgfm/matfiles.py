@@ -7,6 +7,7 @@ __all__ = ['READ_ERRORS', 'mat_version', 'MatCells', 'MatStruct', 'field', 'plai
            'read_mat', 'read_table', 'variables', 'cell', 'struct_array', 'write_mat']
 
 # %% ../nbs/02_matfiles.ipynb #faa74c83
+import math
 import mmap
 import struct
 import warnings
@@ -42,7 +43,7 @@ def _found(
     kind = "a text file" if all(b in b"\t\r\n" or 32 <= b < 127 for b in head) else "of an unknown format"
     return f"is {kind}, expected a MATLAB file of version 5, 7 or 7.3"
 
-# %% ../nbs/02_matfiles.ipynb #f8767a83
+
 _VERSIONS = {b"\x00\x01IM": "5", b"\x01\x00MI": "5", b"\x00\x02IM": "7.3", b"\x02\x00MI": "7.3"}
 
 
@@ -62,8 +63,8 @@ def mat_version(
     return _VERSIONS[head[124:128]]
 
 # %% ../nbs/02_matfiles.ipynb #066cc9d7
-READ_ERRORS = (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError,
-               RuntimeError, MemoryError, zlib.error, struct.error, MatReadError)
+READ_ERRORS = (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
+               NotImplementedError, RuntimeError, MemoryError, zlib.error, struct.error, MatReadError)
 
 
 @contextmanager
@@ -88,19 +89,24 @@ def _check_chain(
     "Raise a `DataError` if the file ends before its variables do"
     size = path.stat().st_size
     with path.open("rb") as f:
-        order = "<" if f.read(128)[126:] == b"IM" else ">"
+        head = f.read(128)
+        order = "<" if head[126:] == b"IM" else ">"
         at = 128
+        objects, = struct.unpack(f"{order}Q", head[116:124].replace(b" ", b"\0"))  # where they are described
         while at < size:
+            objects = 0 if objects == at else objects
             tag = f.read(8)
             kind, length = struct.unpack(f"{order}2I", tag) if len(tag) == 8 else (14, 0)
             if kind not in (14, 15):  # a matrix, or a compressed one
-                raise data_error(f"is damaged at byte {at}: found a block of type {kind}, expected a variable", file=path)
+                raise data_error(f"is damaged at byte {at}: a block of type {kind}, expected a variable", file=path)
             at += 8 + length
             if at > size or len(tag) < 8:
                 raise data_error(f"has {size} bytes, expected at least {at}: the download is incomplete", file=path)
             if kind == 14:
                 _check_matrix(f, order, at, path)
             f.seek(at)
+        if objects:
+            raise data_error(f"is damaged: its header looks for objects at byte {objects}, where none are", file=path)
 
 # %% ../nbs/02_matfiles.ipynb #5d67bc53
 _TYPES = (1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 14, 15, 16, 17, 18)  # of blocks, by MathWorks' "MAT-File Format", table 1-1
@@ -110,7 +116,7 @@ def _block(
     f,  # file, before a block
     order: str,  # "<" or ">"
     path: Path,
-) -> bytes:  # its first bytes
+) -> bytes:  # its first bytes, 128 at most
     "Read the head of a block and go behind it"
     at = f.tell()
     kind, length = struct.unpack(f"{order}2I", f.read(8).ljust(8, b"\0"))
@@ -118,12 +124,12 @@ def _block(
     if (kind & 0xFFFF) not in _TYPES or small > 4:
         raise data_error(f"is damaged at byte {at}: a block of type {kind & 0xFFFF} does not exist", file=path)
     f.seek(at + 4 if small else at + 8)
-    value = f.read(small or min(length, 8))
+    value = f.read(small or min(length, 128))
     # blocks end on multiples of eight bytes, but nested matrices say their whole length
     f.seek(at + 8 + (0 if small else length if kind == 14 else -(-length // 8) * 8))
     return value
 
-# %% ../nbs/02_matfiles.ipynb #e337ee88
+
 def _check_matrix(
     f,  # file, behind the tag of an uncompressed matrix
     order: str,
@@ -131,10 +137,15 @@ def _check_matrix(
     path: Path,
 ):
     "Raise a `DataError` if the blocks of a matrix cannot be what they say"
-    mclass = int.from_bytes(_block(f, order, path)[:4], "little" if order == "<" else "big") & 255
-    if mclass > 15:  # functions and objects have blocks of their own
+    start, word = f.tell(), "little" if order == "<" else "big"
+    mclass = int.from_bytes(_block(f, order, path)[:4], word) & 255
+    if mclass in (16, 17):  # functions and objects have blocks of their own
         return
-    _block(f, order, path), _block(f, order, path)  # shape and name
+    dims = _block(f, order, path)
+    shape = [n for n, in struct.iter_unpack(f"{order}i", dims[:len(dims) // 4 * 4])]
+    _block(f, order, path)  # name
+    if not 1 <= mclass <= 15 or min(shape, default=-1) < 0 or mclass < 4 and math.prod(shape) * 8 > end - start:
+        raise data_error(f"is damaged before byte {f.tell()}: class {mclass}, shape {shape}", file=path)
     if mclass == 3:
         _block(f, order, path)  # class of an old object
     if mclass in (2, 3) and not any(_block(f, order, path)[:4]):
@@ -145,9 +156,11 @@ def _check_matrix(
         at = f.tell()
         _block(f, order, path)
         behind = f.tell()
+        if behind > end + 7:
+            raise data_error(f"is damaged at byte {at}: a block is longer than the variable it lies in", file=path)
         if mclass in (1, 2, 3) and behind > at + 8:
             f.seek(at + 8)
-            _check_matrix(f, order, min(behind, end), path)
+            _check_matrix(f, order, behind, path)
             f.seek(behind)
 
 # %% ../nbs/02_matfiles.ipynb #34f65f9b
@@ -170,7 +183,7 @@ def _number(
         x = x.squeeze()
     return x.item() if x.ndim == 0 else x
 
-# %% ../nbs/02_matfiles.ipynb #d96f34dc
+
 def _text(
     x: np.ndarray,  # of strings, one a row
 ) -> str | list[str]:
@@ -261,9 +274,11 @@ class MatCells(Sequence):
     def __repr__(self):
         return f"MatCells of {len(self)}"
 
-# %% ../nbs/02_matfiles.ipynb #3af87321
+
 class MatStruct(Mapping):
     "A struct whose fields are loaded when asked for; keys may be paths"
+    kind = "struct"
+
     def __init__(self, names, load, file, path=""):
         self._names, self._load, self.file, self.path = list(names), load, file, path
 
@@ -289,7 +304,7 @@ class MatStruct(Mapping):
     def __repr__(self):
         return f"MatStruct of {', '.join(self._names[:8])}{', ...' if len(self) > 8 else ''}"
 
-# %% ../nbs/02_matfiles.ipynb #89437f41
+
 class _Missing(Exception):
     "A path that leads nowhere: (the path so far, what is there)"
 
@@ -309,7 +324,8 @@ def _walk(
         elif isinstance(x, (list, MatCells)) and part.isdigit() and int(part) < len(x):
             x = x[int(part)]
         else:
-            kind = (f"the struct has {', '.join(map(str, x)) or 'no fields'}" if isinstance(x, Mapping) else
+            kind = (f"the {getattr(x, 'kind', 'struct')} has {', '.join(map(str, x)) or 'no fields'}"
+                    if isinstance(x, Mapping) else
                     f"the list has {len(x)} elements" if isinstance(x, (list, MatCells)) else "it is a single value")
             raise _Missing("/".join(done), kind)
     return x
@@ -384,7 +400,7 @@ def _fields(
     # MATLAB's own order stands in the attribute MATLAB_fields, whose storage can hang the HDF5 library when damaged
     return sorted(k for k in group if not k.startswith("#"))
 
-# %% ../nbs/02_matfiles.ipynb #cb8d165a
+
 def _h5_leaf(
     obj: h5py.Dataset,
     squeeze: bool,
@@ -394,7 +410,8 @@ def _h5_leaf(
     x = obj[()]
     if _attr(obj, "MATLAB_empty", 0):
         shape = tuple(int(n) for n in np.ravel(x))
-        return "" if kind == "char" else [] if kind in ("cell", "struct") else np.empty(shape if 0 in shape else (0, 0))
+        array = np.empty(shape if 0 in shape else (0, 0))
+        return "" if kind == "char" else [] if kind in ("cell", "struct") else array
     if not isinstance(x, (np.ndarray, np.generic)):
         raise ValueError(f"an HDF5 value of type {type(x).__name__} does not occur in MATLAB files")
     x = np.asarray(x).T
@@ -420,9 +437,20 @@ def _check_heaps(
                 raise data_error(f"is damaged at byte {start}: a heap does not add up", file=path)
             start = m.find(b"GCOL\x01\0\0\0", end)
 
+
+def _check_empty(
+    name: str,
+    obj,  # h5py group or dataset
+):
+    "Raise a `ValueError` if an empty object claims a size that would fill the memory"
+    if _attr(obj, "MATLAB_empty", 0) and math.prod(int(n) for n in np.ravel(obj[()])) > 1e6:
+        raise ValueError(f"{name} is called empty and has a size of {obj[()]}")
+
 # %% ../nbs/02_matfiles.ipynb #a2277374
 class MatFile(MatStruct):
     "An open MATLAB file; a context manager"
+    kind = "file"
+
     def __init__(self, path, squeeze=True):
         self.version, self.squeeze, self._h5, self._cache = mat_version(path), squeeze, None, {}
         path = Path(path)
@@ -447,6 +475,8 @@ class MatFile(MatStruct):
         if name not in self._cache:
             if self._h5 is not None:
                 _check_heaps(self.file)
+                with _reading(self.file, name):
+                    self._h5.visititems(_check_empty)
             raw = _load(self.file, [name])
             with _reading(self.file, name):
                 self._cache[name] = _plain(raw[name], self.squeeze)
@@ -462,7 +492,7 @@ class MatFile(MatStruct):
     def __exit__(self, *_):
         self.close()
 
-# %% ../nbs/02_matfiles.ipynb #172cffb1
+
 def _value(
     self: MatFile,
     obj,  # h5py group or dataset
@@ -494,7 +524,7 @@ def _struct(
 
 MatFile._value, MatFile._struct = _value, _struct
 
-# %% ../nbs/02_matfiles.ipynb #62996161
+
 def _lazy_grid(
     self: MatFile,
     shape: tuple[int, ...],  # MATLAB's
@@ -553,7 +583,7 @@ def read_mat(
     with open_mat(path, squeeze) as f:
         return {n: plain(f[n]) for n in ([names] if isinstance(names, str) else f if names is None else names)}
 
-# %% ../nbs/02_matfiles.ipynb #b4763704
+
 def read_table(
     path: str | Path,
     name: str = "data",  # variable, or path
@@ -606,7 +636,7 @@ def struct_array(
         a[0, i] = tuple(row[k] for k in a.dtype.names)
     return a
 
-# %% ../nbs/02_matfiles.ipynb #4ddc96ae
+
 def _to_matlab(
     x,
 ):  # what mat-io writes
@@ -635,7 +665,7 @@ def _to_table(
         return c.to_numpy() if c.dtype.kind in "biuf" else pd.Series([np.array([str(v)]) for v in c], dtype=object)
     return pd.DataFrame({n: column(table[n].reset_index(drop=True)) for n in table.columns})
 
-# %% ../nbs/02_matfiles.ipynb #50c0b762
+
 def write_mat(
     path: str | Path,
     variables: dict,  # name -> number, array, text, dict, list, `cell`, `struct_array` or DataFrame

@@ -46,7 +46,7 @@ class ModelConfig:
         if self.d_model % (2 * self.n_heads):
             raise ValueError(f"d_model {self.d_model} is not a multiple of twice n_heads {self.n_heads}")
 
-# %% ../nbs/60_model.ipynb #77b90a24
+
 SIZES = {"tiny": dict(d_model=64, n_heads=2, n_layers=1, ff=2, n_filters=12, dropout=0.0),
          "base": dict(d_model=256, n_heads=8, n_layers=4, ff=4, n_filters=32, dropout=0.1),
          "large": dict(d_model=512, n_heads=8, n_layers=6, ff=4, n_filters=64, dropout=0.1)}
@@ -84,7 +84,7 @@ def phase_difference(
     "How far phase `a` is ahead of phase `b`, the short way round"
     return (a - b + 0.5) % 1 - 0.5
 
-# %% ../nbs/60_model.ipynb #9b7892ee
+
 class Scaler(nn.Module):
     "Means and spreads of the training split, as buffers"
     def __init__(self, n_horizons, n_state=27):
@@ -95,7 +95,7 @@ class Scaler(nn.Module):
                                    ("seen", (len(CHANNELS),), 0)):
             self.register_buffer(name, torch.full(shape, float(value)))
 
-# %% ../nbs/60_model.ipynb #d8c0fbc4
+
 def masked_moments(
     x: np.ndarray,  # (n, ...)
     mask: np.ndarray,  # 0/1, broadcasts to x
@@ -105,7 +105,7 @@ def masked_moments(
     x = np.where(mask > 0, x, 0)
     return (mask > 0).sum(0), x.sum(0), (x * x).sum(0)
 
-# %% ../nbs/60_model.ipynb #f73ddae4
+
 def stride_names(
     metadata: dict,  # of a batch
     rows: np.ndarray,  # samples of interest
@@ -115,7 +115,7 @@ def stride_names(
     names = list(dict.fromkeys(f"{d} {p} stride {s}" for d, p, s in who))
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
-# %% ../nbs/60_model.ipynb #c6b5db9f
+# %% ../nbs/60_model.ipynb #f6da2121
 @patch
 def fit(
     self: Scaler,
@@ -146,7 +146,7 @@ def fit(
     self._set(**sums)
     return self
 
-# %% ../nbs/60_model.ipynb #914a3575
+
 @patch
 def _set(self: Scaler, state, delta, torque, phase, seen):
     "Fill the buffers from (count, sum, sum of squares) of each part"
@@ -190,7 +190,7 @@ def time_encoding(
     rate = torch.exp(torch.arange(0, d, 2, device=device, dtype=torch.float32) * (-math.log(1000.0) / d))
     return torch.cat([torch.sin(back * rate), torch.cos(back * rate)], -1)
 
-# %% ../nbs/60_model.ipynb #c131ffba
+
 class EMGFrontEnd(nn.Module):
     "Masked EMG (B, muscles, T) to tokens (B, n, d_model)"
     def __init__(self, c: ModelConfig):
@@ -234,7 +234,7 @@ class Attention(nn.Module):
                                            dropout_p=self.dropout if self.training else 0.0)
         return self.out(y.transpose(1, 2).flatten(2))
 
-# %% ../nbs/60_model.ipynb #90881fc5
+
 class Block(nn.Module):
     "Self-attention, attention over a `memory` if it is a decoder's, feed-forward; each added to what came in"
     def __init__(self, c: ModelConfig, cross: bool):
@@ -291,7 +291,7 @@ def queries(
     p = self.embed_phase(unit_circle(phase))
     return torch.cat([s[:, None] + self.horizons, p[:, None]], 1)
 
-# %% ../nbs/60_model.ipynb #e88659de
+
 @patch
 def forward(
     self: EMGTransformer,
@@ -347,7 +347,7 @@ def _impedance(self: EMGTransformer, q, state, ahead):
     torque = compute_impedance_torque(K, C, M, theta, omega, alpha, theta_d, omega_d, alpha_d)
     return dict(K=K, C=C, M=M, offset=offset, theta_d=theta_d, omega_d=omega_d, alpha_d=alpha_d, torque=torque)
 
-# %% ../nbs/60_model.ipynb #f3f73bd7
+# %% ../nbs/60_model.ipynb #f364e1fc
 class Persistence(nn.Module):
     "The state and the phase stay as they are"
     def forward(self, batch):
@@ -355,7 +355,7 @@ class Persistence(nn.Module):
         state = batch["input_kin_state"][:, None].expand(-1, h.shape[1], -1)
         return dict(state=state, phase=batch["input_gait_pct"][:, None].expand_as(h))
 
-# %% ../nbs/60_model.ipynb #de6cf520
+
 class LinearExtrapolation(nn.Module):
     "theta + omega h, with h in seconds; omega and alpha stay"
     def forward(self, batch):
@@ -379,7 +379,7 @@ def _sum_by_phase(
     advance = phase_difference(b["target_gait_pct"], b["input_gait_pct"][:, None])[of]
     return [by_phase, np.stack(masked_moments(advance, b["target_mask"][of])[:2])]
 
-# %% ../nbs/60_model.ipynb #81b3db7f
+
 def _circular_mean(
     count: np.ndarray,  # (bins, cells)
     total: np.ndarray,  # (bins, cells)
@@ -391,7 +391,7 @@ def _circular_mean(
         y[:, c] = np.interp(np.arange(len(count)), k, total[k, c] / count[k, c], period=len(count))
     return y
 
-# %% ../nbs/60_model.ipynb #0a4d696d
+
 def _phase_sums(ds, per_stride: int | None, bins: int, batch_size: int) -> dict:
     "`_sum_by_phase` over all of `ds`, by activity"
     sums = {}
@@ -403,7 +403,7 @@ def _phase_sums(ds, per_stride: int | None, bins: int, batch_size: int) -> dict:
             sums[a] = [s + n for s, n in zip(sums[a], new)] if a in sums else new
     return {a: sums[a] for a in sorted(sums)}
 
-# %% ../nbs/60_model.ipynb #d439ba6b
+# %% ../nbs/60_model.ipynb #81b3db7f
 class MeanStride(nn.Module):
     "Mean state and torque of the training split by phase and activity"
     def __init__(self, activities, table, advance):
@@ -416,7 +416,7 @@ class MeanStride(nn.Module):
     def fit(
         cls,
         ds,  # the training split, like `SplitDataset`
-        per_stride: int | None = 20,  # windows drawn from each stride; all of them if None
+        per_stride: int | None = None,  # windows drawn from each stride: 20 will do for 100,000 strides. None: all
         bins: int = 100,
         batch_size: int = 4096,
     ) -> "MeanStride":

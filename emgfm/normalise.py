@@ -58,7 +58,8 @@ def _checked_mvc(
 ) -> float:  # the same
     "A maximum that can be divided by"
     if not (np.isfinite(value) and value > 0):
-        raise data_error(f"has a maximal contraction of {value:g}, expected a positive number", field=f"emg_{MUSCLES[c]}")
+        found = f"has a maximal contraction of {value:g}, expected a positive number"
+        raise data_error(found, field=f"emg_{MUSCLES[c]}")
     return value
 
 # %% ../nbs/31_normalise.ipynb #78f00974

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['FORMAT', 'TERMS', 'TrainConfig', 'masked_square', 'loss_terms', 'total_loss', 'physical_errors', 'hide_emg',
            'learning_rate', 'stream', 'not_finite', 'save_checkpoint', 'load_checkpoint', 'validate', 'Result',
-           'train_transformer']
+           'train_transformer', 'main']
 
 # %% ../nbs/61_train.ipynb #7673fe7a
+import argparse
 import json
 import math
 import os
@@ -23,7 +24,7 @@ from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
 from . import __version__
-from .model import (EMGTransformer, ModelConfig, model_config, phase_difference, stride_names, to_tensors,
+from .model import (SIZES, EMGTransformer, ModelConfig, model_config, phase_difference, stride_names, to_tensors,
                          unit_circle)
 from .schema import CELLS, CHANNELS, MUSCLES, DataError
 
@@ -87,7 +88,7 @@ def loss_terms(
         terms["offset"] = masked_square(out["offset"], torch.zeros_like(out["offset"]), weight)
     return terms
 
-# %% ../nbs/61_train.ipynb #9ac98fca
+
 def total_loss(
     terms: dict,  # name -> (sum, weight)
     c: TrainConfig,
@@ -401,3 +402,31 @@ def train_transformer(
     bar.close()
     model, meta = load_checkpoint(best, device)
     return Result(model, meta, best, last, pd.DataFrame(_read_log(log)), step)
+
+# %% ../nbs/61_train.ipynb #e05eefcf
+def main(
+    args: list | None = None,  # words of the command line; None: those of the shell
+    open_split=None,  # function of (store, split) -> dataset; None: `SplitDataset` with four horizons
+) -> Result:
+    "Train on an aligned store"
+    p = argparse.ArgumentParser(prog="emgfm.train", description="Train an EMGTransformer on an aligned store.")
+    p.add_argument("store", help="folder of an aligned store")
+    p.add_argument("out", help="folder for checkpoints and log")
+    p.add_argument("--size", choices=list(SIZES), default="tiny")
+    for name, kind in (("steps", int), ("batch-size", int), ("lr", float), ("seed", int)):
+        p.add_argument(f"--{name}", type=kind, default=getattr(TrainConfig, name.replace("-", "_")))
+    p.add_argument("--resume", action="store_true", help="go on with the run in OUT")
+    p.add_argument("--device", help="cuda or cpu; cuda where there is one")
+    a = p.parse_args(args)
+    if open_split is None:
+        from emgfm.windows import SplitDataset
+        open_split = lambda store, split: SplitDataset(store, split, horizons=("1 step", "50 ms", "100 ms", "200 ms"))
+    config = TrainConfig(steps=a.steps, batch_size=a.batch_size, lr=a.lr, seed=a.seed)
+    train_ds, val_ds = (open_split(a.store, split) for split in ("train", "val"))
+    result = train_transformer(train_ds, val_ds, a.out, config, a.size, resume=a.resume, device=a.device)
+    print(f"best validation loss {result.meta['best']:.4f} after {result.meta['step']} steps: {result.best}")
+    return result
+
+
+if __name__ == "__main__" and "__file__" in globals():
+    main()
