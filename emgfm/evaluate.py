@@ -7,8 +7,6 @@ __all__ = ['QUANTITIES', 'UNITS', 'COLUMNS', 'errors', 'WithoutEMG', 'evaluate',
            'plot_prediction']
 
 # %% ../nbs/62_evaluate.ipynb #a959e7a2
-from bisect import bisect_left, bisect_right
-
 import numpy as np
 import pandas as pd
 import torch
@@ -156,21 +154,12 @@ def predict_stride(
     emg: bool = True,  # False: the model is shown no EMG
 ) -> dict:  # phase (n,) %, and for angle (°) and moment (N·m/kg): true, predicted, each (n, H, 9); horizons
     "Truth and prediction for all windows of one stride, at the target's place in the stride, NaN where there is none"
-    batch = to_tensors(ds.__getitems__(_stride_windows(ds, stride)))
+    batch = to_tensors(ds.__getitems__(ds.of_stride(stride)))
     error, truth = errors((model if emg else WithoutEMG(model)).eval()(batch), batch)
     truth, predicted = truth.numpy(), (truth + error).numpy()
     parts = dict(angle=slice(0, 9), moment=slice(9, 18))
     return dict(phase=100 * batch["input_gait_pct"].numpy(), horizons=[h["label"] for h in ds.horizons],
                 **{k: dict(true=truth[..., s], predicted=predicted[..., s]) for k, s in parts.items()})
-
-
-def _stride_windows(ds, stride: int) -> np.ndarray:
-    "Indices of the windows of one stride: numbers of strides rise with the index, so a few look-ups find it"
-    number = lambda i: int(ds.__getitems__([i])["metadata"]["stride"][0])
-    first, last = (find(range(len(ds)), stride, key=number) for find in (bisect_left, bisect_right))
-    if first == last:
-        raise KeyError(f"there is no stride {stride} in this split")
-    return np.arange(first, last)
 
 # %% ../nbs/62_evaluate.ipynb #f7a31ea2
 def plot_prediction(

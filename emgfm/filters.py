@@ -50,7 +50,7 @@ def _moved_edges(
     b2 = (width + np.sqrt(width**2 + 4 * a * b)) / 2
     return tuple(np.arctan([a * b / b2, b2]) * rate / np.pi)
 
-# %% ../nbs/30_filters.ipynb #3b104994
+
 def _legal_top(
     high: float,  # Hz
     rate: float,  # Hz
@@ -168,7 +168,7 @@ def _pad(
     before, after = np.arange(-memory, 0) % size, n - size + np.arange(memory) % size
     return np.asfortranarray(np.concatenate([x[before], x, x[after]])), memory
 
-# %% ../nbs/30_filters.ipynb #518de416
+
 def _both_ways(
     f: Filter,
     x: np.ndarray,  # (n, channels) float64

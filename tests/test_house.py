@@ -1,0 +1,235 @@
+"""The project agrees with itself: README and site with their sources, modules with the order of their notebooks."""
+import ast
+import configparser
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from readme import readme
+
+ROOT = Path(__file__).resolve().parent.parent
+NBS, LIB = ROOT / "nbs", ROOT / "emgfm"
+TORCH_FROM = 60  # the data layer, everything below, imports without torch
+CFG = configparser.ConfigParser(delimiters=["="])
+CFG.read(ROOT / "settings.ini", encoding="utf-8")
+CFG = CFG["DEFAULT"]
+
+
+def module_numbers() -> dict[str, int]:
+    "Number of every exported module: {'schema': 0, 'readers.camargo': 12, ...}"
+    out = {}
+    for nb in sorted(NBS.rglob("[0-9]*.ipynb")):
+        for cell in json.loads(nb.read_text(encoding="utf-8"))["cells"]:
+            found = re.search(r"^#\|\s*default_exp\s+(\S+)", "".join(cell["source"]), re.M)
+            if found and cell["cell_type"] == "code":
+                out[found[1]] = int(re.match(r"\d+", nb.name)[0])
+    return out
+
+
+def imported(source: str, module: str, known: dict[str, int]) -> set[str]:
+    "Modules of emgfm that a module's source imports, anywhere in it"
+    out = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            out |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = ["emgfm", *module.split(".")][: -node.level] if node.level else []
+            base = ".".join([*package, *([node.module] if node.module else [])])
+            out |= {base} | {f"{base}.{a.name}" for a in node.names}  # a name may be a module
+    inside = {name.removeprefix("emgfm.") for name in out if name.startswith("emgfm.")}
+    return {name for name in inside if name in known or (LIB / f"{name.replace('.', '/')}.py").exists()}
+
+
+def wrong_imports(sources: dict[str, str], numbers: dict[str, int]) -> list[str]:
+    "Imports that go up the numbers, or sideways"
+    return [f"{module} ({numbers[module]}) imports {name} ({numbers.get(name, 'no notebook')})"
+            for module, source in sorted(sources.items()) for name in sorted(imported(source, module, numbers))
+            if name != module and numbers.get(name, 1000) >= numbers[module]]
+
+
+def library() -> dict[str, str]:
+    "Source of every exported module"
+    paths = (p for p in LIB.rglob("*.py") if not p.name.startswith("_") and "__pycache__" not in p.parts)
+    return {".".join(p.relative_to(LIB).with_suffix("").parts): p.read_text(encoding="utf-8") for p in sorted(paths)}
+
+
+def without_notebook(modules: set[str], numbers: dict[str, int]) -> set[str]:
+    "Modules that no notebook makes, and notebooks whose module is not there"
+    return modules ^ set(numbers)
+
+
+def loaded(modules: list[str], unwanted: tuple[str, ...]) -> list[str]:
+    "Which unwanted packages a fresh Python has loaded after importing the modules, and through which"
+    code = f"import importlib, sys\nfor m in {modules!r}:\n    importlib.import_module(m)\n" \
+           f"    for u in {unwanted!r}:\n        if u in sys.modules:\n            sys.exit(f'{{m}} imports {{u}}')\n"
+    got = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    return got.stderr.strip().splitlines()
+
+
+def project_files() -> list[Path]:
+    "Files that are in git, or would be"
+    listing = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
+    got = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True)
+    if got.returncode:  # a copy without git
+        skipped = {".venv", "_docs", "_proc", ".nbtext", ".cache", "__pycache__"}
+        return [p for p in ROOT.rglob("*") if p.is_file() and not skipped & set(p.parts)]
+    return [p for n in got.stdout.split("\0") if n and (p := ROOT / n).is_file()]
+
+
+LOCAL = re.compile(r"(?<![\w.:/-])/(?:work|home|root|Users|tmp)/\w")
+
+
+def local_paths(text: str) -> list[str]:
+    "Paths of somebody's machine"
+    return [m[0] for m in LOCAL.finditer(text)]
+
+
+# --- sources and what is made of them
+
+def test_readme():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text == readme(NBS / "index.ipynb"), "run python tools/readme.py"
+
+
+def test_readme_lists_every_room():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rooms = [p.relative_to(ROOT).as_posix() for p in NBS.rglob("*.ipynb") if p.name != "index.ipynb"]
+    missing = [r for r in sorted(rooms) if f"]({r})" not in text and ".ipynb_checkpoints" not in r]
+    assert not missing, f"run tools/nb.py run index and tools/readme.py: {missing}"
+
+
+def test_readme_tool_can_fail(tmp_path):
+    nb = json.loads((NBS / "index.ipynb").read_text(encoding="utf-8"))
+    nb["cells"][1]["source"] = ["Something else"]
+    changed = tmp_path / "index.ipynb"
+    changed.write_text(json.dumps(nb), encoding="utf-8")
+    assert readme(changed) != (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_readme_links_lead_somewhere():
+    for page in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        links = re.findall(r"\]\((?!https?:|#)([^)\s#]+)", (ROOT / page).read_text(encoding="utf-8"))
+        assert all((ROOT / link).exists() for link in links), page
+
+
+def disagreements(site: dict) -> list[str]:
+    "Where the site's configuration says something else than settings.ini"
+    web = site["website"]
+    pairs = {"title": (web["title"], CFG["title"]), "output-dir": (site["project"]["output-dir"], CFG["doc_path"]),
+             "site-url": (web["site-url"], CFG["doc_host"] + CFG["doc_baseurl"]),
+             "repo-url": (web["repo-url"], CFG["git_url"]), "repo-branch": (web["repo-branch"], CFG["branch"]),
+             "description": (web["description"], CFG["description"])}
+    return [key for key, (a, b) in pairs.items() if a != b]
+
+
+def test_site_configuration():
+    site = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))
+    assert not disagreements(site)
+    assert (NBS / "_quarto.yml").resolve() == ROOT / "_quarto.yml"
+    site["website"]["title"] = "another"
+    assert disagreements(site) == ["title"]
+
+
+def test_version():
+    init = (LIB / "__init__.py").read_text(encoding="utf-8")
+    assert f'__version__ = "{CFG["version"]}"' in init
+    assert f"## {CFG['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+# --- the site's tools
+
+def test_every_notebook_has_a_section():
+    from docs import page_name, section_of
+
+    for nb in NBS.rglob("*.ipynb"):
+        if nb.name != "index.ipynb" and ".ipynb_checkpoints" not in nb.parts:
+            assert section_of(PurePosixPath(nb.relative_to(NBS)))
+    assert str(page_name(PurePosixPath("readers/12_camargo.ipynb"))) == "readers/camargo.ipynb"
+    with pytest.raises(ValueError, match="no section"):
+        section_of(PurePosixPath("attic/12_camargo.ipynb"))
+
+
+def test_links_become_relative():
+    from pages import relink
+
+    pages = {"nbs/00_schema.ipynb": "schema.ipynb", "nbs/readers/20_hu.ipynb": "readers/hu.ipynb",
+             "CONTRIBUTING.md": "contributing.md"}
+    cfg = SimpleNamespace(**{k: CFG[k] for k in ("doc_host", "doc_baseurl", "git_url", "branch")})
+    site, here = cfg.doc_host + cfg.doc_baseurl, PurePosixPath("nbs/readers/20_hu.ipynb")
+    for text, wanted in [("[a](../00_schema.ipynb#names)", "[a](../schema.html#names)"),
+                         ("[a](../../CONTRIBUTING.md)", "[a](../contributing.html)"),
+                         ("[a](../../LICENSE)", f"[a]({cfg.git_url}/blob/{cfg.branch}/LICENSE)"),
+                         (f"[`b`]({site}/schema.html#b)", "[`b`](../schema.html#b)"),
+                         ("[a](https://example.org/x.html)", "[a](https://example.org/x.html)")]:
+        assert relink(text, here, pages, cfg) == wanted
+
+
+def test_broken_links_are_found(tmp_path):
+    from docs import broken
+
+    (tmp_path / "a.html").write_text('<h1 id="top">A</h1><a href="b.html#end">b</a><a href="https://x.org/no">x</a>')
+    (tmp_path / "b.html").write_text('<h1 id="end">B</h1><a href="a.html#top">a</a><a href="#end">here</a>')
+    assert not broken(tmp_path)
+    (tmp_path / "b.html").write_text('<a href="c.html">c</a><img src="figure.png">')
+    assert broken(tmp_path) == ["a.html: b.html#end: no such anchor", "b.html: c.html: no such page",
+                                "b.html: figure.png: no such page"]
+
+
+# --- the order of the modules
+
+def test_every_module_has_its_notebook():
+    assert not without_notebook(set(library()), module_numbers())
+    assert without_notebook({"schema", "stray"}, {"schema": 0}) == {"stray"}
+
+
+def test_imports_go_down():
+    assert not wrong_imports(library(), module_numbers())
+
+
+@pytest.mark.parametrize(("module", "source"), [
+    ("store", "from emgfm.model import EMGTransformer"),
+    ("store", "import emgfm.model"),
+    ("store", "from emgfm import model"),
+    ("store", "from .model import EMGTransformer"),
+    ("store", "def late():\n    from emgfm.model import EMGTransformer"),
+    ("readers.hu", "from ..store import write_store"),
+    ("readers.hu", "from emgfm.readers.lencioni import recordings"),
+    ("readers.hu", "from emgfm.readers import lencioni"),
+])
+def test_imports_going_up_are_found(module, source):
+    numbers = {"schema": 0, "readers.hu": 20, "readers.lencioni": 21, "store": 40, "model": 60}
+    assert len(wrong_imports({module: source}, numbers)) == 1
+    fine = "from emgfm.schema import MUSCLES\nimport numpy as np\nfrom emgfm import schema"
+    assert not wrong_imports({module: fine}, numbers)
+
+
+def test_data_layer_needs_no_torch():
+    numbers = module_numbers()
+    modules = [f"emgfm.{m}" for m, n in sorted(numbers.items(), key=lambda x: x[1]) if n < TORCH_FROM]
+    assert modules
+    assert not loaded(modules, ("torch", "matplotlib", "nbdev"))
+
+
+def test_unwanted_imports_are_found():
+    assert loaded(["json", "decimal"], ("torch", "decimal")) == ["decimal imports decimal"]
+    assert loaded(["no_such_module"], ("torch",))
+
+
+# --- nobody's machine
+
+def test_no_local_paths():
+    text_files = (p for p in project_files() if p.suffix not in {".png", ".npy", ".parquet"} and p != Path(__file__))
+    found = {str(p.relative_to(ROOT)): hits for p in text_files
+             if (hits := local_paths(p.read_text(encoding="utf-8", errors="replace")))}
+    assert not found
+
+
+def test_local_paths_are_found():
+    home = "/" + "home/ada"
+    assert local_paths(f"open('{home}/x.mat')") and local_paths(f"in {home}/emgfm/schema.py line 3")
+    assert not local_paths("https://example.org/home/page and frame-work/x, nbs/tmp/y")

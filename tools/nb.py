@@ -1,0 +1,159 @@
+"""Notebooks as text, and notebooks run in place.
+
+    python tools/nb.py out readers/12_camargo    nbs/readers/12_camargo.ipynb -> .nbtext/readers/12_camargo.py
+    python tools/nb.py in readers/12_camargo     the text into the notebook (made when new), cleaned and exported
+    python tools/nb.py run readers/12_camargo    run as the tests do, outputs saved; without names, every notebook
+
+The text is in jupytext's percent format. Cells that stay keep ids and outputs: an unedited round trip is a zero diff.
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NBS, TEXT = ROOT / "nbs", ROOT / ".nbtext"
+KERNEL = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
+
+
+def notebook(
+    name: str,  # "30_filters", "nbs/30_filters.ipynb" or a path
+) -> Path:  # its absolute path
+    "The notebook that `name` means"
+    stem = name.removesuffix(".ipynb")
+    path = Path(stem + ".ipynb").resolve()
+    return path if path.is_relative_to(NBS) else NBS / f"{stem.removeprefix('nbs/')}.ipynb"
+
+
+def text_of(
+    nb: Path,  # a notebook
+) -> Path:
+    "The text file that belongs to a notebook"
+    return TEXT / nb.relative_to(NBS).with_suffix(".py")
+
+
+def jupytext(*args: object) -> None:
+    "Run jupytext"
+    subprocess.run([sys.executable, "-m", "jupytext", "--quiet", *map(str, args)], check=True)
+
+
+def to_text(nb: Path) -> Path:
+    "Write the notebook as percent text"
+    out = text_of(nb)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    filters = [f"--opt={kind}_metadata_filter=-all" for kind in ("notebook", "cell")]
+    jupytext("--to", "py:percent", nb, "-o", out, *filters)
+    return out
+
+
+def from_text(nb: Path) -> Path:
+    "Put the text back into the notebook, clean it, and export its module"
+    from nbdev.clean import nbdev_clean
+    from nbdev.config import get_config
+    from nbdev.export import nb_export
+
+    nb.parent.mkdir(parents=True, exist_ok=True)
+    jupytext(*(["--update"] if nb.exists() else []), "--to", "ipynb", text_of(nb), "-o", nb)
+    d = json.loads(nb.read_text(encoding="utf-8"))
+    if "kernelspec" not in d["metadata"]:  # without one JupyterLab asks at every opening
+        d["metadata"] |= KERNEL
+        nb.write_text(json.dumps(d, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+    nbdev_clean.__wrapped__(str(nb))
+    nb_export(nb, lib_path=str(get_config(path=ROOT).lib_path))
+    return nb
+
+
+def left_alone(
+    cell,  # a cell with nbdev's directives in it
+    flags: frozenset,  # flags of cells that are not run
+) -> bool:
+    "Whether a run skips `cell`: the rule of nbdev's tests"
+    from nbdev.process import extract_directives
+
+    if cell.cell_type != "code" or "nbdev_export(" in cell.source:
+        return True
+    found = extract_directives(cell, remove=False)
+    return found.get("eval:", [""])[:1] == ["false"] or bool(flags & found.keys())
+
+
+def run(
+    nb: Path,
+    flags: frozenset = frozenset(),  # flags of cells that are not run
+    save: bool = True,
+) -> tuple[float, str]:  # seconds, and the error as text or ""
+    "Run a notebook from top to bottom and save its outputs"
+    from execnb.nbio import nb2str, read_nb
+    from execnb.shell import CaptureShell
+    from nbdev.clean import clean_nb
+
+    start, doc = time.perf_counter(), read_nb(nb)
+    os.environ["IN_TEST"] = "1"
+    os.chdir(nb.parent)
+    sys.path.insert(0, str(ROOT))
+    shell = CaptureShell(nb, mpl_format="png")
+    try:
+        shell.run_all(doc, exc_stop=True, preproc=lambda c: left_alone(c, flags))
+    except Exception:  # whatever the notebook raised, told by name
+        return time.perf_counter() - start, shell.prettytb(fname=nb)
+    if save:
+        for cell in doc.cells:
+            for key in [k for k in cell if k.endswith("_")]:  # execnb's own
+                cell.pop(key)
+        clean_nb(doc)
+        text = nb2str(doc)
+        if text != nb.read_text(encoding="utf-8"):
+            nb.write_text(text, encoding="utf-8")
+    return time.perf_counter() - start, ""
+
+
+def run_all(
+    nbs: list[Path],
+    jobs: int,
+    flags: frozenset,
+    save: bool,
+) -> int:  # how many failed
+    "Run notebooks, each in a process of its own"
+    for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # as in the tests
+        os.environ.setdefault(threads, "1")
+    bad = 0
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        for nb, job in [(nb, pool.submit(run, nb, flags, save)) for nb in nbs]:
+            seconds, error = job.result()
+            print(f"{'FAIL' if error else 'ok  '} {seconds:6.1f} s  {nb.relative_to(ROOT)}", flush=True)
+            if error:
+                bad += 1
+                print(error, file=sys.stderr)
+    return bad
+
+
+def main() -> int:  # exit status
+    "The command line"
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("action", choices=["out", "in", "run"])
+    p.add_argument("names", nargs="*", help="notebooks, by path or by name below nbs/")
+    p.add_argument("--jobs", type=int, default=1, help="notebooks run at once")
+    p.add_argument("--flags", default="", help="flagged cells to run all the same, for example slow")
+    p.add_argument("--check", action="store_true", help="run, save nothing")
+    a = p.parse_args()
+    os.chdir(ROOT)
+    if a.action == "run":
+        from nbdev.config import get_config
+
+        every = (f for f in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in f.parts)
+        flags = frozenset(get_config().tst_flags.split()) - set(a.flags.split())
+        return bool(run_all([notebook(n) for n in a.names] or sorted(every), a.jobs, flags, not a.check))
+    if not a.names:
+        p.error(f"`{a.action}` needs a notebook")
+    for name in a.names:
+        done = (to_text if a.action == "out" else from_text)(notebook(name))
+        print(done.relative_to(ROOT))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
