@@ -45,7 +45,9 @@ def find_datasets(
         found = found or ({here: raw} if here in readers() else {})
         if not found:
             what = ", ".join(p.name for p in folders[:8]) or "nothing"
-            raise data_error(f"holds {what}, expected a folder for each dataset, named {', '.join(readers())}", file=raw)
+            raise data_error(
+                f"holds {what}, expected a folder for each dataset, named {', '.join(readers())}", file=raw
+            )
         return dict(sorted(found.items()))
     if len(datasets) == 1:
         return {datasets[0]: found.get(datasets[0], raw)}
@@ -95,7 +97,9 @@ def _normalise_person(
         scale, source = patient_scale([x for x, _ in within], mvc, [rate for _, rate in within])
         for _, e in mine:
             e.data = normalise(e.data, scale).astype(np.float32)
-        scales[side] = {m: dict(scale=float(s) if np.isfinite(s) else None, source=h) for m, s, h in zip(MUSCLES, scale, source)}
+        scales[side] = {
+            m: dict(scale=float(s) if np.isfinite(s) else None, source=h) for m, s, h in zip(MUSCLES, scale, source)
+        }
     return scales
 
 
@@ -165,6 +169,7 @@ def _stride_tables(
 @dataclass
 class Outcome:
     "What became of a person"
+
     dataset: str
     patient: str
     status: str  # built, kept, failed
@@ -195,9 +200,12 @@ def build_patient(
         return Outcome(dataset, patient, "failed", sentence=str(e))
     arrays, table = _pack(recordings, signals)
     info = {k: v for k, v in recordings[0].info.items() if k != "mvc"}
-    facts = dict(info=info, scales=scales, losses=[vars(x) for x in losses],
-                 decisions=_merge(r.decisions for r in recordings))
-    write_patient(Path(store), dataset, patient, arrays, dict(recordings=table, strides=strides, rejected=rejected), facts)
+    facts = dict(
+        info=info, scales=scales, losses=[vars(x) for x in losses], decisions=_merge(r.decisions for r in recordings)
+    )
+    write_patient(
+        Path(store), dataset, patient, arrays, dict(recordings=table, strides=strides, rejected=rejected), facts
+    )
     return Outcome(dataset, patient, "built", len(strides), len(rejected), [x.sentence for x in losses])
 
 
@@ -261,7 +269,15 @@ def run_tasks(
 
 def _write_report(store: Path, outcomes: list[Outcome]):
     "What became of everybody, with how to cite them, beside the data"
-    rows = [dict(dataset=o.dataset, patient=o.patient, status="failed" if o.status == "failed" else "stored", sentence=o.sentence) for o in outcomes]
+    rows = [
+        dict(
+            dataset=o.dataset,
+            patient=o.patient,
+            status="failed" if o.status == "failed" else "stored",
+            sentence=o.sentence,
+        )
+        for o in outcomes
+    ]
     pd.DataFrame(rows).to_csv(store / "build.csv", index=False)
     (store / "CITE.bib").write_text(cite(sorted({o.dataset for o in outcomes})) + "\n", encoding="utf-8")
 
@@ -270,6 +286,17 @@ def summary(
     outcomes: list[Outcome],
 ) -> pd.DataFrame:  # one row a dataset
     "How many people, strides, losses and failures each dataset has"
-    t = pd.DataFrame([dict(dataset=o.dataset, patients=o.status != "failed", failed=o.status == "failed", strides=o.strides,
-                           rejected=o.rejected, lost=len(o.losses)) for o in outcomes])
+    t = pd.DataFrame(
+        [
+            dict(
+                dataset=o.dataset,
+                patients=o.status != "failed",
+                failed=o.status == "failed",
+                strides=o.strides,
+                rejected=o.rejected,
+                lost=len(o.losses),
+            )
+            for o in outcomes
+        ]
+    )
     return t.groupby("dataset").sum().astype(int)

@@ -17,10 +17,18 @@ from . import __version__
 from .schema import DataError
 
 # %% ../nbs/70_cli.ipynb #2a626474
-app = typer.Typer(name="emgfm", add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True,
-                  help="Public walking datasets in one form, and an EMG transformer trained on them.", rich_markup_mode=None)
+app = typer.Typer(
+    name="emgfm",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    help="Public walking datasets in one form, and an EMG transformer trained on them.",
+    rich_markup_mode=None,
+)
 
-Names = Annotated[str, typer.Option("--datasets", help="Names of datasets, separated by commas. Default: all that are found.")]
+Names = Annotated[
+    str, typer.Option("--datasets", help="Names of datasets, separated by commas. Default: all that are found.")
+]
 Jobs = Annotated[int, typer.Option("--jobs", min=0, help="Processes at a time. 0: one for each core.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 
@@ -28,6 +36,7 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 def _names(text: str) -> list[str] | None:
     "Names of datasets from the command line"
     from emgfm.catalog import card
+
     names = [n for n in text.replace(",", " ").split() if n]
     for n in names:
         card(n)
@@ -42,6 +51,7 @@ def datasets(
     "What each dataset holds, where to get it, and what is wrong with it."
     from emgfm.catalog import CARDS, cite as bibtex, describe
     from emgfm.contract import readers
+
     if cite:
         typer.echo(bibtex(_names(name) or list(CARDS)))
     elif name:
@@ -49,8 +59,10 @@ def datasets(
     else:
         typer.echo(f"{'name':12} {'people':>6} {'muscles':>7} {'angles':>6} {'moments':>7}  {'licence':16} reader")
         for c in CARDS.values():
-            typer.echo(f"{c.name:12} {c.subjects:6} {len(c.muscles):7} {len(c.angles):6} {len(c.moments):7}  {c.licence:16} "
-                       f"{'yes' if c.name in readers() else 'to come'}")
+            typer.echo(
+                f"{c.name:12} {c.subjects:6} {len(c.muscles):7} {len(c.angles):6} {len(c.moments):7}  {c.licence:16} "
+                f"{'yes' if c.name in readers() else 'to come'}"
+            )
 
 # %% ../nbs/70_cli.ipynb #95114dd7
 @app.command()
@@ -62,6 +74,7 @@ def lookalike(
 ):
     "Write invented walking in the datasets' real file formats."
     from emgfm.pipeline import write_lookalikes
+
     for name, folder in write_lookalikes(out, _names(datasets), people, seed).items():
         typer.echo(f"{name:12} {folder}")
 
@@ -71,11 +84,14 @@ def build(
     raw: Annotated[Path, typer.Argument(help="Folder with one folder for each downloaded dataset.")],
     out: Annotated[Path, typer.Argument(help="The native store, new or begun before.")],
     datasets: Names = "",
-    filtering: Annotated[str, typer.Option("--filtering", help="causal (for learning) or zero_phase (for looking).")] = "causal",
+    filtering: Annotated[
+        str, typer.Option("--filtering", help="causal (for learning) or zero_phase (for looking).")
+    ] = "causal",
     jobs: Jobs = 0,
 ):
     "Read raw downloads into a native store; goes on where it was stopped."
     from emgfm.build import BuildParameters, build_store, summary
+
     outcomes = build_store(raw, out, _names(datasets), jobs or None, parameters=BuildParameters(filtering))
     typer.echo(summary(outcomes).to_string())
     _tell_losses(outcomes)
@@ -98,6 +114,7 @@ def check(
     "Check files, signs, units and events of a store; status 1 where something is violated."
     from emgfm.quality import check_store
     from emgfm.store import Store
+
     s = Store(store)
     damaged, checks = s.verify(), check_store(s)
     for sentence in damaged:
@@ -105,7 +122,9 @@ def check(
     for r in checks.itertuples():
         typer.echo(f"{r.verdict:9} {r.dataset:12} {r.activity:14} {r.check}: {r.evidence}")
     bad = int((checks.verdict != "ok").sum())
-    typer.echo(f"{len(s.people)} people, {len(s.strides)} strides: {len(checks)} checks, {bad} violated, {len(damaged)} damaged files")
+    typer.echo(
+        f"{len(s.people)} people, {len(s.strides)} strides: {len(checks)} checks, {bad} violated, {len(damaged)} damaged files"
+    )
     raise typer.Exit(1 if bad or damaged else 0)
 
 
@@ -116,6 +135,7 @@ def info(
 ):
     "Count people, strides and samples of every dataset of a store."
     from emgfm.sync import analyze_sample_counts
+
     typer.echo(analyze_sample_counts(store, csv).T.to_string())
 
 
@@ -125,11 +145,14 @@ def resample(
     out: Annotated[Path, typer.Argument(help="The aligned store, new or begun before.")],
     emg_hz: Annotated[float, typer.Option("--emg-hz", help="Rate of EMG in Hz.")] = 1000.0,
     samples_per_stride: Annotated[int, typer.Option("--samples-per-stride", help="Points of each stride.")] = 200,
-    kin_hz: Annotated[float, typer.Option("--kin-hz", help="Fixed rate of angles and moments in Hz instead. 0: none.")] = 0.0,
+    kin_hz: Annotated[
+        float, typer.Option("--kin-hz", help="Fixed rate of angles and moments in Hz instead. 0: none.")
+    ] = 0.0,
     jobs: Jobs = 0,
 ):
     "Align all datasets: one rate for EMG, one grid for strides."
     from emgfm.resample import resample_all_datasets
+
     store = resample_all_datasets(native, out, emg_hz, samples_per_stride, kin_hz or None, jobs or None)
     typer.echo(f"aligned store: {out} ({len(store.people)} people, {len(store.strides)} strides)")
 
@@ -142,10 +165,15 @@ def splits(
     "Who is trained, validated and tested on."
     from emgfm.splits import make_splits, save_splits
     from emgfm.store import Store
+
     s = Store(store)
     table = make_splits(s.people)
     both = s.strides.merge(table, on=["dataset", "patient"])
-    counts = both.groupby(["dataset", "split"]).agg(patients=("patient", "nunique"), strides=("stride", "size"), hours=("duration", lambda x: round(x.sum() / 3600, 3)))
+    counts = both.groupby(["dataset", "split"]).agg(
+        patients=("patient", "nunique"),
+        strides=("stride", "size"),
+        hours=("duration", lambda x: round(x.sum() / 3600, 3)),
+    )
     typer.echo(counts.unstack(fill_value=0).to_string())
     if out:
         save_splits(table, out)
@@ -167,6 +195,7 @@ def train(
     from emgfm.splits import make_splits
     from emgfm.store import Store
     from emgfm.train import TrainConfig, train_transformer
+
     s = Store(store)
     parts = open_parts(s, make_splits(s.people))
     config = TrainConfig(steps=steps, batch_size=batch_size, lr=lr, seed=seed, warmup=min(50, steps // 4))
@@ -182,11 +211,11 @@ def evaluate_command(
     metric: Annotated[str, typer.Option("--metric", help="MAE, RMSE or R2.")] = "MAE",
 ):
     "Judge a network beside simple rivals, on the people of the test split."
-    from emgfm.evaluate import score_table
-    from emgfm.pipeline import judge, open_parts
+    from emgfm.pipeline import judge, open_parts, score_text
     from emgfm.splits import make_splits
     from emgfm.store import Store
     from emgfm.train import load_checkpoint
+
     if metric not in ("MAE", "RMSE", "R2"):
         raise DataError(f"the metric is {metric!r}, expected MAE, RMSE or R2")
     model, _ = load_checkpoint(checkpoint)
@@ -195,13 +224,15 @@ def evaluate_command(
     scores = judge(parts, model, per_stride=None)
     if csv:
         scores.to_csv(csv, index=False)
-    typer.echo(score_table(scores, metric).T.to_string())
+    typer.echo(score_text(scores, metric))
     typer.echo(f"{metric} on {parts.judged_on}")
 
 # %% ../nbs/70_cli.ipynb #9d085225
 @app.command()
 def run(
-    raw: Annotated[Path, typer.Option("--raw", help="Folder with your downloads. Without it, look-alikes are written and used.")] = None,
+    raw: Annotated[
+        Path, typer.Option("--raw", help="Folder with your downloads. Without it, look-alikes are written and used.")
+    ] = None,
     datasets: Names = "",
     out: Annotated[Path, typer.Option("--out", help="Folder of the run; one that was begun goes on.")] = None,
     people: Annotated[int, typer.Option("--people", min=1, help="People in each look-alike.")] = 6,
@@ -212,6 +243,7 @@ def run(
 ):
     "Everything: raw files in, a trained and judged network and a report out."
     from emgfm.pipeline import run as everything
+
     out = out or Path("runs") / ("lookalike" if raw is None else "raw")
     result = everything(out, raw, _names(datasets), people, steps, size, seed, jobs or None)
     _tell(out, result)
@@ -225,8 +257,14 @@ def _tell(out: Path, result):
     typer.echo(f"\nMean absolute errors on {result.judged_on}:\n\n{result.table()}\n")
     bad = int((result.checks.verdict != "ok").sum())
     typer.echo(f"checks         {len(result.checks)}, {bad} violated")
-    for what, name in (("native store", "native"), ("aligned store", "aligned"), ("splits", "splits.csv"),
-                       ("checkpoint", "model/best.safetensors"), ("scores", "scores.csv"), ("report", "report.html")):
+    for what, name in (
+        ("native store", "native"),
+        ("aligned store", "aligned"),
+        ("splits", "splits.csv"),
+        ("checkpoint", "model/best.safetensors"),
+        ("scores", "scores.csv"),
+        ("report", "report.html"),
+    ):
         typer.echo(f"{what:14} {out / name}")
 
 # %% ../nbs/70_cli.ipynb #1bb790f2

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy.signal import butter, sosfiltfilt
 
-from .schema import (CELLS, CHANNELS, GROUPS, JOINTS, MOTIONS, MUSCLES, DataError, Recording, Signal, cell_index,
+from .schema import (CELLS, CHANNELS, GROUPS, MUSCLES, DataError, Recording, Signal, cell_index,
                           data_error, muscle_index, span, stride_codes, validate)
 
 # %% ../nbs/05_contract.ipynb #60fdac41
@@ -35,8 +35,10 @@ def listing(
     pattern: str,  # regular expression for the whole name, case-insensitive
 ) -> list[Path]:  # in natural order; hidden files and macOS leftovers are left out
     "The entries of `folder` whose name matches `pattern`"
-    return sorted((p for p in Path(folder).iterdir() if not p.name.startswith(".") and re.fullmatch(pattern, p.name, re.I)),
-                  key=lambda p: natural(p.name))
+    return sorted(
+        (p for p in Path(folder).iterdir() if not p.name.startswith(".") and re.fullmatch(pattern, p.name, re.I)),
+        key=lambda p: natural(p.name),
+    )
 
 # %% ../nbs/05_contract.ipynb #f9e0e829
 def raw_folder(
@@ -59,7 +61,9 @@ def raw_folder(
                 return folder
         level = [p for f in level for p in listing(f, ".*") if p.is_dir() and not p.is_symlink()]
     empty = not any(root.iterdir())
-    raise data_error(f"{'is empty' if empty else 'holds nothing of this dataset'}, expected {expected}", dataset, file=root)
+    raise data_error(
+        f"{'is empty' if empty else 'holds nothing of this dataset'}, expected {expected}", dataset, file=root
+    )
 
 # %% ../nbs/05_contract.ipynb #6a241c0c
 DEG = np.pi / 180
@@ -68,6 +72,7 @@ DEG = np.pi / 180
 @dataclass(frozen=True)
 class Row:
     "One column of a source"
+
     source: str  # label in the source
     channel: str  # one of `CHANNELS`
     scale: float = 1.0  # source unit and sign -> ours
@@ -86,14 +91,20 @@ def gather(
     rows = [r for r in rows if r.channel.startswith(quantity + "_")]
     lacking = [r.source for r in rows if r.source not in columns]
     if lacking and not optional:
-        raise data_error(f"is missing; found {', '.join(map(str, list(columns)[:12])) or 'nothing'}", field=lacking[0], **place)
+        raise data_error(
+            f"is missing; found {', '.join(map(str, list(columns)[:12])) or 'nothing'}", field=lacking[0], **place
+        )
     have = [r for r in rows if r.source in columns]
     n = len(columns[have[0].source]) if have else 0
     out = np.full((n, GROUPS[quantity].stop - GROUPS[quantity].start), np.nan, np.float32)
     for r in have:
         if len(columns[r.source]) != n:
-            raise data_error(f"has {len(columns[r.source])} samples, expected {n} as in {have[0].source}", field=r.source, **place)
-        out[:, CHANNELS.index(r.channel) - GROUPS[quantity].start] = np.asarray(columns[r.source], float) * (r.scale * factor)
+            raise data_error(
+                f"has {len(columns[r.source])} samples, expected {n} as in {have[0].source}", field=r.source, **place
+            )
+        out[:, CHANNELS.index(r.channel) - GROUPS[quantity].start] = np.asarray(columns[r.source], float) * (
+            r.scale * factor
+        )
     return out if quantity == "emg" else out.reshape(n, 3, 3)
 
 # %% ../nbs/05_contract.ipynb #bff38e9e
@@ -101,9 +112,18 @@ def declaration(
     rows: Iterable[Row],
 ) -> pd.DataFrame:  # source, channel, scale in words, note
     "The table of a reader, for people"
+
     def words(s):
-        known = {DEG: "degrees", -DEG: "degrees, sign turned", 1.0: "", -1.0: "sign turned", 0.001: "1/1000", -0.001: "1/1000, sign turned"}
+        known = {
+            DEG: "degrees",
+            -DEG: "degrees, sign turned",
+            1.0: "",
+            -1.0: "sign turned",
+            0.001: "1/1000",
+            -0.001: "1/1000, sign turned",
+        }
         return known.get(s, f"x {s:g}")
+
     return pd.DataFrame([dict(source=r.source, channel=r.channel, scale=words(r.scale), note=r.note) for r in rows])
 
 # %% ../nbs/05_contract.ipynb #3de83435
@@ -147,7 +167,11 @@ def reader(
 
 def readers() -> list[str]:  # sorted
     "Names of all datasets that can be read"
-    folder = Path(__file__).parent / "readers" if "__file__" in globals() else Path(importlib.util.find_spec("emgfm").origin).parent / "readers"
+    folder = (
+        Path(__file__).parent / "readers"
+        if "__file__" in globals()
+        else Path(importlib.util.find_spec("emgfm").origin).parent / "readers"
+    )
     return sorted(p.stem for p in folder.glob("[a-z]*.py"))
 
 # %% ../nbs/05_contract.ipynb #b777094e
@@ -189,7 +213,11 @@ def _compare_joints(
     "Cells that differ by more than `tolerance` within a stride"
     a, b = getattr(got, quantity), getattr(want, quantity)
     if a is None or b is None:
-        return [] if a is b or _empty(a) and _empty(b) else [f"{quantity} is {'missing' if a is None else 'there'}, the truth has it {'not' if b is None else ''}"]
+        return (
+            []
+            if a is b or _empty(a) and _empty(b)
+            else [f"{quantity} is {'missing' if a is None else 'there'}, the truth has it {'not' if b is None else ''}"]
+        )
     out = []
     for i, s in enumerate(want.strides.itertuples()):
         t = b.times[span(b, s.start, s.stop)]
@@ -216,7 +244,9 @@ def _compare_emg(
     if _empty(got.emg) or _empty(want.emg):
         return [] if _empty(got.emg) and _empty(want.emg) else ["EMG is missing on one side"]
     out = [] if got.emg.state == want.emg.state else [f"EMG is called {got.emg.state}, the truth is {want.emg.state}"]
-    t = np.concatenate([want.emg.times[span(want.emg, s.start, s.stop)] for s in want.strides.itertuples()] or [np.zeros(0)])
+    t = np.concatenate(
+        [want.emg.times[span(want.emg, s.start, s.stop)] for s in want.strides.itertuples()] or [np.zeros(0)]
+    )
     x, y = _at(got.emg, t), _at(want.emg, t)
     for m in np.flatnonzero(~np.isnan(x).all(0) & ~np.isnan(y).all(0)):
         ok = ~np.isnan(x[:, m]) & ~np.isnan(y[:, m])
@@ -258,7 +288,9 @@ def _compare_strides(
             out.append(f"{c} of stride {i} is {a[c].iloc[i]!r}, the truth is {b[c].iloc[i]!r}")
     differ = (stride_codes(got) == 0) != (stride_codes(want) == 0)
     for i, c in zip(*np.nonzero(differ)):
-        out.append(f"{CHANNELS[c]} is {'missing' if stride_codes(got)[i, c] else 'there'} in stride {i}, unlike the truth")
+        out.append(
+            f"{CHANNELS[c]} is {'missing' if stride_codes(got)[i, c] else 'there'} in stride {i}, unlike the truth"
+        )
     return out
 
 # %% ../nbs/05_contract.ipynb #7a791444
@@ -268,7 +300,10 @@ def compare(
 ) -> list[str]:  # sentences; empty where both agree
     "How recordings differ from the truth"
     a, b = ({r.key: r for r in x} for x in (got, want))
-    out = [f"{' '.join(filter(None, k))}: {'is missing' if k in b else 'is not in the truth'}" for k in sorted(a.keys() ^ b.keys())]
+    out = [
+        f"{' '.join(filter(None, k))}: {'is missing' if k in b else 'is not in the truth'}"
+        for k in sorted(a.keys() ^ b.keys())
+    ]
     for k in sorted(a.keys() & b.keys()):
         g, w = a[k], b[k]
         found = _compare_strides(g, w)
@@ -315,7 +350,9 @@ def check_physics(
         ok = -2.5 < low < -0.6 and 35 <= where <= 60
         out["push-off moment is negative"] = f"{'' if ok else 'FAILS: '}{low:.2f} N·m/kg at {where} % of the stride"
         power = (torque * np.gradient(ankle))[48:62]
-        out["push-off power is positive"] = f"{'' if power.max() > abs(power.min()) else 'FAILS: '}largest at {48 + int(power.argmax())} %"
+        out["push-off power is positive"] = (
+            f"{'' if power.max() > abs(power.min()) else 'FAILS: '}largest at {48 + int(power.argmax())} %"
+        )
     return out
 
 # %% ../nbs/05_contract.ipynb #49c5d020
@@ -339,12 +376,18 @@ def check_reader(
     if not strides:
         failed.append("no stride was read")
     if len(lost) != losses:
-        failed.append(f"{len(lost)} recordings were lost, expected {losses}" + "".join(f"; {x.sentence}" for x in lost[:3]))
+        failed.append(
+            f"{len(lost)} recordings were lost, expected {losses}" + "".join(f"; {x.sentence}" for x in lost[:3])
+        )
     done.append(("losses", f"{len(lost)}" + (f", the first: {lost[0].sentence}" if lost else "")))
     wrong = [r.key for p, (x, _) in zip(people, read) for r in x if r.patient != p]
     keys = [r.key for r in recordings]
     if wrong or len(keys) != len(set(keys)):
-        failed.append(f"recordings carry another patient's name: {wrong[0]}" if wrong else "two recordings have the same trial, subtrial and side")
+        failed.append(
+            f"recordings carry another patient's name: {wrong[0]}"
+            if wrong
+            else "two recordings have the same trial, subtrial and side"
+        )
     done.append(("every recording valid and its name unique", "yes"))
     _check_again(reader, root, people, read, failed, done)
     _check_channels(recordings, channels, failed, done)
@@ -357,7 +400,10 @@ def check_reader(
         done.append(("equal to the truth", f"{len(truth)} recordings, {len(differences)} differences"))
     if failed:
         more = f" (and {len(failed) - 8} more)" if len(failed) > 8 else ""
-        raise data_error(f"the reader breaks its contract: {'; '.join(failed[:8])}{more}", getattr(recordings[0], "dataset", "") if recordings else "")
+        raise data_error(
+            f"the reader breaks its contract: {'; '.join(failed[:8])}{more}",
+            getattr(recordings[0], "dataset", "") if recordings else "",
+        )
     return pd.DataFrame(done, columns=["check", "evidence"])
 
 # %% ../nbs/05_contract.ipynb #3a6670af
@@ -366,8 +412,13 @@ def _check_again(reader, root, people, read, failed, done):
     if not people:
         return
     again, _ = read_patient(reader, root, people[0])
+
     def data(rs):
-        return [(r.key, r.strides.to_csv(), *(None if x is None else x.data.tobytes() for x in (r.emg, r.angle, r.moment))) for r in rs]
+        return [
+            (r.key, r.strides.to_csv(), *(None if x is None else x.data.tobytes() for x in (r.emg, r.angle, r.moment)))
+            for r in rs
+        ]
+
     if data(again) != data(read[0][0]):
         failed.append("reading a patient twice gives different data")
     done.append(("read twice", "the same bytes"))
@@ -378,11 +429,15 @@ def _check_channels(recordings, channels, failed, done):
     found = np.zeros(len(CHANNELS), bool)
     for r in recordings:
         found |= (stride_codes(r) == 0).any(0)
-    done.append(("channels", f"{found[:13].sum()} muscles, {found[13:22].sum()} angle cells, {found[22:].sum()} moment cells"))
+    done.append(
+        ("channels", f"{found[:13].sum()} muscles, {found[13:22].sum()} angle cells, {found[22:].sum()} moment cells")
+    )
     if channels is not None:
         expected = np.isin(CHANNELS, list(channels))
         for c in np.flatnonzero(found != expected):
-            failed.append(f"{CHANNELS[c]} is {'measured' if found[c] else 'nowhere measured'}, which the card of the dataset says otherwise")
+            failed.append(
+                f"{CHANNELS[c]} is {'measured' if found[c] else 'nowhere measured'}, which the card of the dataset says otherwise"
+            )
 
 # %% ../nbs/05_contract.ipynb #63559141
 def keep_cells(

@@ -57,15 +57,18 @@ _CHANGED = {  # what differs from level walking
         "angle_ankle_flexion": [8, 11, 14, 16, 16, 14, 12, 10, 8, 6, 3, -4, -13, -16, -8, 3, 10, 12, 11, 9],
         "moment_hip_flexion": [-.4, -.62, -.7, -.64, -.52, -.4, -.3, -.2, -.1, 0, .1, .2, .28, .28, .2, .08, -.04, -.14, -.2, -.26],
         "moment_knee_flexion": [.05, -.45, -.92, -1.1, -1, -.78, -.52, -.3, -.12, .05, .15, .1, -.04, -.08, -.05, 0, .05, .1, .14, .12],
-        "moment_ankle_flexion": [-.05, -.35, -.58, -.66, -.66, -.66, -.68, -.76, -.9, -1.08, -1.24, -1.1, -.5, -.08, .01, .03, .03, .03, .03, 0],
+        "moment_ankle_flexion": [-.05, -.35, -.58, -.66, -.66, -.66, -.68, -.76, -.9, -1.08,
+                                 -1.24, -1.1, -.5, -.08, .01, .03, .03, .03, .03, 0],
     },
     "stair_descent": {
         "angle_hip_flexion": [20, 19, 17, 15, 14, 13, 12, 12, 12, 13, 15, 18, 24, 31, 37, 40, 38, 33, 28, 23],
         "angle_knee_flexion": [9, 15, 21, 23, 23, 24, 26, 30, 36, 44, 55, 68, 82, 90, 88, 76, 57, 35, 17, 8],
         "angle_ankle_flexion": [-20, -8, 6, 14, 18, 21, 24, 27, 29, 30, 29, 24, 14, 4, -3, -7, -10, -14, -18, -21],
         "moment_hip_flexion": [-.1, -.2, -.22, -.14, -.04, .04, .1, .14, .18, .2, .2, .16, .1, .06, .04, .02, 0, -.04, -.08, -.1],
-        "moment_knee_flexion": [.05, -.35, -.72, -.78, -.62, -.52, -.54, -.66, -.86, -1.1, -1.2, -.9, -.4, -.12, -.02, .03, .07, .12, .14, .1],
-        "moment_ankle_flexion": [-.1, -.7, -1.1, -1.05, -.82, -.68, -.66, -.72, -.82, -.92, -.86, -.5, -.14, -.02, .01, .02, .02, .02, .02, -.02],
+        "moment_knee_flexion": [.05, -.35, -.72, -.78, -.62, -.52, -.54, -.66, -.86, -1.1,
+                                -1.2, -.9, -.4, -.12, -.02, .03, .07, .12, .14, .1],
+        "moment_ankle_flexion": [-.1, -.7, -1.1, -1.05, -.82, -.68, -.66, -.72, -.82, -.92,
+                                 -.86, -.5, -.14, -.02, .01, .02, .02, .02, .02, -.02],
     },
     "heel_walk": {
         "angle_ankle_flexion": [10, 9, 9, 9, 10, 11, 12, 12, 13, 13, 13, 12, 10, 8, 8, 9, 10, 10, 10, 10],
@@ -73,7 +76,8 @@ _CHANGED = {  # what differs from level walking
     },
     "toe_walk": {
         "angle_ankle_flexion": [-18, -15, -13, -12, -11, -10, -9, -8, -8, -9, -12, -18, -25, -29, -27, -23, -20, -19, -18, -18],
-        "moment_ankle_flexion": [-.05, -.5, -.85, -1, -1.05, -1.1, -1.14, -1.2, -1.28, -1.34, -1.28, -.85, -.28, -.04, .01, .02, .02, .02, .02, 0],
+        "moment_ankle_flexion": [-.05, -.5, -.85, -1, -1.05, -1.1, -1.14, -1.2, -1.28, -1.34,
+                                 -1.28, -.85, -.28, -.04, .01, .02, .02, .02, .02, 0],
     },
     "turn": {"angle_hip_rotation": [10, 9, 7, 5, 2, 0, -3, -5, -7, -9, -10, -11, -10, -7, -3, 1, 5, 8, 10, 10]},
     "stand": {k: [5 if k == "angle_hip_flexion" else 4 if k == "angle_knee_flexion" else 0] * 20 for k in _LEVEL},
@@ -111,10 +115,16 @@ def shape_table(
     phase, up = np.arange(20) / 20, incline / 10
     contact = _bump(phase, 0.97, 0.12)
     table[:, CURVES.index("angle_hip_flexion")] += 12 * max(up, -0.2) * contact
-    table[:, CURVES.index("angle_knee_flexion")] += 14 * max(up, 0) * contact - 12 * min(up, 0) * _bump(phase, 0.4, 0.12)
+    table[:, CURVES.index("angle_knee_flexion")] += 14 * max(up, 0) * contact - 12 * min(up, 0) * _bump(
+        phase, 0.4, 0.12
+    )
     table[:, CURVES.index("angle_ankle_flexion")] += 6 * up * _bump(phase, 0.25, 0.15)
-    table[:, CURVES.index("moment_hip_flexion")] *= np.where(table[:, CURVES.index("moment_hip_flexion")] < 0, 1 + 0.7 * max(up, 0), 1)
-    table[:, CURVES.index("moment_knee_flexion")] *= np.where(table[:, CURVES.index("moment_knee_flexion")] < 0, 1 + 1.0 * abs(min(up, 0)), 1)
+    table[:, CURVES.index("moment_hip_flexion")] *= np.where(
+        table[:, CURVES.index("moment_hip_flexion")] < 0, 1 + 0.7 * max(up, 0), 1
+    )
+    table[:, CURVES.index("moment_knee_flexion")] *= np.where(
+        table[:, CURVES.index("moment_knee_flexion")] < 0, 1 + 1.0 * abs(min(up, 0)), 1
+    )
     table[:, CURVES.index("moment_ankle_flexion")] *= 1 + 0.15 * up
     table[:, :9] = np.deg2rad(table[:, :9])
     return table
@@ -123,6 +133,7 @@ def shape_table(
 @dataclass(frozen=True)
 class Walker:
     "A person who walks: body, style, electrodes"
+
     dataset: str
     patient: str
     seed: int = 0
@@ -143,8 +154,15 @@ class Walker:
         r = rng_for(self.seed, self.dataset, self.patient, "style")
         gain = np.concatenate([r.normal(1, 0.07, 9), r.normal(1, 0.08, 9)])
         offset = np.concatenate([np.deg2rad(r.normal(0, 2, 9)), np.zeros(9)])
-        return dict(gain=gain, offset=offset, warp=float(r.normal(0, 0.012)), asymmetry=float(r.normal(0, 0.006)),
-                    cadence=float(r.normal(1, 0.03)), emg=np.exp(r.normal(0, 0.3, 13)), emd=float(r.uniform(0.07, 0.09)))
+        return dict(
+            gain=gain,
+            offset=offset,
+            warp=float(r.normal(0, 0.012)),
+            asymmetry=float(r.normal(0, 0.006)),
+            cadence=float(r.normal(1, 0.03)),
+            emg=np.exp(r.normal(0, 0.3, 13)),
+            emd=float(r.uniform(0.07, 0.09)),
+        )
 
 # %% ../nbs/03_lookalike.ipynb #4f6ecd6d
 @dataclass(frozen=True)
@@ -313,7 +331,10 @@ def amplitude(
     out = np.empty((len(t), len(MUSCLES)))
     for i, muscle in enumerate(MUSCLES):
         cells, hills = _ACTIONS[muscle]
-        pull = sum(k * np.maximum((1 if c[0] == "+" else -1) * m[(slice(None), *cell_index(c[1:]))], 0) for c, k in cells.items())
+        pull = sum(
+            k * np.maximum((1 if c[0] == "+" else -1) * m[(slice(None), *cell_index(c[1:]))], 0)
+            for c, k in cells.items()
+        )
         out[:, i] = EMG_REST + EMG_GAIN * style["emg"][i] * (pull + gait * sum(k * _bump(p, c, s) for c, s, k in hills))
     return out
 
@@ -431,14 +452,23 @@ def cut(
     rec: Recording,
     points: int,  # points of a stride, both heel strikes included
     walk: Walk,
-) -> list[Recording]:  # one a stride, on a clock that starts with it; angles and moments time-normalised, EMG at its rate
+) -> list[
+    Recording
+]:  # one a stride, on a clock that starts with it; angles and moments time-normalised, EMG at its rate
     "The strides of a true recording, cut and normalised in time as some authors publish them"
     out = []
     for i, s in enumerate(rec.strides.itertuples()):
         T = s.stop - s.start
         rate = (points - 1) / T
-        r = Recording(rec.dataset, rec.patient, rec.trial, rec.side,
-                      rec.strides.iloc[[i]].assign(start=0.0, stop=T).reset_index(drop=True), str(i + 1), info=rec.info)
+        r = Recording(
+            rec.dataset,
+            rec.patient,
+            rec.trial,
+            rec.side,
+            rec.strides.iloc[[i]].assign(start=0.0, stop=T).reset_index(drop=True),
+            str(i + 1),
+            info=rec.info,
+        )
         for q in ("angle", "moment"):
             full = getattr(rec, q)
             if full is not None:
@@ -448,6 +478,6 @@ def cut(
         if rec.emg is not None:
             a = int(round((s.start - rec.emg.start) * float(rec.emg.rate)))
             n = int(round(T * float(rec.emg.rate))) + 1
-            r.emg = Signal(rec.emg.data[a:a + n], rec.emg.rate, 0.0, rec.emg.unit, rec.emg.state)
+            r.emg = Signal(rec.emg.data[a : a + n], rec.emg.rate, 0.0, rec.emg.unit, rec.emg.state)
         out.append(r)
     return out

@@ -90,13 +90,20 @@ def _draw_joints(
     "The measured cells of each joint"
     measured = _measured(signal)
     for j in sorted(set(range(3)) - {int(c) // 3 for c in measured}):
-        axs[j].text(0.5, 0.5, "not measured", ha="center", va="center", transform=axs[j].transAxes, color="0.6", fontsize=7)
+        axs[j].text(
+            0.5, 0.5, "not measured", ha="center", va="center", transform=axs[j].transAxes, color="0.6", fontsize=7
+        )
         axs[j].set_yticks([])
     for c in measured:
         j, m = divmod(int(c), 3)
         x = signal.data[span(signal, s.start, s.stop + 1e-6), j, m]
         t = signal.times[span(signal, s.start, s.stop + 1e-6)]
-        axs[j].plot(100 * (t - s.start) / (s.stop - s.start), scale * x, color=PALETTE[m], label=("adduction", "rotation", "flexion")[m])
+        axs[j].plot(
+            100 * (t - s.start) / (s.stop - s.start),
+            scale * x,
+            color=PALETTE[m],
+            label=("adduction", "rotation", "flexion")[m],
+        )
 
 # %% ../nbs/04_plotting.ipynb #46ac6b90
 def plot_masks(
@@ -105,14 +112,17 @@ def plot_masks(
 ):
     "A grid of what was measured"
     import matplotlib.pyplot as plt
-    labels = list(MUSCLE_LABELS) + [f"{j[0].upper()} {m[:3]}" for _ in range(2) for j in JOINTS for m in ("add", "rot", "flex")]
+
+    labels = list(MUSCLE_LABELS) + [
+        f"{j[0].upper()} {m[:3]}" for _ in range(2) for j in JOINTS for m in ("add", "rot", "flex")
+    ]
     fig, ax = plt.subplots(figsize=(9, 1.2 + 0.27 * len(share)))
     ax.imshow(share.to_numpy(float), aspect="auto", cmap="Blues", vmin=0, vmax=1.15)
     for edge in (GROUPS["emg"].stop, GROUPS["angle"].stop):
         ax.axvline(edge - 0.5, color="k", lw=1)
     ax.set_xticks(range(len(labels)), labels, rotation=90, fontsize=7)
     ax.set_yticks(range(len(share)), share.index, fontsize=8)
-    for (x, name) in ((6, "EMG"), (17, "angles"), (26, "moments")):
+    for x, name in ((6, "EMG"), (17, "angles"), (26, "moments")):
         ax.text(x, -0.65, name, ha="center", va="bottom", fontsize=8)
     ax.grid(False)
     ax.set_title(title, pad=16)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .schema import CELLS, CHANNELS, GROUPS, JOINTS, MUSCLE_LABELS, MUSCLES, REASON_CODES, REASONS
+from .schema import CHANNELS, GROUPS, JOINTS, MUSCLE_LABELS, MUSCLES, REASON_CODES, REASONS
 from .store import Store
 from .sync import Stride, SyncAll
 
@@ -51,12 +51,17 @@ def mean_strides(
     for (dataset, activity), s in chosen.groupby(["dataset", "activity"]):
         keep = s.iloc[np.unique(np.linspace(0, len(s) - 1, min(most, len(s))).astype(int))]
         key = set(zip(keep.patient, keep.stride))
-        stack = [on_grid(x) for x in sync.strides(f"({query}) and dataset == {dataset!r} and activity == {activity!r}")
-                 if (x.facts["patient"], x.facts["stride"]) in key]
+        stack = [
+            on_grid(x)
+            for x in sync.strides(f"({query}) and dataset == {dataset!r} and activity == {activity!r}")
+            if (x.facts["patient"], x.facts["stride"]) in key
+        ]
         stack = np.array(stack)
         for c in np.flatnonzero(~np.isnan(stack).all((0, 1))):
             y = stack[~np.isnan(stack[:, 0, c]), :, c]
-            rows.append(dict(dataset=dataset, activity=activity, channel=CHANNELS[c], n=len(y), mean=y.mean(0), sd=y.std(0)))
+            rows.append(
+                dict(dataset=dataset, activity=activity, channel=CHANNELS[c], n=len(y), mean=y.mean(0), sd=y.std(0))
+            )
     return pd.DataFrame(rows, columns=["dataset", "activity", "channel", "n", "mean", "sd"])
 
 # %% ../nbs/44_quality.ipynb #c2d5fbcd
@@ -67,6 +72,7 @@ def plot_mean_strides(
     "Sagittal angles and moments of all datasets"
     import matplotlib.pyplot as plt
     from emgfm.plotting import PALETTE
+
     datasets = sorted(set(means.dataset))
     fig, axs = plt.subplots(2, 3, figsize=(9.6, 4.4), sharex=True, layout="constrained")
     for row, (quantity, scale, unit) in enumerate((("angle", 180 / np.pi, "degrees"), ("moment", 1, "N·m/kg"))):
@@ -76,7 +82,9 @@ def plot_mean_strides(
             for r in mine.itertuples():
                 colour = PALETTE[datasets.index(r.dataset) % len(PALETTE)]
                 ax.plot(100 * GRID, scale * r.mean, color=colour, label=f"{r.dataset} ({r.n})")
-                ax.fill_between(100 * GRID, scale * (r.mean - r.sd), scale * (r.mean + r.sd), color=colour, alpha=0.15, lw=0)
+                ax.fill_between(
+                    100 * GRID, scale * (r.mean - r.sd), scale * (r.mean + r.sd), color=colour, alpha=0.15, lw=0
+                )
             if not len(mine):
                 ax.text(0.5, 0.5, "not measured", ha="center", transform=ax.transAxes, color="0.6")
             ax.set_title(f"{joint} flexion" if row == 0 else "")
@@ -129,13 +137,16 @@ def missing_reasons(
     "How often each reason for missing data occurs"
     s = (store if isinstance(store, Store) else Store(store)).strides
     names = {c: r for r, c in REASON_CODES.items()}
-    counts = {d: pd.Series(g[list(CHANNELS)].to_numpy().ravel()).map(names).value_counts() for d, g in s.groupby("dataset")}
+    counts = {
+        d: pd.Series(g[list(CHANNELS)].to_numpy().ravel()).map(names).value_counts() for d, g in s.groupby("dataset")
+    }
     return pd.DataFrame(counts).T.reindex(columns=[r for r in REASONS]).fillna(0).astype(int).rename_axis("dataset")
 
 # %% ../nbs/44_quality.ipynb #7d4d3992
 @dataclass(frozen=True)
 class Band:
     "What the extreme of a channel within a part of the stride must be"
+
     channel: str
     activity: str
     extreme: str  # max or min
@@ -149,7 +160,15 @@ BANDS = (
     Band("angle_knee_flexion", "level_walk", "max", (0.55, 0.9), 40, 85, "the knee flexes in swing"),
     Band("angle_hip_flexion", "level_walk", "min", (0.35, 0.65), -35, 12, "the hip extends in late stance"),
     Band("angle_ankle_flexion", "level_walk", "min", (0.5, 0.75), -50, 0, "the ankle plantarflexes at push-off"),
-    Band("moment_ankle_flexion", "level_walk", "min", (0.35, 0.62), -2.5, -0.6, "push-off moment is plantarflexor (negative)"),
+    Band(
+        "moment_ankle_flexion",
+        "level_walk",
+        "min",
+        (0.35, 0.62),
+        -2.5,
+        -0.6,
+        "push-off moment is plantarflexor (negative)",
+    ),
     Band("moment_knee_flexion", "level_walk", "min", (0.05, 0.35), -1.5, -0.05, "the knee extensors work at loading"),
     Band("moment_hip_flexion", "level_walk", "max", (0.35, 0.7), 0.15, 2.0, "the hip flexors work in late stance"),
     Band("angle_knee_flexion", "stair_ascent", "max", (0.55, 0.95), 60, 120, "the knee flexes high in swing"),
@@ -172,8 +191,15 @@ def check_bands(
             inside = (GRID >= b.part[0]) & (GRID <= b.part[1])
             value = (y[inside].max if b.extreme == "max" else y[inside].min)()
             ok = b.low <= value <= b.high
-            rows.append(dict(dataset=r.dataset, activity=r.activity, check=b.what, verdict="ok" if ok else "violated",
-                             evidence=f"{b.channel} {b.extreme} {value:.2f}, expected {b.low:g} to {b.high:g}"))
+            rows.append(
+                dict(
+                    dataset=r.dataset,
+                    activity=r.activity,
+                    check=b.what,
+                    verdict="ok" if ok else "violated",
+                    evidence=f"{b.channel} {b.extreme} {value:.2f}, expected {b.low:g} to {b.high:g}",
+                )
+            )
     return pd.DataFrame(rows, columns=["dataset", "activity", "check", "verdict", "evidence"])
 
 # %% ../nbs/44_quality.ipynb #fc90ea16
@@ -188,8 +214,15 @@ def check_power(
             p = level[d, "moment_ankle_flexion"] * np.gradient(level[d, "angle_ankle_flexion"]) * 100
             late = p[45:65]
             ok = late.max() > abs(late.min())
-            rows.append(dict(dataset=d, activity="level_walk", check="the ankle generates power at push-off", verdict="ok" if ok else "violated",
-                             evidence=f"moment times change of angle {late.min():.2f} to {late.max():.2f} between 45 and 65 % of the stride"))
+            rows.append(
+                dict(
+                    dataset=d,
+                    activity="level_walk",
+                    check="the ankle generates power at push-off",
+                    verdict="ok" if ok else "violated",
+                    evidence=f"moment times change of angle {late.min():.2f} to {late.max():.2f} between 45 and 65 % of the stride",
+                )
+            )
     return pd.DataFrame(rows, columns=["dataset", "activity", "check", "verdict", "evidence"])
 
 
@@ -200,12 +233,27 @@ def check_strides(
     s, rows = (store if isinstance(store, Store) else Store(store)).strides, []
     for d, g in s.groupby("dataset"):
         odd = ~g.duration.between(0.4, 6.0)
-        rows.append(dict(dataset=d, activity="all", check="strides last 0.4 to 6 s", verdict="violated" if odd.mean() > 0.5 else "ok",
-                         evidence=f"{g.duration.min():.2f} to {g.duration.max():.2f} s, {int(odd.sum())} of {len(g)} outside"))
+        rows.append(
+            dict(
+                dataset=d,
+                activity="all",
+                check="strides last 0.4 to 6 s",
+                verdict="violated" if odd.mean() > 0.5 else "ok",
+                evidence=f"{g.duration.min():.2f} to {g.duration.max():.2f} s, {int(odd.sum())} of {len(g)} outside",
+            )
+        )
         for m in MUSCLES:
             codes = g[f"emg_{m}"]
             if (codes == REASON_CODES["dead"]).any() and not (codes == 0).any():
-                rows.append(dict(dataset=d, activity="all", check=f"{m} carries a signal", verdict="violated", evidence="dead in every stride"))
+                rows.append(
+                    dict(
+                        dataset=d,
+                        activity="all",
+                        check=f"{m} carries a signal",
+                        verdict="violated",
+                        evidence="dead in every stride",
+                    )
+                )
     return pd.DataFrame(rows, columns=["dataset", "activity", "check", "verdict", "evidence"])
 
 
@@ -217,4 +265,6 @@ def check_store(
     store = store if isinstance(store, Store) else Store(store)
     means = mean_strides(store) if means is None else means
     found = [t for t in (check_bands(means), check_power(means), check_strides(store)) if len(t)]
-    return pd.concat(found, ignore_index=True).sort_values(["dataset", "activity", "check"], kind="stable", ignore_index=True)
+    return pd.concat(found, ignore_index=True).sort_values(
+        ["dataset", "activity", "check"], kind="stable", ignore_index=True
+    )

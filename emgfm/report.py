@@ -32,6 +32,7 @@ figcaption, .lead { color: #777; } pre { overflow-x: auto; background: var(--sof
 
 class Page:
     "An HTML page that grows section by section"
+
     def __init__(self, title: str, lead: str):
         self.title, self.parts = title, [f"<h1>{html.escape(title)}</h1><p class='lead'>{html.escape(lead)}</p>"]
 
@@ -50,9 +51,12 @@ class Page:
 
     def write(self, path: str | Path):
         "Write the page"
-        head = f"<meta charset='utf-8'><meta name='viewport' content='width=device-width, initial-scale=1'><title>{html.escape(self.title)}</title>"
-        Path(path).write_text(f"<!doctype html><html lang='en'><head>{head}<style>{_STYLE}</style></head><body>{''.join(self.parts)}</body></html>\n",
-                              encoding="utf-8")
+        view = "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        head = f"<meta charset='utf-8'>{view}<title>{html.escape(self.title)}</title>"
+        Path(path).write_text(
+            f"<!doctype html><html lang='en'><head>{head}<style>{_STYLE}</style></head><body>{''.join(self.parts)}</body></html>\n",
+            encoding="utf-8",
+        )
 
 # %% ../nbs/64_report.ipynb #71c3841b
 @patch
@@ -63,11 +67,15 @@ def figure(
 ):
     "Add a figure"
     import matplotlib.pyplot as plt
+
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     plt.close(fig)
     data = base64.b64encode(buffer.getvalue()).decode()
-    self.parts.append(f"<figure><img src='data:image/png;base64,{data}' alt='{html.escape(alt, quote=True)}'><figcaption>{html.escape(alt)}</figcaption></figure>")
+    self.parts.append(
+        f"<figure><img src='data:image/png;base64,{data}' alt='{html.escape(alt, quote=True)}'>"
+        f"<figcaption>{html.escape(alt)}</figcaption></figure>"
+    )
 
 # %% ../nbs/64_report.ipynb #c7213ffd
 def plot_learning(
@@ -93,10 +101,15 @@ def add_data(
     outcomes: pd.DataFrame,  # one row a dataset, from `emgfm.build.summary`
 ):
     "Who is in it, and what is missing and why"
-    page.section("The data", "People are split as persons, with both legs and all activities; the same on every machine.")
+    page.section(
+        "The data", "People are split as persons, with both legs and all activities; the same on every machine."
+    )
     who = splits.groupby(["dataset", "split"]).size().unstack(fill_value=0)
     page.table(outcomes.join(who[[c for c in ("train", "val", "test") if c in who]].add_prefix("in ")))
-    page.figure(plot_masks(measured_share(store)), "Share of strides in which each of the 31 channels was measured: the darker, the more.")
+    page.figure(
+        plot_masks(measured_share(store)),
+        "Share of strides in which each of the 31 channels was measured: the darker, the more.",
+    )
     reasons = missing_reasons(store)
     page.section("Why data are missing", "Channels times strides, by reason. Every gap in a mask has one.")
     page.table(reasons.loc[:, reasons.any()])
@@ -110,9 +123,18 @@ def add_walking(
     "How people walked, and whether they could have"
     for activity in sorted(set(means.activity), key=lambda a: (a != "level_walk", a)):
         n = means[means.activity == activity].groupby("dataset").n.max()
-        page.section(f"Mean strides: {activity.replace('_', ' ')}", f"{len(n)} dataset{'s' if len(n) > 1 else ''}, {int(n.sum())} strides; the bands are one standard deviation.")
-        page.figure(plot_mean_strides(means, activity), f"Mean sagittal angles and moments of {activity.replace('_', ' ')} for {', '.join(n.index)}, over percent of the stride.")
-        page.figure(plot_envelopes(means, activity), f"Mean EMG envelopes of the 13 muscles in {activity.replace('_', ' ')}, in units of each person's own scale.")
+        page.section(
+            f"Mean strides: {activity.replace('_', ' ')}",
+            f"{len(n)} dataset{'s' if len(n) > 1 else ''}, {int(n.sum())} strides; the bands are one standard deviation.",
+        )
+        page.figure(
+            plot_mean_strides(means, activity),
+            f"Mean sagittal angles and moments of {activity.replace('_', ' ')} for {', '.join(n.index)}, over percent of the stride.",
+        )
+        page.figure(
+            plot_envelopes(means, activity),
+            f"Mean EMG envelopes of the 13 muscles in {activity.replace('_', ' ')}, in units of each person's own scale.",
+        )
     bad = checks[checks.verdict != "ok"]
     page.section("Checks", f"{len(checks)} checks of signs, units and events, {len(bad)} violated.")
     page.table(checks.groupby(["dataset", "verdict"]).size().unstack(fill_value=0))

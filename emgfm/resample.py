@@ -130,17 +130,22 @@ def _align_emg(s: Store, dataset: str, patient: str, recs: pd.DataFrame, emg_hz:
         x, parts = s.array(dataset, patient, q), []
         for r in recs.itertuples():
             offset, n = getattr(r, f"{q}_offset"), getattr(r, f"{q}_length")
-            piece = np.array(x[offset:offset + n], float)
+            piece = np.array(x[offset : offset + n], float)
             rate = Fraction(getattr(r, f"{q}_rate_exact"))
             parts.append(np.nan_to_num(change(piece, rate, emg_hz)) if n else np.zeros((0, 13), np.float32))
         lengths = np.array([len(p) for p in parts])
         arrays[q] = np.concatenate(parts)
-        places |= {f"{q}_offset": np.cumsum(lengths) - lengths, f"{q}_length": lengths,
-                   f"{q}_start": recs[f"{q}_start"].to_numpy()}
+        places |= {
+            f"{q}_offset": np.cumsum(lengths) - lengths,
+            f"{q}_length": lengths,
+            f"{q}_start": recs[f"{q}_start"].to_numpy(),
+        }
     return arrays, pd.DataFrame(places)
 
 
-def _align_joints(s: Store, dataset: str, patient: str, recs: pd.DataFrame, strides: pd.DataFrame, q: str) -> np.ndarray:
+def _align_joints(
+    s: Store, dataset: str, patient: str, recs: pd.DataFrame, strides: pd.DataFrame, q: str
+) -> np.ndarray:
     "Angles or moments of all strides on their grids, one after the other; 0 where missing"
     x, out = s.array(dataset, patient, q), np.zeros((int(strides.kin_length.sum()), 9), np.float32)
     for i, group in strides.groupby("recording"):
@@ -149,7 +154,7 @@ def _align_joints(s: Store, dataset: str, patient: str, recs: pd.DataFrame, stri
         if not n:
             continue
         times = r[f"{q}_start"] + np.arange(n) / r[f"{q}_rate"]
-        piece = np.array(x[offset:offset + n], float).reshape(n, 9)
+        piece = np.array(x[offset : offset + n], float).reshape(n, 9)
         at = np.concatenate([g.start + np.arange(g.kin_length) * g.kin_step for g in group.itertuples()])
         rows = np.concatenate([np.arange(g.kin_offset, g.kin_offset + g.kin_length) for g in group.itertuples()])
         out[rows] = np.nan_to_num(spline_at(piece, times, at, JOINT_GAP * float((group.stop - group.start).max())))

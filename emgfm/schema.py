@@ -144,6 +144,7 @@ STRIDE_COLUMNS = ("start", "stop", "activity")
 @dataclass
 class Recording:
     "One leg in one contiguous piece of one trial"
+
     dataset: str
     patient: str  # the source's own name
     trial: str
@@ -154,7 +155,9 @@ class Recording:
     angle: Signal | None = None  # (n, 3, 3) rad
     moment: Signal | None = None  # (n, 3, 3) N·m/kg
     info: dict = field(default_factory=dict)  # facts of the person: age, sex, mass, height, pathology, ...
-    reasons: dict = field(default_factory=dict)  # channel or group of channels -> reason, where NaN is not "not_measured"
+    reasons: dict = field(
+        default_factory=dict
+    )  # channel or group of channels -> reason, where NaN is not "not_measured"
     notes: tuple[str, ...] = ()
     decisions: dict = field(default_factory=dict)  # what was decided from the data -> with which evidence
     rejected: pd.DataFrame | None = None  # cycles that are no strides: start, stop, reason
@@ -278,15 +281,19 @@ def _check_strides(
     if not (np.isfinite(start).all() and np.isfinite(stop).all() and (stop > start).all()):
         fail("has a stride without a finite start before its stop", "strides")
     if (start[1:] < stop[:-1] - 1e-6).any():
-        fail(f"overlap: one starts at {start[1:][start[1:] < stop[:-1] - 1e-6][0]:.3f} s before the last one ended",
-             "strides")
+        fail(
+            f"overlap: one starts at {start[1:][start[1:] < stop[:-1] - 1e-6][0]:.3f} s before the last one ended",
+            "strides",
+        )
     unknown = sorted(set(s.activity) - set(ACTIVITIES))
     if unknown:
         fail(f"has the activity {unknown[0]!r}, expected one of {', '.join(ACTIVITIES)}", "strides")
     signals = [x for x in (rec.emg, rec.angle, rec.moment) if x is not None]
     if len(s) and not signals:
         fail("has strides but no signal", "strides")
-    if len(s) and (start.min() < min(x.start for x in signals) - 0.05 or stop.max() > max(x.stop for x in signals) + 0.05):
+    if len(s) and (
+        start.min() < min(x.start for x in signals) - 0.05 or stop.max() > max(x.stop for x in signals) + 0.05
+    ):
         fail(f"reach from {start.min():.3f} to {stop.max():.3f} s, outside all signals", "strides")
 
 # %% ../nbs/00_schema.ipynb #3da15d5e

@@ -39,7 +39,9 @@ def write_json(
     data: dict,
 ):
     "JSON with sorted keys, so that the same content gives the same bytes"
-    Path(path).write_text(json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False, default=_plain) + "\n", encoding="utf-8")
+    Path(path).write_text(
+        json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False, default=_plain) + "\n", encoding="utf-8"
+    )
 
 
 def _plain(x):
@@ -66,13 +68,24 @@ def create_store(
 ) -> Path:
     "Begin a store, or go on with one of the same parameters"
     path = Path(path)
-    description = dict(emgfm_store=kind, schema=SCHEMA, package=__version__, parameters=parameters,
-                       reasons=REASON_CODES, muscles=MUSCLES, joints=JOINTS, motions=MOTIONS)
+    description = dict(
+        emgfm_store=kind,
+        schema=SCHEMA,
+        package=__version__,
+        parameters=parameters,
+        reasons=REASON_CODES,
+        muscles=MUSCLES,
+        joints=JOINTS,
+        motions=MOTIONS,
+    )
     if (path / "store.json").exists():
         old = _description(path)
         if old["emgfm_store"] != kind or old["parameters"] != json.loads(json.dumps(parameters, default=_plain)):
-            raise data_error(f"is a {old['emgfm_store']} store made with {old['parameters']}, expected {kind} with {parameters}; "
-                             "choose another folder or delete this one", file=path)
+            raise data_error(
+                f"is a {old['emgfm_store']} store made with {old['parameters']}, expected {kind} with {parameters}; "
+                "choose another folder or delete this one",
+                file=path,
+            )
         return path
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise data_error("exists and is no emgfm store, expected a new or empty folder", file=path)
@@ -217,14 +230,18 @@ def select(
     "Strides that fulfil a query and have all the named channels"
     unknown = [c for c in has if c not in CHANNELS]
     if unknown:
-        raise data_error(f"is no channel; names look like {CHANNELS[8]}, {CHANNELS[17]}, {CHANNELS[30]}", field=unknown[0])
+        raise data_error(
+            f"is no channel; names look like {CHANNELS[8]}, {CHANNELS[17]}, {CHANNELS[30]}", field=unknown[0]
+        )
     s = self.strides
     if query:
         try:
             s = s.query(query)
         except Exception as e:  # pandas raises whatever its parser and the columns' types come upon
-            raise data_error(f"cannot be asked ({type(e).__name__}: {e}); columns are {', '.join(c for c in self.strides if c not in CHANNELS)}",
-                             field=query) from None
+            raise data_error(
+                f"cannot be asked ({type(e).__name__}: {e}); columns are {', '.join(c for c in self.strides if c not in CHANNELS)}",
+                field=query,
+            ) from None
     return s[(s[list(has)] == 0).all(axis=1)] if len(has) else s
 
 # %% ../nbs/40_store.ipynb #651a5cd1
@@ -253,5 +270,7 @@ def _offsets(store: Store, d: str, p: str) -> list[str]:
         name = c.removesuffix("_length")
         end = int((r[f"{name}_offset"] + r[c]).max()) if len(r) else 0
         if end > len(store.array(d, p, name)):
-            out.append(str(data_error(f"has {len(store.array(d, p, name))} rows, the table speaks of {end}", d, p, field=name)))
+            out.append(
+                str(data_error(f"has {len(store.array(d, p, name))} rows, the table speaks of {end}", d, p, field=name))
+            )
     return out

@@ -90,11 +90,13 @@ def _stride(self: SyncAll, row: dict, rec: pd.Series, arrays: dict) -> Stride:
     aligned, parts, rates = self.store.kind == "aligned", {}, {}
     for q in QUANTITIES:
         if aligned and q in ("angle", "moment"):
-            parts[q] = arrays[q][row["kin_offset"]:row["kin_offset"] + row["kin_length"]]
+            parts[q] = arrays[q][row["kin_offset"] : row["kin_offset"] + row["kin_length"]]
             rates[q] = 1 / row["kin_step"]
             continue
         rates[q] = self.store.parameters["emg_hz"] if aligned else rec[f"{q}_rate"]
-        parts[q] = _cut(arrays[q], rec[f"{q}_offset"], rec[f"{q}_length"], rec[f"{q}_start"], rates[q], row["start"], row["stop"])
+        parts[q] = _cut(
+            arrays[q], rec[f"{q}_offset"], rec[f"{q}_length"], rec[f"{q}_start"], rates[q], row["start"], row["stop"]
+        )
     facts = {k: v for k, v in row.items() if k not in CHANNELS}
     return Stride(facts, **parts, mask=np.array([row[c] == 0 for c in CHANNELS]), rates=rates)
 
@@ -103,7 +105,9 @@ def _stride(self: SyncAll, row: dict, rec: pd.Series, arrays: dict) -> Stride:
 def walk(
     self: SyncAll,
     query: str = "",
-) -> Iterator[tuple[str, str, str, str, str, str, pd.DataFrame]]:  # dataset, patient, activity, trial, subtrial, side, strides
+) -> Iterator[
+    tuple[str, str, str, str, str, str, pd.DataFrame]
+]:  # dataset, patient, activity, trial, subtrial, side, strides
     "The levels of all datasets alike: the strides of each leg in each trial"
     levels = ["dataset", "patient", "activity", "trial", "subtrial", "side"]
     for key, strides in self.select(query).groupby(levels, sort=True):
@@ -120,8 +124,14 @@ def _lengths(
         return {f"{name}_verdict": "none"}
     distinct = len(np.unique(n))
     verdict = "normalised" if distinct == 1 else "likely normalised" if distinct <= 3 and n.std() < 5 else "variable"
-    return {f"{name}_distinct": distinct, f"{name}_min": int(n.min()), f"{name}_max": int(n.max()),
-            f"{name}_mean": round(float(n.mean()), 1), f"{name}_sd": round(float(n.std()), 1), f"{name}_verdict": verdict}
+    return {
+        f"{name}_distinct": distinct,
+        f"{name}_min": int(n.min()),
+        f"{name}_max": int(n.max()),
+        f"{name}_mean": round(float(n.mean()), 1),
+        f"{name}_sd": round(float(n.std()), 1),
+        f"{name}_verdict": verdict,
+    }
 
 
 def analyze_sample_counts(
@@ -145,14 +155,27 @@ def _count(sync: SyncAll, dataset: str) -> dict:
     recs["recording"] = recs.groupby("patient").cumcount()
     both = s.merge(recs.drop(columns=["trial", "subtrial", "side"]), on=["dataset", "patient", "recording"])
     kin = both.kin_length if "kin_length" in both else (both.duration * both.angle_rate).round()
-    emg_rate = both.envelope_rate if "envelope_rate" in both else np.where(both.envelope_length > 0, sync.store.parameters["emg_hz"], np.nan)
+    emg_rate = (
+        both.envelope_rate
+        if "envelope_rate" in both
+        else np.where(both.envelope_length > 0, sync.store.parameters["emg_hz"], np.nan)
+    )
     codes = s[list(CHANNELS)].to_numpy()
     measured = [int((codes[:, g] == 0).any(0).sum()) for g in GROUPS.values()]
     published = CARDS[dataset].strides if dataset in CARDS else None
-    return dict(patients=s.patient.nunique(), strides=len(s), hours=round(float(s.duration.sum() / 3600), 3),
-                muscles=measured[0], angles=measured[1], moments=measured[2],
-                duration_median=round(float(s.duration.median()), 3), duration_min=round(float(s.duration.min()), 3),
-                duration_max=round(float(s.duration.max()), 3),
-                **_lengths(np.nan_to_num(both.duration * emg_rate).round().astype(int), "emg"), **_lengths(np.nan_to_num(kin).astype(int), "kin"),
-                dead=int((codes == REASON_CODES["dead"]).sum()),
-                partly_missing=int((codes == REASON_CODES["partly_missing"]).sum()), strides_of_the_original=published)
+    return dict(
+        patients=s.patient.nunique(),
+        strides=len(s),
+        hours=round(float(s.duration.sum() / 3600), 3),
+        muscles=measured[0],
+        angles=measured[1],
+        moments=measured[2],
+        duration_median=round(float(s.duration.median()), 3),
+        duration_min=round(float(s.duration.min()), 3),
+        duration_max=round(float(s.duration.max()), 3),
+        **_lengths(np.nan_to_num(both.duration * emg_rate).round().astype(int), "emg"),
+        **_lengths(np.nan_to_num(kin).astype(int), "kin"),
+        dead=int((codes == REASON_CODES["dead"]).sum()),
+        partly_missing=int((codes == REASON_CODES["partly_missing"]).sum()),
+        strides_of_the_original=published,
+    )

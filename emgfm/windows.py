@@ -75,6 +75,7 @@ def parse_horizon(
 # %% ../nbs/51_windows.ipynb #12d5bcbf
 class SplitDataset:
     "The learning samples of one split of an aligned store"
+
     def __init__(
         self,
         store: str | Path | Store,  # aligned
@@ -89,9 +90,14 @@ class SplitDataset:
     ):
         self.store = store if isinstance(store, Store) else Store(store)
         if self.store.kind != "aligned":
-            raise data_error(f"is a {self.store.kind} store, expected an aligned one (made by `emgfm resample`)", file=self.store.path)
+            raise data_error(
+                f"is a {self.store.kind} store, expected an aligned one (made by `emgfm resample`)",
+                file=self.store.path,
+            )
         if emg not in ("envelope", "emg") or window_size < 1:
-            raise DataError(f"emg is {emg!r} and window_size {window_size}, expected envelope or emg and a positive number")
+            raise DataError(
+                f"emg is {emg!r} and window_size {window_size}, expected envelope or emg and a positive number"
+            )
         if split not in (None, *SPLITS):
             raise DataError(f"the split is {split!r}, expected one of {', '.join(SPLITS)}")
         self.split, self.window_size, self.emg = split, window_size, emg
@@ -128,11 +134,15 @@ def _index(
     self._offset, self._length = s.kin_offset.to_numpy(np.int64), s.kin_length.to_numpy(np.int64)
     self._step, self._start, self._stop = (s[c].to_numpy(float) for c in ("kin_step", "start", "stop"))
     # a run is also broken where a query left a stride out
-    joined = (person[1:] == person[:-1]) & s.follows.to_numpy(bool)[1:] & (self._offset[1:] == (self._offset + self._length)[:-1])
-    self._follows = np.concatenate([[False], joined])[:len(s)]
+    joined = (
+        (person[1:] == person[:-1])
+        & s.follows.to_numpy(bool)[1:]
+        & (self._offset[1:] == (self._offset + self._length)[:-1])
+    )
+    self._follows = np.concatenate([[False], joined])[: len(s)]
     self._run = np.cumsum(~self._follows) - 1
     self._run_end = np.zeros(len(s), np.int64)  # row after the run's last, in the patient's arrays
-    last = np.concatenate([~self._follows[1:], [True]])[:len(s)]
+    last = np.concatenate([~self._follows[1:], [True]])[: len(s)]
     self._run_end[:] = (self._offset + self._length)[last][self._run] if len(s) else 0
     self._run_stop = self._stop[last][self._run] if len(s) else np.zeros(0)
     self._first = np.where(self._follows, 0, 2)  # two earlier points are needed for a causal acceleration
@@ -143,9 +153,14 @@ def _index(
 @patch
 def _place(self: SplitDataset):
     "Where the EMG of each stride's recording lies"
-    tables = {(d, p): self.store.table("recordings", d, p) for d, p in dict.fromkeys(zip(self.strides.dataset, self.strides.patient))}
+    tables = {
+        (d, p): self.store.table("recordings", d, p)
+        for d, p in dict.fromkeys(zip(self.strides.dataset, self.strides.patient))
+    }
     rows = [tables[d, p].iloc[r] for d, p, r in zip(self.strides.dataset, self.strides.patient, self.strides.recording)]
-    self._emg_offset, self._emg_length = (np.array([r[f"{self.emg}_{c}"] for r in rows], np.int64) for c in ("offset", "length"))
+    self._emg_offset, self._emg_length = (
+        np.array([r[f"{self.emg}_{c}"] for r in rows], np.int64) for c in ("offset", "length")
+    )
     self._emg_start = np.nan_to_num(np.array([r[f"{self.emg}_start"] for r in rows], float))
 
 
@@ -156,7 +171,9 @@ def _masks(self: SplitDataset, sensors):
     if unknown:
         raise DataError(f"{unknown[0]!r} is no muscle, expected some of {', '.join(MUSCLES)}")
     present = (self.strides[list(CHANNELS)].to_numpy() == 0).astype(np.float32)
-    self._emg_mask = present[:, GROUPS["emg"]] * (np.ones(13) if sensors is None else np.isin(MUSCLES, sensors)).astype(np.float32)
+    self._emg_mask = present[:, GROUPS["emg"]] * (np.ones(13) if sensors is None else np.isin(MUSCLES, sensors)).astype(
+        np.float32
+    )
     self._emg_mask *= (self._emg_length > 0)[:, None]
     self._kin_mask, self._kinetic_mask = present[:, GROUPS["angle"]], present[:, GROUPS["moment"]]
 
@@ -244,7 +261,9 @@ def _ahead(
     horizon: dict,
     stride: np.ndarray,
     step: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # stride, step, fraction of the way to the next point, exists
+) -> tuple[
+    np.ndarray, np.ndarray, np.ndarray, np.ndarray
+]:  # stride, step, fraction of the way to the next point, exists
     "Where the target of each sample lies"
     if horizon["steps"] is not None:
         row = self._offset[stride] + step + horizon["steps"]
@@ -318,16 +337,23 @@ def __getitems__(
     t = self._start[stride] + step * self._step[stride]
     duration = self._stop[stride] - self._start[stride]
     ahead = [self._ahead(h, stride, step) for h in self.horizons]
-    b = dict(emg=np.zeros((B, 13, W), np.float32), valid_length=np.zeros(B, np.int64),
-             input_kin_state=np.zeros((B, 27), np.float32), target_kin_state=np.zeros((B, H, 27), np.float32),
-             target_torque=np.zeros((B, H, 9), np.float32), target_gait_pct=np.zeros((B, H), np.float32))
+    b = dict(
+        emg=np.zeros((B, 13, W), np.float32),
+        valid_length=np.zeros(B, np.int64),
+        input_kin_state=np.zeros((B, 27), np.float32),
+        target_kin_state=np.zeros((B, H, 27), np.float32),
+        target_torque=np.zeros((B, H, 9), np.float32),
+        target_gait_pct=np.zeros((B, H), np.float32),
+    )
     for person in np.unique(self._person[stride]):
         i = np.flatnonzero(self._person[stride] == person)
         arrays = {q: a if q == self.emg else a.reshape(len(a), 9) for q, a in self._arrays(person).items()}
         b["emg"][i], b["valid_length"][i] = self._emg_windows(arrays[self.emg], stride[i], t[i])
         b["input_kin_state"][i] = self._input_state(arrays["angle"], stride[i], step[i])
         for h, (s, k, f, _) in enumerate(ahead):
-            b["target_kin_state"][i, h], b["target_torque"][i, h], b["target_gait_pct"][i, h] = self._target(arrays, s[i], k[i], f[i])
+            b["target_kin_state"][i, h], b["target_torque"][i, h], b["target_gait_pct"][i, h] = self._target(
+                arrays, s[i], k[i], f[i]
+            )
     return self._finish(b, stride, step, t, duration, ahead)
 
 # %% ../nbs/51_windows.ipynb #f45556d1
@@ -348,9 +374,15 @@ def _finish(self: SplitDataset, b, stride, step, t, duration, ahead) -> dict:
     rows = self.strides
     metadata = {c: rows[c].to_numpy()[stride] for c in ("dataset", "patient", "activity", "side")}
     metadata |= dict(stride=stride, step=step, duration=duration, has_torque=kinetic.any(1))
-    b |= dict(input_gait_pct=(step * self._step[stride] / duration).astype(np.float32), emg_mask=emg_mask, kin_mask=kin,
-              kinetic_mask=kinetic, target_mask=(exists & same).astype(np.float32),
-              horizon_s=(at - t[:, None]).astype(np.float32), metadata=metadata)
+    b |= dict(
+        input_gait_pct=(step * self._step[stride] / duration).astype(np.float32),
+        emg_mask=emg_mask,
+        kin_mask=kin,
+        kinetic_mask=kinetic,
+        target_mask=(exists & same).astype(np.float32),
+        horizon_s=(at - t[:, None]).astype(np.float32),
+        metadata=metadata,
+    )
     return b
 
 
@@ -364,7 +396,9 @@ def __getitem__(
     meta = {k: v[0] for k, v in b.pop("metadata").items()}
     out = {k: v[0] for k, v in b.items()}
     if len(self.horizons) == 1:
-        out |= {k: out[k][0] for k in ("target_kin_state", "target_gait_pct", "target_torque", "target_mask", "horizon_s")}
+        out |= {
+            k: out[k][0] for k in ("target_kin_state", "target_gait_pct", "target_torque", "target_mask", "horizon_s")
+        }
     return out | dict(metadata=meta)
 
 # %% ../nbs/51_windows.ipynb #7b8a98ed
@@ -420,7 +454,9 @@ def of_stride(
 @patch(as_prop=True)
 def fingerprint(self: SplitDataset) -> str:
     "Digest of the data and of what is taken from them"
-    h = hashlib.sha256(repr((self.split, self.window_size, self.emg, self.horizons, self._emg_mask.sum(0).tolist())).encode())
+    h = hashlib.sha256(
+        repr((self.split, self.window_size, self.emg, self.horizons, self._emg_mask.sum(0).tolist())).encode()
+    )
     for d, p in dict.fromkeys(zip(self.strides.dataset, self.strides.patient)):
         files = self.store.facts(d, p)["files"]
         h.update(repr((d, p, sorted((n, f["sha256"]) for n, f in files.items()))).encode())
@@ -502,14 +538,18 @@ def extract_windows_aligned_to_kinematics(
     stride: int,  # number of the stride within the patient
 ) -> dict:  # a batch: every window of the stride, in order
     "All windows of one stride"
-    one = SplitDataset(self.store, None, self.splits, self.window_size, only=[(dataset, patient, int(stride))], **self.options)
+    one = SplitDataset(
+        self.store, None, self.splits, self.window_size, only=[(dataset, patient, int(stride))], **self.options
+    )
     return one.__getitems__(np.arange(len(one)))
 
 
 def _parse(dataset: str):
     "A method that gives the splits of `dataset`"
+
     def parse(self) -> dict[str, SplitDataset]:
         return self.convert_all(f"dataset == {dataset!r}")
+
     parse.__name__, parse.__doc__ = f"parse_{dataset}", f"train, val and test of {dataset}"
     return parse
 

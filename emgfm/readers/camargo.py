@@ -170,7 +170,8 @@ def _conditions(
             if table and not (isinstance(x, pd.DataFrame) and set(kind) <= set(x)):
                 raise data_error(f"is {'missing' if x is None else 'something else'}, expected a table of "
                                  f"{' and '.join(kind)}", file=file, field=name, **place)
-            out[name] = x if table or isinstance(x, kind) else float(x) if kind is float and np.size(x) == 1 else None
+            number = kind is float and isinstance(x, (int, float))
+            out[name] = float(x) if number else x if isinstance(x, pd.DataFrame if table else kind) else None
     return out
 
 

@@ -23,17 +23,25 @@ FILE = "ExperimentalData.mat"
 MASS = 62.0  # kg, from the authors' plotting code
 
 ROWS = (
-    Row("Vastus-lateralis", "emg_vastus_lateralis"), Row("Rectus-femoris", "emg_rectus_femoris"),
-    Row("Vastus-medialis", "emg_vastus_medialis"), Row("Tibialis-anterior", "emg_tibialis_anterior"),
-    Row("Hamstrings-lateralis", "emg_biceps_femoris"), Row("Hamstrings-medialis", "emg_semitendinosus_or_semimembranosus"),
-    Row("Gastrocnemius-medialis", "emg_gastrocnemius_medialis"), Row("Gastrocnemius-lateralis", "emg_gastrocnemius_lateralis"),
-    Row("Soleus", "emg_soleus"), Row("Peroneus-longus", "emg_peroneus_longus"), Row("Peroneus-brevis", "emg_peroneus_brevis"),
+    Row("Vastus-lateralis", "emg_vastus_lateralis"),
+    Row("Rectus-femoris", "emg_rectus_femoris"),
+    Row("Vastus-medialis", "emg_vastus_medialis"),
+    Row("Tibialis-anterior", "emg_tibialis_anterior"),
+    Row("Hamstrings-lateralis", "emg_biceps_femoris"),
+    Row("Hamstrings-medialis", "emg_semitendinosus_or_semimembranosus"),
+    Row("Gastrocnemius-medialis", "emg_gastrocnemius_medialis"),
+    Row("Gastrocnemius-lateralis", "emg_gastrocnemius_lateralis"),
+    Row("Soleus", "emg_soleus"),
+    Row("Peroneus-longus", "emg_peroneus_longus"),
+    Row("Peroneus-brevis", "emg_peroneus_brevis"),
     Row("Gluteus-medialis", "emg_gluteus_medius"),
-    Row("hip_flexion", "angle_hip_flexion", DEG), Row("hip_adduction", "angle_hip_adduction", DEG),
+    Row("hip_flexion", "angle_hip_flexion", DEG),
+    Row("hip_adduction", "angle_hip_adduction", DEG),
     Row("hip_rotation", "angle_hip_rotation", DEG),
     Row("knee_angle", "angle_knee_flexion", -DEG, "OpenSim's knee is negative in flexion"),
     Row("ankle_angle", "angle_ankle_flexion", DEG),
-    Row("hip_flexion", "moment_hip_flexion"), Row("hip_adduction", "moment_hip_adduction"),
+    Row("hip_flexion", "moment_hip_flexion"),
+    Row("hip_adduction", "moment_hip_adduction"),
     Row("hip_rotation", "moment_hip_rotation"),
     Row("knee_angle", "moment_knee_flexion", -1.0, "conjugate to the angle, turned with it"),
     Row("ankle_angle", "moment_ankle_flexion"),
@@ -80,9 +88,14 @@ def _checked_durations(
         raise data_error("do not hold hip, knee and ankle of the same cycles", NAME, "subject1", file, "Qs and Qdots")
     T = durations(q[:, [names.index(j) for j in joints]], v[:, [v_names.index(j) for j in joints]])
     if not np.isfinite(T).all() or (T <= 0).any() or (np.ptp(T, axis=0) > 0.01 * np.median(T, axis=0)).any():
-        raise data_error(f"give durations of {np.nanmin(T):.3f} to {np.nanmax(T):.3f} s that differ between hip, knee and ankle "
-                         "by more than 1 %, expected velocities in degrees/s that are the slope of the angles",
-                         NAME, "subject1", file, "Q.subject1.Qdots")
+        raise data_error(
+            f"give durations of {np.nanmin(T):.3f} to {np.nanmax(T):.3f} s that differ between hip, knee and ankle "
+            "by more than 1 %, expected velocities in degrees/s that are the slope of the angles",
+            NAME,
+            "subject1",
+            file,
+            "Q.subject1.Qdots",
+        )
     return np.median(T, axis=0)
 
 
@@ -91,15 +104,22 @@ def _check_powers(
     file: Path,
 ) -> str:  # evidence
     "The published powers must be moment times angular velocity, which proves that the moments are conjugate to the angles"
-    (tau, a), (v, b), (power, c) = (_leaf(data, p, file) for p in ("Torques.subject1", "Q.subject1.Qdots", "Powers.subject1"))
+    (tau, a), (v, b), (power, c) = (
+        _leaf(data, p, file) for p in ("Torques.subject1", "Q.subject1.Qdots", "Powers.subject1")
+    )
     worst = 0.0
     for joint in ("hip_flexion", "knee_angle", "ankle_angle"):
         ours = tau[:, a.index(joint)] * v[:, b.index(joint)] * DEG
         theirs = power[:, c.index(joint)]
         worst = max(worst, float(np.abs(ours - theirs).max() / np.abs(theirs).max()))
     if not worst < 0.01:
-        raise data_error(f"differ from moment times velocity by {100 * worst:.0f} % of their peak, expected less than 1 %",
-                         NAME, "subject1", file, "Powers.subject1")
+        raise data_error(
+            f"differ from moment times velocity by {100 * worst:.0f} % of their peak, expected less than 1 %",
+            NAME,
+            "subject1",
+            file,
+            "Powers.subject1",
+        )
     return f"moment times velocity equals the published powers to {100 * worst:.2g} % of their peak"
 
 # %% ../../nbs/readers/15_falisse2019.ipynb #5e0f6da7
@@ -148,20 +168,54 @@ def _cycle(patient, i, T, speed, blocks, evidence, file) -> Recording:
         history = ("filtered, rectified and smoothed by the authors",) if q == "emg" else ()
         signals[q] = Signal(x, (len(block) - 1) / T, 0.0, unit, state, history, time_normalised=True)
     table = pd.DataFrame(dict(start=[0.0], stop=[T], activity="level_walk", speed=[speed]))
-    return Recording(NAME, patient, "overground", "right", table, str(i + 1), **signals, info=dict(mass=MASS),
-                     reasons={f"emg_{m}": "partly_missing" for m in MUSCLES if m != "gluteus_maximus"},
-                     decisions={"duration": "slope of the angles over the published velocities, three joints agree to 1 %",
-                                "moment sign": evidence},
-                     notes=("body mass from the authors' plotting code", "hamstrings medialis: semitendinosus or semimembranosus not stated"))
+    return Recording(
+        NAME,
+        patient,
+        "overground",
+        "right",
+        table,
+        str(i + 1),
+        **signals,
+        info=dict(mass=MASS),
+        reasons={f"emg_{m}": "partly_missing" for m in MUSCLES if m != "gluteus_maximus"},
+        decisions={
+            "duration": "slope of the angles over the published velocities, three joints agree to 1 %",
+            "moment sign": evidence,
+        },
+        notes=(
+            "body mass from the authors' plotting code",
+            "hamstrings medialis: semitendinosus or semimembranosus not stated",
+        ),
+    )
 
 # %% ../../nbs/readers/15_falisse2019.ipynb #faad5e31
-_HEADERS = ("pelvis_tilt pelvis_list pelvis_rotation pelvis_tx pelvis_ty pelvis_tz hip_flexion hip_adduction hip_rotation knee_angle "
-            "ankle_angle subtalar_angle lumbar_extension lumbar_bending lumbar_rotation arm_flex arm_add arm_rot elbow_flex").split()
-_EMG_HEADERS = {"Hamstrings-lateralis": 4, "Tibialis-anterior": 3, "Peroneus-longus": 9, "Gastrocnemius-lateralis": 7,
-                "Hamstrings-medialis": 5, "Soleus": 8, "Vastus-lateralis": 0, "Vastus-medialis": 2, "Gluteus-medialis": 11,
-                "Rectus-femoris": 1, "Peroneus-brevis": 10, "Gastrocnemius-medialis": 6, "Adductor-longus": None,
-                "Tensor-fasciae-latae": None}
-_PLACES = {"hip_flexion": (0, 2, 1), "hip_adduction": (0, 0, 1), "hip_rotation": (0, 1, 1), "knee_angle": (1, 2, -1), "ankle_angle": (2, 2, 1)}
+_HEADERS = (
+    "pelvis_tilt pelvis_list pelvis_rotation pelvis_tx pelvis_ty pelvis_tz hip_flexion hip_adduction hip_rotation knee_angle "
+    "ankle_angle subtalar_angle lumbar_extension lumbar_bending lumbar_rotation arm_flex arm_add arm_rot elbow_flex"
+).split()
+_EMG_HEADERS = {
+    "Hamstrings-lateralis": 4,
+    "Tibialis-anterior": 3,
+    "Peroneus-longus": 9,
+    "Gastrocnemius-lateralis": 7,
+    "Hamstrings-medialis": 5,
+    "Soleus": 8,
+    "Vastus-lateralis": 0,
+    "Vastus-medialis": 2,
+    "Gluteus-medialis": 11,
+    "Rectus-femoris": 1,
+    "Peroneus-brevis": 10,
+    "Gastrocnemius-medialis": 6,
+    "Adductor-longus": None,
+    "Tensor-fasciae-latae": None,
+}
+_PLACES = {
+    "hip_flexion": (0, 2, 1),
+    "hip_adduction": (0, 0, 1),
+    "hip_rotation": (0, 1, 1),
+    "knee_angle": (1, 2, -1),
+    "ankle_angle": (2, 2, 1),
+}
 
 
 def write_lookalike(
@@ -192,10 +246,14 @@ def write_lookalike(
         for name, m in _EMG_HEADERS.items():
             if m is not None:
                 emg[:, list(_EMG_HEADERS).index(name), i] = rec.emg.data[:, m]
-    blocks = dict(Q=dict(subject1=dict(Qs=_block(q, _HEADERS), Qdots=_block(v, _HEADERS))), Torques=dict(subject1=_block(tau, _HEADERS)),
-                  Powers=dict(subject1=_block(tau * v * np.pi / 180, _HEADERS)), EMG=dict(subject1=_block(emg, list(_EMG_HEADERS))),
-                  GRFs=dict(subject1=_block(100 * np.abs(r.normal(size=(100, 3, cycles))), ["Fore-aft", "Vertical", "Lateral"])),
-                  StrideLength=dict(subject1=dict(all=1.3 * recs[0].strides.stop[0] + 0.02 * r.normal(size=cycles))))
+    blocks = dict(
+        Q=dict(subject1=dict(Qs=_block(q, _HEADERS), Qdots=_block(v, _HEADERS))),
+        Torques=dict(subject1=_block(tau, _HEADERS)),
+        Powers=dict(subject1=_block(tau * v * np.pi / 180, _HEADERS)),
+        EMG=dict(subject1=_block(emg, list(_EMG_HEADERS))),
+        GRFs=dict(subject1=_block(100 * np.abs(r.normal(size=(100, 3, cycles))), ["Fore-aft", "Vertical", "Lateral"])),
+        StrideLength=dict(subject1=dict(all=1.3 * recs[0].strides.stop[0] + 0.02 * r.normal(size=cycles))),
+    )
     Path(root).mkdir(parents=True, exist_ok=True)
     write_mat(Path(root) / FILE, {"ExperimentalData": blocks}, "5")
     return recs

@@ -15,24 +15,44 @@ import pandas as pd
 from ..contract import DEG, Loss, Row, gather, listing, raw_folder
 from ..lookalike import Bout, Walk, Walker, cut, rng_for, truth
 from ..matfiles import as_list, read_mat, write_mat
-from ..schema import CELLS, DataError, Recording, Signal, data_error
+from ..schema import DataError, Recording, Signal, data_error
 
 # %% ../../nbs/readers/20_lencioni.ipynb #095e76d0
 NAME = "lencioni"
 FILES = r"Subject0*(\d+)\.mat"
-TASKS = {"Walking": "level_walk", "HeelWalking": "heel_walk", "ToeWalking": "toe_walk",
-         "StepUp": "stair_ascent", "StepDown": "stair_descent"}
+TASKS = {
+    "Walking": "level_walk",
+    "HeelWalking": "heel_walk",
+    "ToeWalking": "toe_walk",
+    "StepUp": "stair_ascent",
+    "StepDown": "stair_descent",
+}
 SIDES = {"RX": "right", "LX": "left"}
 _MOTION = {"Add": "adduction", "Rot": "rotation", "Flx": "flexion"}
 
 ROWS = tuple(
-    [Row("Tibialis Anterior", "emg_tibialis_anterior"), Row("Soleus", "emg_soleus"),
-     Row("Gastrocnemius Medialis", "emg_gastrocnemius_medialis"), Row("Peroneus Longus", "emg_peroneus_longus"),
-     Row("Rectus Femoris", "emg_rectus_femoris"), Row("Vastus Medialis", "emg_vastus_medialis"),
-     Row("Biceps Femoris", "emg_biceps_femoris"), Row("Gluteus Maximus", "emg_gluteus_maximus")]
+    [
+        Row("Tibialis Anterior", "emg_tibialis_anterior"),
+        Row("Soleus", "emg_soleus"),
+        Row("Gastrocnemius Medialis", "emg_gastrocnemius_medialis"),
+        Row("Peroneus Longus", "emg_peroneus_longus"),
+        Row("Rectus Femoris", "emg_rectus_femoris"),
+        Row("Vastus Medialis", "emg_vastus_medialis"),
+        Row("Biceps Femoris", "emg_biceps_femoris"),
+        Row("Gluteus Maximus", "emg_gluteus_maximus"),
+    ]
     + [Row(f"{j}{m}", f"angle_{j.lower()}_{_MOTION[m]}", DEG) for j in ("Hip", "Knee", "Ankle") for m in _MOTION]
-    + [Row(f"{j}{m}Mom", f"moment_{j.lower()}_{_MOTION[m]}", -1.0, "published with extensors positive; proved with the powers")
-       for j in ("Hip", "Knee", "Ankle") for m in _MOTION])
+    + [
+        Row(
+            f"{j}{m}Mom",
+            f"moment_{j.lower()}_{_MOTION[m]}",
+            -1.0,
+            "published with extensors positive; proved with the powers",
+        )
+        for j in ("Hip", "Knee", "Ankle")
+        for m in _MOTION
+    ]
+)
 
 # %% ../../nbs/readers/20_lencioni.ipynb #7a24bd33
 def _columns(
@@ -45,7 +65,9 @@ def _columns(
     "Rows of a block by name"
     block = np.atleast_2d(np.asarray(element.get(field, np.nan), float))
     if len(block) != len(names) or points and block.shape[1] != points:
-        raise data_error(f"has shape {block.shape}, expected {len(names)} x {points or 'n'}", field=f"s.Data.{field}", **place)
+        raise data_error(
+            f"has shape {block.shape}, expected {len(names)} x {points or 'n'}", field=f"s.Data.{field}", **place
+        )
     return dict(zip(names, block))
 
 
@@ -131,9 +153,15 @@ def _moment_sign(
     median = {j: float(np.median(v)) for j, v in r.items() if v}
     wrong = [j for j, v in median.items() if v < -0.5]
     if wrong:
-        raise data_error(f"contradict the moments of the {wrong[0].lower()}: correlation {median[wrong[0]]:.2f} with moment times "
-                         "velocity in our signs, expected a positive one", field="s.Data.Pwr", **place)
-    return True, "correlation of moment times velocity with the published power: " + ", ".join(f"{j.lower()} {v:.2f}" for j, v in median.items())
+        raise data_error(
+            f"contradict the moments of the {wrong[0].lower()}: correlation {median[wrong[0]]:.2f} with moment times "
+            "velocity in our signs, expected a positive one",
+            field="s.Data.Pwr",
+            **place,
+        )
+    return True, "correlation of moment times velocity with the published power: " + ", ".join(
+        f"{j.lower()} {v:.2f}" for j, v in median.items()
+    )
 
 # %% ../../nbs/readers/20_lencioni.ipynb #c6bac5e3
 def _stride(i, element, s, names, info, turned, evidence, place) -> Recording:
@@ -141,34 +169,77 @@ def _stride(i, element, s, names, info, turned, evidence, place) -> Recording:
     task, foot = (str(element.get(f, "")).strip() for f in ("Task", "Foot"))
     where = f"s.Data({i + 1})"
     if task not in TASKS or foot not in SIDES:
-        raise data_error(f"has the task {task!r} of the foot {foot!r}, expected {', '.join(TASKS)} and RX or LX", field=where, **place)
+        raise data_error(
+            f"has the task {task!r} of the foot {foot!r}, expected {', '.join(TASKS)} and RX or LX",
+            field=where,
+            **place,
+        )
     T, rate = _duration(element, s, place), _number(s, "EMGFreq" if "EMGFreq" in s else "EMGFeq", place, 100, 10000)
     cadence = float(np.asarray(element.get("cadence", np.nan)).squeeze())
-    notes = (f"the published cadence {cadence:.4g} steps/min contradicts the duration",) if abs(T * cadence / 120 - 1) > 0.03 else ()
+    notes = (
+        (f"the published cadence {cadence:.4g} steps/min contradicts the duration",)
+        if abs(T * cadence / 120 - 1) > 0.03
+        else ()
+    )
     angle = gather(ROWS, _columns(element, "Ang", names["Ang"], 101, place), "angle", **place)
     moment = gather(ROWS, _columns(element, "Mom", names["Mom"], 101, place), "moment", **place)
     emg = gather(ROWS, _columns(element, "EMG", names["EMG"], None, place), "emg", **place)
     side = str(s.get("EMGSide", "NO")).strip()
     reason = None if side == foot else "other_leg" if side in SIDES else "side_unknown"
-    table = pd.DataFrame(dict(start=[0.0], stop=[T], activity=TASKS[task], speed=[float(np.asarray(element.get("speed", np.nan)).squeeze())]))
+    table = pd.DataFrame(
+        dict(
+            start=[0.0],
+            stop=[T],
+            activity=TASKS[task],
+            speed=[float(np.asarray(element.get("speed", np.nan)).squeeze())],
+        )
+    )
     return Recording(
-        NAME, place["patient"], str(i + 1), SIDES[foot], table,
+        NAME,
+        place["patient"],
+        str(i + 1),
+        SIDES[foot],
+        table,
         emg=None if reason else Signal(emg, rate, 0.0, "mV", "raw", ("hardware band-pass 10-400 Hz",)),
         angle=Signal(angle, 100 / T, 0.0, "rad", time_normalised=True),
-        moment=Signal(moment, 100 / T, 0.0, "N·m/kg", time_normalised=True), info=info,
+        moment=Signal(moment, 100 / T, 0.0, "N·m/kg", time_normalised=True),
+        info=info,
         reasons={r.channel: reason for r in ROWS if r.channel.startswith("emg_")} if reason else {},
-        decisions={"moment sign": evidence}, notes=notes)
+        decisions={"moment sign": evidence},
+        notes=notes,
+    )
 
 # %% ../../nbs/readers/20_lencioni.ipynb #f90a05bf
-_EMG = ["Tibialis Anterior", "Soleus", "Gastrocnemius Medialis", "Peroneus Longus", "Rectus Femoris", "Vastus Medialis", "Biceps Femoris",
-        "Gluteus Maximus"]
+_EMG = [
+    "Tibialis Anterior",
+    "Soleus",
+    "Gastrocnemius Medialis",
+    "Peroneus Longus",
+    "Rectus Femoris",
+    "Vastus Medialis",
+    "Biceps Femoris",
+    "Gluteus Maximus",
+]
 _EMG_COLUMNS = [3, 8, 6, 9, 1, 2, 4, 12]
-_EMG_MUSCLES = ("tibialis_anterior", "soleus", "gastrocnemius_medialis", "peroneus_longus", "rectus_femoris", "vastus_medialis",
-                "biceps_femoris", "gluteus_maximus")
+_EMG_MUSCLES = (
+    "tibialis_anterior",
+    "soleus",
+    "gastrocnemius_medialis",
+    "peroneus_longus",
+    "rectus_femoris",
+    "vastus_medialis",
+    "biceps_femoris",
+    "gluteus_maximus",
+)
 _BLOCK = [f"{j}{m}" for j in ("Pelvis", "Hip", "Knee", "Ankle") for m in ("Flx", "Add", "Rot")]
 _LAYOUT = [(j, m) for j in range(3) for m in (2, 0, 1)]  # Flx, Add, Rot of hip, knee, ankle
-_PADDED = {"level_walk": "Walking", "heel_walk": "HeelWalking", "toe_walk": "ToeWalking ", "stair_ascent": "StepUp     ",
-           "stair_descent": "StepDown   "}
+_PADDED = {
+    "level_walk": "Walking",
+    "heel_walk": "HeelWalking",
+    "toe_walk": "ToeWalking ",
+    "stair_ascent": "StepUp     ",
+    "stair_descent": "StepDown   ",
+}
 _RATES = ((200, 800, 1000), (60, 960, 960), (200, 800, 800))
 
 
@@ -200,8 +271,14 @@ def _person_files(walker: Walker, k: int, strides: int) -> tuple[list[Recording]
     "One person: the truth, and the struct that tells it"
     kin, grf, rate = _RATES[k % 3]
     emg_side = "NO" if k == 3 else "RX"
-    tasks = [("right", "level_walk", strides, 1.4), ("left", "level_walk", 3, 1.0), ("right", "heel_walk", 2, 0.9),
-             ("left", "toe_walk", 2, 0.9), ("right", "stair_descent", 2, 0.8), ("right", "stair_ascent", 2, 0.8)]
+    tasks = [
+        ("right", "level_walk", strides, 1.4),
+        ("left", "level_walk", 3, 1.0),
+        ("right", "heel_walk", 2, 0.9),
+        ("left", "toe_walk", 2, 0.9),
+        ("right", "stair_descent", 2, 0.8),
+        ("right", "stair_ascent", 2, 0.8),
+    ]
     elements, recs = [], []
     for side, activity, n, speed in tasks[:1] if k == 3 else tasks:
         walk = Walk(walker, f"{activity}_{side}", [Bout(activity, n if k < 3 else 1, speed)])
@@ -217,12 +294,24 @@ def _person_files(walker: Walker, k: int, strides: int) -> tuple[list[Recording]
     for i, r in enumerate(recs):
         _as_read(r, i, rate, emg_side)
     b = walker.body
-    s = dict(name=walker.patient, Age=float(b["age"]), Gender=b["sex"].upper() + " ", BH=round(b["height"] * 100, 1), BM=b["mass"],
-             KinFreq=float(kin), GrfFreq=float(grf), EMGFreq=float(rate), EMGSide=emg_side, EmgVarName=_padded(_EMG),
-             AngVarName=_padded(_BLOCK), MomVarName=_padded([n + "Mom" for n in _BLOCK[3:]]),
-             PwrVarName=_padded(["HipPwr", "KneePwr", "AnklePwr"]),
-             GrfVarName=_padded("GRFF_X GRFF_Y GRFF_Z Cop_X Cop_Y Cop_Z Torque_X Torque_Y Torque_Z".split()),
-             StandingData=dict(Marker=np.zeros((87, 5))), Data=elements)
+    s = dict(
+        name=walker.patient,
+        Age=float(b["age"]),
+        Gender=b["sex"].upper() + " ",
+        BH=round(b["height"] * 100, 1),
+        BM=b["mass"],
+        KinFreq=float(kin),
+        GrfFreq=float(grf),
+        EMGFreq=float(rate),
+        EMGSide=emg_side,
+        EmgVarName=_padded(_EMG),
+        AngVarName=_padded(_BLOCK),
+        MomVarName=_padded([n + "Mom" for n in _BLOCK[3:]]),
+        PwrVarName=_padded(["HipPwr", "KneePwr", "AnklePwr"]),
+        GrfVarName=_padded("GRFF_X GRFF_Y GRFF_Z Cop_X Cop_Y Cop_Z Torque_X Torque_Y Torque_Z".split()),
+        StandingData=dict(Marker=np.zeros((87, 5))),
+        Data=elements,
+    )
     return recs, s
 
 # %% ../../nbs/readers/20_lencioni.ipynb #f48c6902
@@ -234,10 +323,23 @@ def _element(r: Recording, side: str, activity: str, kin: int, grf: int, rate: i
     ang = np.vstack([g.normal(0, 2, (3, 101))] + [np.rad2deg(r.angle.data[:, j, m]) for j, m in _LAYOUT])
     mom = np.vstack([-r.moment.data[:, j, m] for j, m in _LAYOUT])
     velocity = np.gradient(r.angle.data.astype(float), axis=0) * 100 / T
-    return dict(Foot="RX" if side == "right" else "LX", Task=_PADDED[activity], speed=float(r.strides.speed.iloc[0]), strideLength=1.3,
-                stepWidth=0.1, cadence=120 / T * (1.5 if wrong_cadence else 1), TimeStampKin=3.59, TimeStampGrf=3.6, TimeStampEmg=3.59,
-                Marker=np.zeros((87, round(T * kin) + 1)), Ang=ang, Mom=mom, Pwr=(r.moment.data * velocity).sum(2).T,
-                Grf=g.normal(0, 1, (9, int(0.6 * T * grf))), EMG=r.emg.data[:, _EMG_COLUMNS].T)
+    return dict(
+        Foot="RX" if side == "right" else "LX",
+        Task=_PADDED[activity],
+        speed=float(r.strides.speed.iloc[0]),
+        strideLength=1.3,
+        stepWidth=0.1,
+        cadence=120 / T * (1.5 if wrong_cadence else 1),
+        TimeStampKin=3.59,
+        TimeStampGrf=3.6,
+        TimeStampEmg=3.59,
+        Marker=np.zeros((87, round(T * kin) + 1)),
+        Ang=ang,
+        Mom=mom,
+        Pwr=(r.moment.data * velocity).sum(2).T,
+        Grf=g.normal(0, 1, (9, int(0.6 * T * grf))),
+        EMG=r.emg.data[:, _EMG_COLUMNS].T,
+    )
 
 
 def _as_read(r: Recording, i: int, rate: int, emg_side: str):
