@@ -349,6 +349,7 @@ def check_physics(
         low, where = torque.min(), int(torque.argmin())
         ok = -2.5 < low < -0.6 and 35 <= where <= 60
         out["push-off moment is negative"] = f"{'' if ok else 'FAILS: '}{low:.2f} N·m/kg at {where} % of the stride"
+    if torque is not None and ankle is not None:
         power = (torque * np.gradient(ankle))[48:62]
         out["push-off power is positive"] = (
             f"{'' if power.max() > abs(power.min()) else 'FAILS: '}largest at {48 + int(power.argmax())} %"

@@ -261,16 +261,17 @@ def write_lookalike(
     out = []
     for k in range(people):
         walker = Walker(NAME, f"Subject{k + 1}", seed)
-        found, s = _person_files(walker, k, strides)
+        found, s = _person_files(walker, k, strides, min(people, 5) - 1 if people > 3 else None)
         write_mat(folder / f"{walker.patient}.mat", {"s": s}, "5")
         out += found
     return out
 
 # %% ../../nbs/readers/20_lencioni.ipynb #e9537fe4
-def _person_files(walker: Walker, k: int, strides: int) -> tuple[list[Recording], dict]:
+def _person_files(walker: Walker, k: int, strides: int, odd_one: int) -> tuple[list[Recording], dict]:
     "One person: the truth, and the struct that tells it"
     kin, grf, rate = _RATES[k % 3]
-    emg_side = "NO" if k == 3 else "RX"
+    odd = k == odd_one  # one stride, and nobody knows on which leg the electrodes were
+    emg_side = "NO" if odd else "RX"
     tasks = [
         ("right", "level_walk", strides, 1.4),
         ("left", "level_walk", 3, 1.0),
@@ -280,8 +281,8 @@ def _person_files(walker: Walker, k: int, strides: int) -> tuple[list[Recording]
         ("right", "stair_ascent", 2, 0.8),
     ]
     elements, recs = [], []
-    for side, activity, n, speed in tasks[:1] if k == 3 else tasks:
-        walk = Walk(walker, f"{activity}_{side}", [Bout(activity, n if k < 3 else 1, speed)])
+    for side, activity, n, speed in tasks[:1] if odd else tasks:
+        walk = Walk(walker, f"{activity}_{side}", [Bout(activity, 1 if odd else n, speed)])
         whole = truth(walk, "right", rate, kin, muscles=_EMG_MUSCLES)
         if side == "left":
             whole = truth(walk, "left", rate, kin, muscles=())
