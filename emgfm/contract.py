@@ -20,7 +20,7 @@ import pandas as pd
 from scipy.signal import butter, sosfiltfilt
 
 from .schema import (CELLS, CHANNELS, GROUPS, MUSCLES, DataError, Recording, Signal, cell_index,
-                          data_error, muscle_index, span, stride_codes, validate)
+                          data_error, span, stride_codes, validate)
 
 # %% ../nbs/05_contract.ipynb #60fdac41
 def natural(

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import torch
 from tqdm.auto import tqdm
 
 from .build import build_store, summary
@@ -163,7 +162,7 @@ def run(
     splits = make_splits(aligned.people)
     save_splits(splits, out / "splits.csv")
     parts = open_parts(aligned, splits)
-    config = TrainConfig(steps=steps, warmup=min(50, steps // 4), seed=seed)
+    config = TrainConfig(steps=steps, warmup=min(50, steps // 4), val_every=max(steps // 12, 10), seed=seed)
     result = train_transformer(parts.train, parts.val, out / "model", config, size, resume=True, progress=progress)
     return report(
         out, Store(out / "native"), splits, outcomes, parts, result.model, result.history, result.best, failed

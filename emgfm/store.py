@@ -19,7 +19,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from . import __version__
-from .schema import CHANNELS, JOINTS, MOTIONS, MUSCLES, REASON_CODES, DataError, data_error
+from .schema import CHANNELS, JOINTS, MOTIONS, MUSCLES, REASON_CODES, data_error
 
 # %% ../nbs/40_store.ipynb #ffe496fb
 SCHEMA = 1

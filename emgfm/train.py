@@ -326,7 +326,7 @@ def _begin(train_ds, val_ds, out_dir: Path, size, c: TrainConfig, resume: bool, 
     "Model, optimiser and meta at the start of a run, or where the last one stopped"
     last = out_dir / "last.safetensors"
     if last.exists() and not resume:
-        raise FileExistsError(f"{out_dir} holds a run already; pass resume=True to go on with it, or another folder")
+        raise DataError(f"{out_dir} holds a run already; pass resume=True to go on with it, or another folder")
     m = replace(model_config(size) if isinstance(size, str) else size, n_horizons=len(train_ds.horizons))
     about = dict(train=asdict(c), horizons=train_ds.horizons, muscles=MUSCLES, cells=CELLS,
                  citations=train_ds.citations, data=dict(train=train_ds.fingerprint, val=val_ds.fingerprint))
@@ -338,7 +338,8 @@ def _begin(train_ds, val_ds, out_dir: Path, size, c: TrainConfig, resume: bool, 
         differ = [k for k in ("train", "horizons", "data") if meta[k] != about[k]]
         differ += ["model"] * (meta["model"] != json.loads(json.dumps(asdict(m))))
         if differ:
-            raise ValueError(f"{out_dir} was trained with another {' and '.join(differ)}: this one cannot resume it")
+            raise DataError(f"{out_dir} was trained with another {' and '.join(differ)}: this one cannot resume it; "
+                            "choose another folder or delete it")
         model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
     else:
         model.scaler.fit(train_ds)

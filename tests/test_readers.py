@@ -1,0 +1,61 @@
+"""Every reader obeys one contract, on look-alike files in the dataset's real format."""
+import hashlib
+import inspect
+
+import pytest
+
+from emgfm.catalog import CARDS
+from emgfm.contract import check_reader, compare, read_patient, reader, readers
+from emgfm.schema import CHANNELS, GROUPS, stride_codes
+
+NAMES = readers()
+
+
+def written(name, root, people=2, seed=0):
+    "Look-alike files of a dataset, and their truth"
+    module = reader(name)
+    several = "people" in inspect.signature(module.write_lookalike).parameters
+    return module, module.write_lookalike(root, seed=seed, **(dict(people=people) if several else {}))
+
+
+def digests(root):
+    "Path and content of every file"
+    return {p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_contract(name, tmp_path):
+    "What is read is what was written: every cell, sign, unit, muscle, leg and stride time"
+    module, truth = written(name, tmp_path)
+    expected = sum(len(read_patient(module, tmp_path, p)[1]) for p in module.patients(tmp_path))
+    table = check_reader(module, tmp_path, truth, losses=expected)
+    assert "equal to the truth" in set(table.check)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_bytes(name, tmp_path):
+    "A look-alike is the same on every run, and another one for another seed"
+    for run, seed in (("a", 0), ("b", 0), ("c", 1)):
+        written(name, tmp_path / run, seed=seed)
+    assert digests(tmp_path / "a") == digests(tmp_path / "b") != digests(tmp_path / "c")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_within_the_card(name, tmp_path):
+    "A reader finds no muscle or cell that the card of its dataset does not name"
+    module, truth = written(name, tmp_path)
+    found = {CHANNELS[c] for r in truth for c in (stride_codes(r) == 0).any(0).nonzero()[0]}
+    card = CARDS[name]
+    named = {f"emg_{m}" for m in card.muscles} | {f"angle_{c}" for c in card.angles} | {f"moment_{c}" for c in card.moments}
+    assert found <= named, sorted(found - named)
+
+
+def test_swapped_muscles_are_found(tmp_path):
+    "The comparison that the tests above rest on can fail"
+    module, truth = written("lencioni", tmp_path)
+    got = read_patient(module, tmp_path, "Subject1")[0]
+    assert not compare(got, [r for r in truth if r.patient == "Subject1"])
+    mine = next(r for r in got if r.emg is not None)
+    mine.emg.data[:, [3, 8]] = mine.emg.data[:, [8, 3]]
+    assert "correlates" in compare(got, [r for r in truth if r.patient == "Subject1"])[0]
+    assert GROUPS["emg"].stop == 13
