@@ -236,7 +236,7 @@ def run(
     datasets: Names = "",
     out: Annotated[Path, typer.Option("--out", help="Folder of the run; one that was begun goes on.")] = None,
     people: Annotated[int, typer.Option("--people", min=1, help="People in each look-alike.")] = 6,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of the optimiser.")] = 600,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of the optimiser.")] = 1000,
     size: Annotated[str, typer.Option("--size", help="tiny, base or large.")] = "tiny",
     seed: Seed = 0,
     jobs: Jobs = 0,
@@ -255,6 +255,8 @@ def _tell(out: Path, result):
     for sentence in result.failed:
         typer.echo(f"not read: {sentence}", err=True)
     typer.echo(f"\nMean absolute errors on {result.judged_on}:\n\n{result.table()}\n")
+    typer.echo("persistence: nothing moves; straight line: the velocity stays; mean stride: the training people's mean at this phase;\n"
+               "without EMG: the same network, shown no EMG\n")
     bad = int((result.checks.verdict != "ok").sum())
     typer.echo(f"checks         {len(result.checks)}, {bad} violated")
     for what, name in (

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GAIT', 'CURVES', 'DRIVE_MOMENT', 'DRIVE_ANGLE', 'ANGLE_LAG', 'BLEND', 'TOE_OFF', 'EMG_GAIN', 'EMG_REST', 'CLEAN',
-           'rng_for', 'shape_table', 'Walker', 'Bout', 'Walk', 'drive', 'phase', 'moment', 'angle', 'amplitude',
-           'Electrodes', 'emg', 'strides', 'sample', 'sample_emg', 'truth', 'cut']
+           'CHAIR', 'rng_for', 'shape_table', 'Walker', 'Bout', 'Walk', 'drive', 'phase', 'moment', 'angle',
+           'amplitude', 'Electrodes', 'emg', 'strides', 'sample', 'sample_emg', 'truth', 'cut', 'Chair', 'chair_truth']
 
 # %% ../nbs/03_lookalike.ipynb #cca8e888
 import hashlib
@@ -481,3 +481,55 @@ def cut(
             r.emg = Signal(rec.emg.data[a : a + n], rec.emg.rate, 0.0, rec.emg.unit, rec.emg.state)
         out.append(r)
     return out
+
+# %% ../nbs/03_lookalike.ipynb #26684ef8
+CHAIR = ("sit_to_stand", "stand_to_sit")
+_CHANGED["chair"] = {k: [0] * 20 for k in CURVES} | {
+    "angle_hip_flexion": [80, 86, 94, 100, 98, 88, 70, 48, 26, 11, 5, 8, 20, 40, 62, 82, 95, 98, 92, 84],
+    "angle_knee_flexion": [88, 88, 88, 87, 84, 75, 60, 41, 22, 9, 4, 8, 20, 38, 58, 75, 85, 88, 88, 88],
+    "angle_ankle_flexion": [0, 1, 4, 9, 14, 16, 14, 10, 6, 2, 0, 3, 8, 13, 17, 18, 14, 8, 3, 1],
+    "angle_hip_adduction": [-8, -8, -9, -10, -10, -9, -7, -6, -5, -4, -4, -4, -5, -6, -8, -9, -10, -9, -8, -8],
+    "angle_hip_rotation": [3, 4, 5, 6, 6, 4, 2, 0, -1, -2, -2, -2, -1, 0, 2, 4, 5, 5, 4, 3],
+    "moment_hip_flexion": [0, .08, .05, -.3, -.85, -.95, -.7, -.42, -.2, -.07, 0, -.05, -.15, -.3, -.5, -.7, -.75, -.45, -.12, -.02],
+    "moment_knee_flexion": [0, -.03, -.08, -.45, -1, -.95, -.7, -.45, -.22, -.08, -.02, -.08, -.2, -.4, -.65, -.85, -.8, -.4, -.1, -.02],
+    "moment_ankle_flexion": [.02, .06, .12, .1, -.05, -.2, -.3, -.36, -.4, -.42, -.4, -.38, -.32, -.25, -.18, -.1, 0, .08, .06, .03],
+    "moment_hip_adduction": [0, -.01, -.02, -.05, -.1, -.12, -.1, -.08, -.06, -.05, -.05, -.05, -.06, -.07, -.09, -.1, -.08, -.04, -.02, 0],
+    "moment_hip_rotation": [0, 0, .01, .03, .06, .05, .03, .02, .01, 0, 0, 0, .01, .02, .03, .04, .03, .02, .01, 0],
+}
+
+# %% ../nbs/03_lookalike.ipynb #7b05397b
+class Chair(Walk):
+    "Getting up from a chair once, or sitting down on it, as functions of time like a `Walk`"
+
+    def __init__(
+        self,
+        walker: Walker,
+        trial: str,
+        activity: str,  # one of `CHAIR`
+        start: float = 0.0,  # s, of the movement
+        duration: float = 1.6,  # s
+    ):
+        super().__init__(walker, trial, [Bout("chair", 1)], start)
+        self.activity, first = activity, CHAIR.index(activity) / 2
+        self._edges = np.array([start, start + duration])
+        half = lambda t: np.clip((t - start) / duration, 0, 1) / 2
+        self._phase = {side: lambda t: first + half(t) for side in self._phase}
+
+    def progress(
+        self,
+        t: np.ndarray,  # (n,) s
+    ) -> np.ndarray:  # (n,) 0 before the movement, 1 after it
+        "How much of the movement is done"
+        return np.clip((t - self._edges[0]) / (self._edges[1] - self._edges[0]), 0, 1)
+
+# %% ../nbs/03_lookalike.ipynb #9e527e58
+def chair_truth(
+    chair: Chair,
+    side: str,
+    *args,  # rates, muscles, cells, margin, electrodes: as of `truth`
+    **kwargs,
+) -> Recording:
+    "A recording of one leg around a movement, as a perfect reader would return it"
+    rec = truth(chair, side, *args, **kwargs)
+    rec.strides = pd.DataFrame(dict(start=[chair.start], stop=[chair.stop], activity=[chair.activity], not_gait=[True]))
+    return rec

@@ -108,7 +108,7 @@ def typical_stride(
     "A level-walking stride with everything sagittal measured, if there is one"
     s = ds.strides
     wanted = ["angle_hip_flexion", "angle_knee_flexion", "angle_ankle_flexion", "moment_ankle_flexion", "emg_soleus"]
-    score = (s[wanted] == 0).sum(axis=1) + (s.activity == "level_walk") + s.follows.astype(int)
+    score = (s[wanted] == 0).sum(axis=1) + 2 * (s.moment_ankle_flexion == 0) + (s.activity == "level_walk") + s.follows
     return int(score.to_numpy().argmax())
 
 # %% ../nbs/65_pipeline.ipynb #3e6bcc4e
@@ -144,7 +144,7 @@ def run(
     raw: str | Path | None = None,  # folder with downloads; None: look-alikes are written
     datasets: list[str] | None = None,  # names; by default all that are found, or that can be written
     people: int = 6,  # in each look-alike
-    steps: int = 600,  # of the optimiser
+    steps: int = 1000,  # of the optimiser
     size: str = "tiny",  # of the network
     seed: int = 0,
     jobs: int | None = None,  # processes; by default one a core

@@ -81,7 +81,7 @@ def plot_mean_strides(
             mine = means[(means.channel == f"{quantity}_{joint}_flexion") & (means.activity == activity)]
             for r in mine.itertuples():
                 colour = PALETTE[datasets.index(r.dataset) % len(PALETTE)]
-                ax.plot(100 * GRID, scale * r.mean, color=colour, label=f"{r.dataset} ({r.n})")
+                ax.plot(100 * GRID, scale * r.mean, color=colour, label=r.dataset)
                 ax.fill_between(
                     100 * GRID, scale * (r.mean - r.sd), scale * (r.mean + r.sd), color=colour, alpha=0.15, lw=0
                 )
