@@ -514,6 +514,7 @@ class Chair(Walk):
         self._edges = np.array([start, start + duration])
         half = lambda t: np.clip((t - start) / duration, 0, 1) / 2
         self._phase = {side: lambda t: first + half(t) for side in self._phase}
+        self._drive = 0.1 * self._drive[0], self._drive[1]  # who sits or stands sways slowly
 
     def progress(
         self,
