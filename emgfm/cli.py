@@ -7,6 +7,7 @@ __all__ = ['app', 'Names', 'Jobs', 'Seed', 'datasets', 'lookalike', 'build', 'ch
            'evaluate_command', 'run', 'main']
 
 # %% ../nbs/70_cli.ipynb #22fb76ec
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -110,21 +111,21 @@ def _tell_losses(outcomes):
 @app.command()
 def check(
     store: Annotated[Path, typer.Argument(help="A native or aligned store.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pages. Default: STORE-quality, beside the store.")] = None,
 ):
     "Check files, signs, units and events of a store; status 1 where something is violated."
-    from emgfm.quality import check_store
+    from emgfm.quality import write_quality
     from emgfm.store import Store
-
     s = Store(store)
-    damaged, checks = s.verify(), check_store(s)
+    out = out or store.with_name(f"{store.name}-quality")
+    damaged, checks = s.verify(), write_quality(s, out)
     for sentence in damaged:
         typer.echo(f"damaged: {sentence}")
     for r in checks.itertuples():
         typer.echo(f"{r.verdict:9} {r.dataset:12} {r.activity:14} {r.check}: {r.evidence}")
     bad = int((checks.verdict != "ok").sum())
-    typer.echo(
-        f"{len(s.people)} people, {len(s.strides)} strides: {len(checks)} checks, {bad} violated, {len(damaged)} damaged files"
-    )
+    typer.echo(f"{len(s.people)} people, {len(s.strides)} strides: {len(checks)} checks, {bad} violated, {len(damaged)} damaged files")
+    typer.echo(f"pages: {out / 'index.html'}")
     raise typer.Exit(1 if bad or damaged else 0)
 
 
@@ -283,10 +284,16 @@ def main(
     args: list[str] | None = None,  # words of the command line; None: those of the shell
 ):
     "The command `emgfm`"
+    os.environ.setdefault("MPLBACKEND", "Agg")  # pages need no screen
     try:
         app(args)
-    except (DataError, FileNotFoundError, NotADirectoryError, PermissionError, FileExistsError) as e:
+    except DataError as e:
         print(f"emgfm: {e}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as e:
+        if e.filename is None:
+            raise
+        print(f"emgfm: {e.filename}: {e.strerror or type(e).__name__}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("emgfm: stopped; the same command goes on from here", file=sys.stderr)

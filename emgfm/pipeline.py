@@ -19,6 +19,7 @@ from .build import build_store, summary
 from .contract import reader, readers
 from .evaluate import evaluate, plot_prediction, predict_stride, score_table
 from .model import LinearExtrapolation, MeanStride, Persistence
+from .plotting import style
 from .quality import check_store, mean_strides
 from .report import Page, add_data, add_walking, plot_learning
 from .resample import resample_all_datasets
@@ -165,18 +166,21 @@ def run(
     config = TrainConfig(steps=steps, warmup=min(50, steps // 4), val_every=max(steps // 12, 10), seed=seed)
     result = train_transformer(parts.train, parts.val, out / "model", config, size, resume=True, progress=progress)
     return report(
-        out, Store(out / "native"), splits, outcomes, parts, result.model, result.history, result.best, failed
+        out, Store(out / "native"), splits, outcomes, parts, result.model, result.history, failed
     )
 
 # %% ../nbs/65_pipeline.ipynb #0ef600b9
-def report(out, native, splits, outcomes, parts, model, log, checkpoint, failed) -> Run:
+def report(out, native, splits, outcomes, parts, model, log, failed) -> Run:
     "Judge the network and write scores, checks and the page"
-    import matplotlib
+    import matplotlib as mpl
 
-    matplotlib.use("Agg")
-    from emgfm.plotting import style
+    with mpl.rc_context():
+        style()
+        return _report(out, native, splits, outcomes, parts, model, log, failed)
 
-    style()
+
+def _report(out, native, splits, outcomes, parts, model, log, failed) -> Run:
+    "The work behind `report`, in the look of all figures"
     means = mean_strides(native)
     checks, scores = check_store(native, means), judge(parts, model)
     scores.to_csv(out / "scores.csv", index=False)

@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['GRID', 'BANDS', 'on_grid', 'mean_strides', 'plot_mean_strides', 'plot_envelopes', 'measured_share', 'missing_reasons',
-           'Band', 'check_bands', 'check_power', 'check_strides', 'check_store']
+           'Band', 'check_bands', 'check_power', 'check_strides', 'check_store', 'outliers', 'plot_durations',
+           'emg_table', 'plot_bands', 'plot_outlier', 'dataset_page', 'rejected_cycles', 'write_quality']
 
 # %% ../nbs/44_quality.ipynb #d825ce57
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .plotting import Page, plot_masks, style
 from .schema import CHANNELS, GROUPS, JOINTS, MUSCLE_LABELS, MUSCLES, REASON_CODES, REASONS
-from .store import Store
+from .store import Store, write_json
 from .sync import Stride, SyncAll
 
 # %% ../nbs/44_quality.ipynb #d875d3bf
@@ -87,6 +90,7 @@ def plot_mean_strides(
                 )
             if not len(mine):
                 ax.text(0.5, 0.5, "not measured", ha="center", transform=ax.transAxes, color="0.6")
+                ax.set_yticks([])
             ax.set_title(f"{joint} flexion" if row == 0 else "")
         axs[row, 0].set_ylabel(f"{quantity}, {unit}")
     axs[1, 1].set_xlabel("% of the stride")
@@ -268,3 +272,191 @@ def check_store(
     return pd.concat(found, ignore_index=True).sort_values(
         ["dataset", "activity", "check"], kind="stable", ignore_index=True
     )
+
+# %% ../nbs/44_quality.ipynb #9624d609
+def outliers(
+    store: str | Path | Store,
+    query: str = "not transition",
+    limit: float = 6.0,  # how many robust standard deviations away counts
+    most: int = 2000,  # strides of a dataset and activity that are looked at
+) -> pd.DataFrame:  # dataset, patient, stride, activity, channel, distance; farthest first
+    "Strides that are far from the median of their dataset and activity"
+    sync, rows = SyncAll(store), []
+    for (d, a), s in sync.select(query).groupby(["dataset", "activity"]):
+        if len(s) < 8:
+            continue
+        facts, stack = [], []
+        for x in sync.strides(f"({query}) and dataset == {d!r} and activity == {a!r}"):
+            facts.append((x.facts["patient"], x.facts["stride"]))
+            stack.append(on_grid(x)[:, GROUPS["angle"].start:])
+            if len(facts) == most:
+                break
+        stack = np.array(stack)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # channels that were measured in no stride
+            middle = np.nanmedian(stack, axis=0)
+            off = np.sqrt(np.nanmean((stack - middle) ** 2, axis=1))
+            usual = np.nanmedian(off, axis=0) + 1.4826 * np.nanmedian(np.abs(off - np.nanmedian(off, axis=0)), axis=0)
+        far = off / np.maximum(usual, 1e-3)
+        for i, c in zip(*np.nonzero(far > limit)):
+            rows.append(dict(dataset=d, patient=facts[i][0], stride=facts[i][1], activity=a,
+                             channel=CHANNELS[GROUPS["angle"].start + c], distance=round(float(far[i, c]), 1)))
+    table = pd.DataFrame(rows, columns=["dataset", "patient", "stride", "activity", "channel", "distance"])
+    return table.sort_values("distance", ascending=False, kind="stable", ignore_index=True)
+
+# %% ../nbs/44_quality.ipynb #7379a2e8
+def plot_durations(
+    strides: pd.DataFrame,  # of one dataset
+):
+    "Durations of the strides, by activity"
+    import matplotlib.pyplot as plt
+    fig, ax = plt.subplots(figsize=(9.6, 2.2), layout="constrained")
+    groups = [(a, g.duration) for a, g in strides.groupby("activity")]
+    ax.hist([d for _, d in groups], bins=40, stacked=True, label=[a.replace("_", " ") for a, _ in groups])
+    ax.set(xlabel="duration, s", ylabel="strides")
+    ax.legend(ncols=4)
+    return fig
+
+
+def emg_table(
+    store: Store,
+    dataset: str,
+) -> pd.DataFrame:  # one row a muscle: median over recordings
+    "How good the EMG channels of a dataset are"
+    q = store.table("quality", dataset)
+    if not len(q):
+        return pd.DataFrame()
+    names = dict(snr_db="signal over noise, dB", mains_db="hum, dB", clipped="clipped, share", missing="missing, share")
+    numbers = q.astype({c: float for c in names}).groupby("muscle")[list(names)].median().rename(columns=names)
+    return numbers.reindex([m for m in MUSCLES if m in numbers.index]).round(3)
+
+# %% ../nbs/44_quality.ipynb #78c3e158
+def plot_bands(
+    means: pd.DataFrame,  # of one dataset
+    activity: str,
+    bands: Iterable[Band] = BANDS,
+):
+    "Mean strides of one dataset, with the bands in which an extreme must lie"
+    fig = plot_mean_strides(means, activity)
+    for b in bands:
+        quantity, joint = b.channel.split("_")[:2]
+        ax = fig.axes[3 * (quantity == "moment") + JOINTS.index(joint)]
+        if b.activity == activity and not ax.texts:
+            ax.fill_between([100 * p for p in b.part], b.low, b.high, color="#5b8c3e", alpha=0.10, lw=0)
+    return fig
+
+
+def plot_outlier(
+    sync: SyncAll,
+    means: pd.DataFrame,
+    row: pd.Series,  # of `outliers`
+):
+    "One unusual stride over the mean of its dataset"
+    import matplotlib.pyplot as plt
+    query = f"dataset == {row.dataset!r} and patient == {row.patient!r} and stride == {row.stride}"
+    y = on_grid(next(sync.strides(query)))[:, CHANNELS.index(row.channel)]
+    mean = means[(means.dataset == row.dataset) & (means.activity == row.activity) & (means.channel == row.channel)].iloc[0]
+    fig, ax = plt.subplots(figsize=(4.8, 2.0), layout="constrained")
+    scale = 180 / np.pi if row.channel.startswith("angle") else 1
+    ax.plot(100 * GRID, scale * mean["mean"], color="0.5", label="mean")
+    ax.plot(100 * GRID, scale * y, color="#c1533c", label=f"{row.patient}, stride {row.stride}")
+    ax.set(title=row.channel.replace("_", " "), xlabel="% of the stride")
+    ax.legend()
+    return fig
+
+# %% ../nbs/44_quality.ipynb #18eb27d0
+def dataset_page(
+    store: Store,
+    dataset: str,
+    means: pd.DataFrame,  # of all datasets
+    checks: pd.DataFrame,  # of all datasets
+    odd: pd.DataFrame,  # outliers of all datasets
+) -> Page:
+    "The page of one dataset"
+    mine, s = means[means.dataset == dataset], store.select(f"dataset == {dataset!r}")
+    bad = checks[(checks.dataset == dataset)]
+    page = Page(f"{dataset}: quality", f"{s.patient.nunique()} people, {len(s)} strides, {int((bad.verdict != 'ok').sum())} checks violated.")
+    page.section("Checks", "Wide bands of healthy walking: what leaves them is a sign, a unit, a column or an event.")
+    page.table(bad[["activity", "check", "verdict", "evidence"]], index=False)
+    page.section("What was measured")
+    page.figure(plot_masks(measured_share(store).loc[[dataset]]), "Share of strides in which each channel was measured.")
+    for activity in sorted(set(mine.activity), key=lambda a: (a != "level_walk", a)):
+        page.section(f"Mean strides: {activity.replace('_', ' ')}")
+        page.figure(plot_bands(mine, activity), "Mean sagittal angles and moments; green: where the extreme must lie.")
+        page.figure(plot_envelopes(mine, activity), "Mean EMG envelopes, of each person's own scale.")
+    page.section("Durations")
+    page.figure(plot_durations(s), f"Durations of strides, {s.duration.min():.2f} to {s.duration.max():.2f} s.")
+    _add_ledgers(page, store, dataset)
+    page.section("Unusual strides", f"{int((odd.dataset == dataset).sum())} far from the median stride; the farthest are shown.")
+    for _, row in odd[odd.dataset == dataset].head(12).iterrows():
+        page.figure(plot_outlier(SyncAll(store), means, row), f"{row.patient}, stride {row.stride}, {row.activity}: {row.channel}, {row.distance} times the usual deviation.")
+    return page
+
+# %% ../nbs/44_quality.ipynb #7a655e9c
+def rejected_cycles(store: Store, dataset: str) -> pd.DataFrame:  # patient, start, stop, reason
+    "Cycles that are no strides, with their reasons"
+    return store.table("rejected", dataset).drop(columns="dataset") if store.kind == "native" else pd.DataFrame(columns=["reason"])
+
+
+def _add_ledgers(page: Page, store: Store, dataset: str):
+    "EMG quality, rejected cycles, losses and decisions"
+    if store.kind == "native" and len(t := emg_table(store, dataset)):
+        page.section("EMG channels", "Medians over recordings, measured before normalisation.")
+        page.table(t)
+    rejected = rejected_cycles(store, dataset)
+    page.section("Rejected cycles", f"{len(rejected)} cycles are no strides." if len(rejected) else "None.")
+    if len(rejected):
+        page.table(rejected.groupby("reason").size().rename("cycles").to_frame())
+        page.table(rejected.head(200), index=False)
+    facts = [(p, store.facts(dataset, p)) for d, p in store.people if d == dataset]
+    losses = [f"{p}: {x['sentence']}" for p, f in facts for x in f["losses"]]
+    page.section("Lost recordings", "" if losses else "None.")
+    if losses:
+        page.text("\n".join(losses))
+    decisions = sorted({f"{k}: {e}" for _, f in facts for k, v in f["decisions"].items() for e in v})
+    page.section("Decided from the data", "" if decisions else "Nothing had to be.")
+    if decisions:
+        page.text("\n".join(decisions))
+
+# %% ../nbs/44_quality.ipynb #d0f349cd
+def write_quality(
+    store: str | Path | Store,
+    out: str | Path,  # folder for the pages and quality.json
+) -> pd.DataFrame:  # the checks
+    "Pages and JSON about the quality of a store"
+    import matplotlib as mpl
+    with mpl.rc_context():
+        style()
+        return _write_quality(store, out)
+
+
+def _write_quality(store: str | Path | Store, out: str | Path) -> pd.DataFrame:
+    "The work behind `write_quality`"
+    store = store if isinstance(store, Store) else Store(store)
+    out, means = Path(out), mean_strides(store)
+    checks, odd = check_store(store, means), outliers(store)
+    out.mkdir(parents=True, exist_ok=True)
+    for d in store.datasets:
+        dataset_page(store, d, means, checks, odd).write(out / f"{d}.html")
+    page = Page("Quality of a store", f"{len(store.people)} people, {len(store.strides)} strides of {len(store.datasets)} datasets.")
+    page.section("Checks", "One row a dataset; each has a page of its own.")
+    verdicts = checks.groupby(["dataset", "verdict"]).size().unstack(fill_value=0)
+    verdicts.index = [f"<a href='{d}.html'>{d}</a>" for d in verdicts.index]
+    page.table(verdicts, escape=False)
+    page.section("What was measured")
+    page.figure(plot_masks(measured_share(store)), "Share of strides in which each channel was measured, for each dataset.")
+    for activity in sorted(set(means.activity), key=lambda a: (a != "level_walk", a)):
+        page.section(f"Mean strides: {activity.replace('_', ' ')}")
+        page.figure(plot_mean_strides(means, activity), f"Mean sagittal angles and moments of all datasets in {activity.replace('_', ' ')}.")
+    page.write(out / "index.html")
+    write_json(out / "quality.json", _machine(store, checks, odd))
+    return checks
+
+
+def _machine(store: Store, checks: pd.DataFrame, odd: pd.DataFrame) -> dict:
+    "The same for machines"
+    share, reasons = measured_share(store), missing_reasons(store)
+    return {d: dict(strides=int((store.strides.dataset == d).sum()), measured=share.loc[d].round(4).to_dict(),
+                    reasons=reasons.loc[d].to_dict(), checks=checks[checks.dataset == d].drop(columns="dataset").to_dict("records"),
+                    outliers=odd[odd.dataset == d].drop(columns="dataset").to_dict("records"),
+                    rejected=int(len(rejected_cycles(store, d)))) for d in store.datasets}

@@ -186,7 +186,10 @@ def table(self: Store, name: str, dataset: str | None = None, patient: str | Non
     parts = []
     for d, p in self.people:
         if dataset in (None, d) and patient in (None, p):
-            t = pd.read_parquet(self.folder(d, p) / f"{name}.parquet")
+            file = self.folder(d, p) / f"{name}.parquet"
+            if not file.is_file():
+                raise data_error("is missing, expected a whole patient; delete its folder and build again", d, p, file)
+            t = pd.read_parquet(file)
             t.insert(0, "dataset", d)
             t.insert(1, "patient", p)
             parts.append(t)
