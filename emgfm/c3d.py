@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .contract import DEG, Loss, Row, gather, listing, natural, raw_folder
-from .lookalike import Bout, Walk, Walker, rng_for, sample, sample_emg, strides
+from .lookalike import Walk, rng_for, sample, sample_emg, strides
 from .schema import CELLS, SIDES, DataError, Recording, Signal, data_error, muscle_index
 
 # %% ../nbs/06_c3d.ipynb #6bb13e55
@@ -46,31 +46,47 @@ def _header(
     return order, at, (start - 1) * 512, (start - 1) * 512 + max(frames, 0) * (4 * points + analogs) * size
 
 # %% ../nbs/06_c3d.ipynb #c7630986
-def _check_parameters(
+def _chain(
     block: bytes,  # parameters, up to the frames
     order: str,
     file: Path,
-):
-    "Raise a `DataError` if the chain of groups and parameters does not add up"
-    at = 4
+) -> dict[str, tuple[int, bytes]]:  # "GROUP:NAME" -> number of values, their bytes
+    "Walk from parameter to parameter"
+    at, groups, found = 4, {}, {}
     while at + 4 <= len(block):
-        name, group = abs(struct.unpack("b", block[at:at + 1])[0]), struct.unpack("b", block[at + 1:at + 2])[0]
-        if not name or not group:
-            return
-        here = at + 2 + name
-        if here + 4 > len(block):
-            raise data_error(f"is damaged: a name in its parameters is {name} letters long", file=file)
-        step, = struct.unpack(f"{order}H", block[here:here + 2])
-        if group > 0 and step:
-            kind, n = struct.unpack("bB", block[here + 2:here + 4])
-            need = 4 + n + abs(kind) * int(np.prod(list(block[here + 4:here + 4 + n]), dtype=int))
-            if kind not in (-1, 1, 2, 4) or n > 7 or need > step or here + step > len(block):
-                raise data_error(f"is damaged: parameter {block[at + 2:here].decode('ascii', 'replace')} does not fit",
-                                 file=file)
-        if not step:
-            return
-        at = here + step
+        letters, group = (struct.unpack("b", block[i:i + 1])[0] for i in (at, at + 1))
+        here = at + 2 + abs(letters)
+        if not letters or not group:
+            return {f"{groups.get(g, '')}:{name}": x for (g, name), x in found.items()}
+        name = block[at + 2:here].decode("ascii", "replace").upper()
+        step, kind, n = struct.unpack(f"{order}HbB", block[here:here + 4].ljust(4, b"\0"))
+        if group < 0:
+            groups[-group] = name
+        else:
+            count = int(np.prod(list(block[here + 4:here + 4 + n]), dtype=int))
+            if kind not in (-1, 1, 2, 4) or n > 7 or step and (4 + n + abs(kind) * count > step or here + step > len(block)):
+                raise data_error(f"is damaged: parameter {name} does not fit", file=file)
+            found[group, name] = count, block[here + 4 + n:here + 4 + n + abs(kind) * count]
+        at = here + step if step else len(block) - 4
     raise data_error("is damaged: its parameters have no end", file=file)
+
+
+def _check_needed(
+    found: dict[str, tuple[int, bytes]],
+    order: str,
+    file: Path,
+):
+    "Raise a `DataError` where a parameter is missing without which the frames cannot be read"
+    for group, names in (("POINT", ("SCALE", "RATE")), ("ANALOG", ("GEN_SCALE", "RATE", "SCALE", "OFFSET"))):
+        count, raw = found.get(f"{group}:USED", (0, b""))
+        if not count and group == "POINT":
+            raise data_error("is missing: the file is damaged", file=file, field="POINT:USED")
+        used = struct.unpack(f"{order}H", raw[:2])[0] if len(raw) > 1 else 0
+        for name in names if used else ():
+            need = min(used, 255) if name in ("SCALE", "OFFSET") and group == "ANALOG" else 1
+            if found.get(f"{group}:{name}", (0,))[0] < need:
+                raise data_error(f"has {found.get(f'{group}:{name}', (0,))[0]} values, expected {need}: the file is damaged",
+                                 file=file, field=f"{group}:{name}")
 
 
 def _check_file(file: Path):
@@ -84,7 +100,7 @@ def _check_file(file: Path):
         block = f.read(frames)[at:]
     if file.stat().st_size < need:
         raise data_error(f"has {file.stat().st_size} bytes, expected at least {need}: it is truncated", file=file)
-    _check_parameters(block, order, file)
+    _check_needed(_chain(block, order, file), order, file)
 
 # %% ../nbs/06_c3d.ipynb #307a3355
 @dataclass
@@ -183,7 +199,7 @@ def read_c3d(
     kinds, units = _kinds(parameters, labels)
     names = dict(zip(labels, _plain_names(labels)))
     points = {names[x]: p for x, p in reversed(list(zip(labels, np.moveaxis(data["points"][:3], 0, 2))))}
-    for label, p in points.items():
+    for p in points.values():
         p[(p == 0).all(1)] = np.nan  # a gap that was written as zeros
     analogs = dict(reversed(list(zip(_plain_names(channels), data["analogs"][0]))))
     units = {names[x]: u for x, u in units.items()} | dict(zip(_plain_names(channels), _texts(parameters, "ANALOG", "UNITS")))

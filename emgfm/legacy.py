@@ -69,16 +69,32 @@ def load_pickle(
     try:
         asked = wanted_names(data)
     except Exception as e:  # pickletools raises many kinds for bytes that are no pickle
-        raise data_error(f"is no pickle ({type(e).__name__}), expected one of the original pipeline", file=path) from None
+        raise data_error(
+            f"is no pickle ({type(e).__name__}), expected one of the original pipeline", file=path
+        ) from None
     # names that are put together from memoised parts cannot be seen here; `_Safe` checks those one by one
     bad = sorted(a for a in asked - ALLOWED if "?" not in a)
     if any(m.startswith("torch") for m, _ in bad):
-        raise data_error("holds torch tensors, whose bytes lie in shared memory; save it again with NumPy arrays", file=path)
+        raise data_error(
+            "holds torch tensors, whose bytes lie in shared memory; save it again with NumPy arrays", file=path
+        )
     if bad:
-        raise data_error(f"asks for {'.'.join(bad[0])}, expected plain containers and arrays; nothing of it was run", file=path)
+        raise data_error(
+            f"asks for {'.'.join(bad[0])}, expected plain containers and arrays; nothing of it was run", file=path
+        )
     try:
         return _Safe(io.BytesIO(data)).load()
-    except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, KeyError, TypeError, ValueError, MemoryError) as e:
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        AttributeError,
+        ImportError,
+        IndexError,
+        KeyError,
+        TypeError,
+        ValueError,
+        MemoryError,
+    ) as e:
         raise data_error(f"cannot be loaded ({e})", file=path) from None
 
 # %% ../nbs/45_legacy.ipynb #daeaf28e
@@ -112,10 +128,24 @@ NESTINGS = {
 
 # %% ../nbs/45_legacy.ipynb #1a61914f
 _ACTIVITY = {  # the original's words
-    "walk": "level_walk", "levelwalking": "level_walk", "stepup": "stair_ascent", "stepdown": "stair_descent", "ramp": "other", "stair": "other",
-    "rampup": "ramp_ascent", "rampdown": "ramp_descent", "upramp": "ramp_ascent", "downramp": "ramp_descent", "stairup": "stair_ascent",
-    "stairdown": "stair_descent", "slopeascent": "ramp_ascent", "slopedescent": "ramp_descent", "stairascent": "stair_ascent",
-    "stairdescent": "stair_descent", "sittostand": "sit_to_stand", "standtosit": "stand_to_sit",
+    "walk": "level_walk",
+    "levelwalking": "level_walk",
+    "stepup": "stair_ascent",
+    "stepdown": "stair_descent",
+    "ramp": "other",
+    "stair": "other",
+    "rampup": "ramp_ascent",
+    "rampdown": "ramp_descent",
+    "upramp": "ramp_ascent",
+    "downramp": "ramp_descent",
+    "stairup": "stair_ascent",
+    "stairdown": "stair_descent",
+    "slopeascent": "ramp_ascent",
+    "slopedescent": "ramp_descent",
+    "stairascent": "stair_ascent",
+    "stairdescent": "stair_descent",
+    "sittostand": "sit_to_stand",
+    "standtosit": "stand_to_sit",
 }
 _WORDS = {"angle": ("angle", "angles", "kinematic"), "moment": ("kinetic", "kinetics"), "mask": ("mask", "masks")}
 
@@ -170,20 +200,36 @@ def legacy_strides(
         where = " > ".join(key.values())
         emg = dict(_leaves(_pick(branch, ("emg",), where, dataset, file), nesting.lists))
         angle = dict(_leaves(_pick(branch, _WORDS["angle"], where, dataset, file), nesting.lists))
-        moment = dict(_leaves(_pick(branch, _WORDS["moment"], where, dataset, file), nesting.lists)) if nesting.moment else {}
+        moment = (
+            dict(_leaves(_pick(branch, _WORDS["moment"], where, dataset, file), nesting.lists))
+            if nesting.moment
+            else {}
+        )
         if emg.keys() != angle.keys() or moment and moment.keys() != angle.keys():
-            raise data_error(f"has {len(emg)} EMG, {len(angle)} angle and {len(moment)} moment strides, expected equal numbers", dataset, file=file, field=where)
+            raise data_error(
+                f"has {len(emg)} EMG, {len(angle)} angle and {len(moment)} moment strides, expected equal numbers",
+                dataset,
+                file=file,
+                field=where,
+            )
         side = key.get("leg", nesting.leg)
         masks = _masks_of(data, key, nesting)
         for number, x in emg.items():
-            yield _legacy_recording(dataset, nesting, key, side, number, x, angle[number], moment.get(number), masks, emg_rate)
+            yield _legacy_recording(
+                dataset, nesting, key, side, number, x, angle[number], moment.get(number), masks, emg_rate
+            )
 
 # %% ../nbs/45_legacy.ipynb #a05eb14e
 def _masks_of(data: dict, key: dict, nesting: Nesting) -> dict:
     "Masks for the EMG, angles and moments of a leg"
     m = _pick(data, _WORDS["mask"], "", "", "")
     m = m.get(key.get("leg"), m)
-    return {q: np.asarray(m[n], bool) for q, names in (("emg", ("emg",)), *((q, _WORDS[q]) for q in ("angle", "moment"))) for n in names if n in m}
+    return {
+        q: np.asarray(m[n], bool)
+        for q, names in (("emg", ("emg",)), *((q, _WORDS[q]) for q in ("angle", "moment")))
+        for n in names
+        if n in m
+    }
 
 
 def _legacy_recording(dataset, nesting, key, side, number, emg, angle, moment, masks, rate) -> Recording:
@@ -191,18 +237,36 @@ def _legacy_recording(dataset, nesting, key, side, number, emg, angle, moment, m
     emg = np.asarray(emg, float).T.copy()
     T = len(emg) / float(rate)
     numbers = dict(zip(nesting.lists, number))
-    signals = {"emg": Signal(_hide(emg, masks.get("emg")), rate, 0.0, "unknown", "rectified" if np.nanmin(emg) >= 0 else "filtered")}
+    signals = {
+        "emg": Signal(
+            _hide(emg, masks.get("emg")), rate, 0.0, "unknown", "rectified" if np.nanmin(emg) >= 0 else "filtered"
+        )
+    }
     for q, x in (("angle", angle), ("moment", moment)):
         if x is not None:
             x = np.moveaxis(np.asarray(x, float), -1, 0).copy()
             x = np.deg2rad(x) if q == "angle" and np.nanmax(np.abs(x), initial=0) > 3.2 else x
-            signals[q] = Signal(_hide(x, masks.get(q)), (len(x) - 1) / T, 0.0, dict(angle="rad", moment="as published")[q], time_normalised=True)
+            signals[q] = Signal(
+                _hide(x, masks.get(q)),
+                (len(x) - 1) / T,
+                0.0,
+                dict(angle="rad", moment="as published")[q],
+                time_normalised=True,
+            )
     patient = f"number {numbers['patient'] + 1}"
     trial = " ".join(f"{k} {numbers[k] + 1}" for k in ("trial", "subtrial") if k in numbers)
     activity = activity_of(key.get("activity", "other"))
     table = pd.DataFrame(dict(start=[0.0], stop=[T], activity=activity))
-    return Recording(dataset, patient, f"{key.get('activity', '')} {trial}".strip(), "left" if side == "left" else "right", table,
-                     str(numbers["stride"] + 1), **signals, notes=("from a pickle of the original pipeline: people are numbered anew in every activity and leg",))
+    return Recording(
+        dataset,
+        patient,
+        f"{key.get('activity', '')} {trial}".strip(),
+        "left" if side == "left" else "right",
+        table,
+        str(numbers["stride"] + 1),
+        **signals,
+        notes=("from a pickle of the original pipeline: people are numbered anew in every activity and leg",),
+    )
 
 
 def _hide(x: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
@@ -243,9 +307,15 @@ def export_pickle(
     out = {}
     for s in SyncAll(store).strides(query):
         f = s.facts
-        leaf = dict(emg=np.ascontiguousarray(s.envelope.T), angle=np.ascontiguousarray(np.moveaxis(s.angle, 0, -1)),
-                    kinetic=np.ascontiguousarray(np.moveaxis(s.moment, 0, -1)), side=f["side"], duration=float(s.duration),
-                    rates={k: float(v) for k, v in s.rates.items()}, mask=s.mask.tolist())
+        leaf = dict(
+            emg=np.ascontiguousarray(s.envelope.T),
+            angle=np.ascontiguousarray(np.moveaxis(s.angle, 0, -1)),
+            kinetic=np.ascontiguousarray(np.moveaxis(s.moment, 0, -1)),
+            side=f["side"],
+            duration=float(s.duration),
+            rates={k: float(v) for k, v in s.rates.items()},
+            mask=s.mask.tolist(),
+        )
         level = out
         for k in (f"{f['dataset']} {f['patient']}", f["activity"], f["trial"]):
             level = level.setdefault(k, {})

@@ -142,7 +142,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto
 h1 { font-size: 1.7rem; margin-bottom: .2rem; } h2 { font-size: 1.25rem; margin-top: 2.2rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .22rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th:first-child, td:first-child, .words td { text-align: left; } thead th { background: var(--soft); }
+th:first-child, td:first-child, .words td, .words th { text-align: left; } thead th { background: var(--soft); }
 img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; } figure { margin: 1rem 0; }
 figcaption, .lead { color: #777; } pre { overflow-x: auto; background: var(--soft); padding: .8rem; font-size: .8rem; }
 """

@@ -353,9 +353,12 @@ def plot_outlier(
 ):
     "One unusual stride over the mean of its dataset"
     import matplotlib.pyplot as plt
+
     query = f"dataset == {row.dataset!r} and patient == {row.patient!r} and stride == {row.stride}"
     y = on_grid(next(sync.strides(query)))[:, CHANNELS.index(row.channel)]
-    mean = means[(means.dataset == row.dataset) & (means.activity == row.activity) & (means.channel == row.channel)].iloc[0]
+    mean = means[
+        (means.dataset == row.dataset) & (means.activity == row.activity) & (means.channel == row.channel)
+    ].iloc[0]
     fig, ax = plt.subplots(figsize=(4.8, 2.0), layout="constrained")
     scale = 180 / np.pi if row.channel.startswith("angle") else 1
     ax.plot(100 * GRID, scale * mean["mean"], color="0.5", label="mean")
@@ -375,11 +378,16 @@ def dataset_page(
     "The page of one dataset"
     mine, s = means[means.dataset == dataset], store.select(f"dataset == {dataset!r}")
     bad = checks[(checks.dataset == dataset)]
-    page = Page(f"{dataset}: quality", f"{s.patient.nunique()} people, {len(s)} strides, {int((bad.verdict != 'ok').sum())} checks violated.")
+    page = Page(
+        f"{dataset}: quality",
+        f"{s.patient.nunique()} people, {len(s)} strides, {int((bad.verdict != 'ok').sum())} checks violated.",
+    )
     page.section("Checks", "Wide bands of healthy walking: what leaves them is a sign, a unit, a column or an event.")
     page.table(bad[["activity", "check", "verdict", "evidence"]], index=False)
     page.section("What was measured")
-    page.figure(plot_masks(measured_share(store).loc[[dataset]]), "Share of strides in which each channel was measured.")
+    page.figure(
+        plot_masks(measured_share(store).loc[[dataset]]), "Share of strides in which each channel was measured."
+    )
     for activity in sorted(set(mine.activity), key=lambda a: (a != "level_walk", a)):
         page.section(f"Mean strides: {activity.replace('_', ' ')}")
         page.figure(plot_bands(mine, activity), "Mean sagittal angles and moments; green: where the extreme must lie.")
@@ -387,15 +395,24 @@ def dataset_page(
     page.section("Durations")
     page.figure(plot_durations(s), f"Durations of strides, {s.duration.min():.2f} to {s.duration.max():.2f} s.")
     _add_ledgers(page, store, dataset)
-    page.section("Unusual strides", f"{int((odd.dataset == dataset).sum())} far from the median stride; the farthest are shown.")
+    page.section(
+        "Unusual strides", f"{int((odd.dataset == dataset).sum())} far from the median stride; the farthest are shown."
+    )
     for _, row in odd[odd.dataset == dataset].head(12).iterrows():
-        page.figure(plot_outlier(SyncAll(store), means, row), f"{row.patient}, stride {row.stride}, {row.activity}: {row.channel}, {row.distance} times the usual deviation.")
+        page.figure(
+            plot_outlier(SyncAll(store), means, row),
+            f"{row.patient}, stride {row.stride}, {row.activity}: {row.channel}, {row.distance} times the usual deviation.",
+        )
     return page
 
 # %% ../nbs/44_quality.ipynb #7a655e9c
 def rejected_cycles(store: Store, dataset: str) -> pd.DataFrame:  # patient, start, stop, reason
     "Cycles that are no strides, with their reasons"
-    return store.table("rejected", dataset).drop(columns="dataset") if store.kind == "native" else pd.DataFrame(columns=["reason"])
+    return (
+        store.table("rejected", dataset).drop(columns="dataset")
+        if store.kind == "native"
+        else pd.DataFrame(columns=["reason"])
+    )
 
 
 def _add_ledgers(page: Page, store: Store, dataset: str):
@@ -425,6 +442,7 @@ def write_quality(
 ) -> pd.DataFrame:  # the checks
     "Pages and JSON about the quality of a store"
     import matplotlib as mpl
+
     with mpl.rc_context():
         style()
         return _write_quality(store, out)
@@ -438,16 +456,24 @@ def _write_quality(store: str | Path | Store, out: str | Path) -> pd.DataFrame:
     out.mkdir(parents=True, exist_ok=True)
     for d in store.datasets:
         dataset_page(store, d, means, checks, odd).write(out / f"{d}.html")
-    page = Page("Quality of a store", f"{len(store.people)} people, {len(store.strides)} strides of {len(store.datasets)} datasets.")
+    page = Page(
+        "Quality of a store",
+        f"{len(store.people)} people, {len(store.strides)} strides of {len(store.datasets)} datasets.",
+    )
     page.section("Checks", "One row a dataset; each has a page of its own.")
     verdicts = checks.groupby(["dataset", "verdict"]).size().unstack(fill_value=0)
     verdicts.index = [f"<a href='{d}.html'>{d}</a>" for d in verdicts.index]
     page.table(verdicts, escape=False)
     page.section("What was measured")
-    page.figure(plot_masks(measured_share(store)), "Share of strides in which each channel was measured, for each dataset.")
+    page.figure(
+        plot_masks(measured_share(store)), "Share of strides in which each channel was measured, for each dataset."
+    )
     for activity in sorted(set(means.activity), key=lambda a: (a != "level_walk", a)):
         page.section(f"Mean strides: {activity.replace('_', ' ')}")
-        page.figure(plot_mean_strides(means, activity), f"Mean sagittal angles and moments of all datasets in {activity.replace('_', ' ')}.")
+        page.figure(
+            plot_mean_strides(means, activity),
+            f"Mean sagittal angles and moments of all datasets in {activity.replace('_', ' ')}.",
+        )
     page.write(out / "index.html")
     write_json(out / "quality.json", _machine(store, checks, odd))
     return checks
@@ -456,7 +482,14 @@ def _write_quality(store: str | Path | Store, out: str | Path) -> pd.DataFrame:
 def _machine(store: Store, checks: pd.DataFrame, odd: pd.DataFrame) -> dict:
     "The same for machines"
     share, reasons = measured_share(store), missing_reasons(store)
-    return {d: dict(strides=int((store.strides.dataset == d).sum()), measured=share.loc[d].round(4).to_dict(),
-                    reasons=reasons.loc[d].to_dict(), checks=checks[checks.dataset == d].drop(columns="dataset").to_dict("records"),
-                    outliers=odd[odd.dataset == d].drop(columns="dataset").to_dict("records"),
-                    rejected=int(len(rejected_cycles(store, d)))) for d in store.datasets}
+    return {
+        d: dict(
+            strides=int((store.strides.dataset == d).sum()),
+            measured=share.loc[d].round(4).to_dict(),
+            reasons=reasons.loc[d].to_dict(),
+            checks=checks[checks.dataset == d].drop(columns="dataset").to_dict("records"),
+            outliers=odd[odd.dataset == d].drop(columns="dataset").to_dict("records"),
+            rejected=int(len(rejected_cycles(store, d))),
+        )
+        for d in store.datasets
+    }

@@ -227,7 +227,7 @@ def load_checkpoint(
     path = Path(path)
     path = path / "best.safetensors" if path.is_dir() else path
     if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint {path}")
+        raise DataError(f"there is no checkpoint {path}")
     tensors, meta = _read_checkpoint(path, device)
     model = EMGTransformer(ModelConfig(**meta["model"])).to(device)
     model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})

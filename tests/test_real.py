@@ -16,7 +16,8 @@ RAD = np.pi / 180
 def result(tmp_path_factory):
     "A run on the real file, with few steps"
     from emgfm.pipeline import run
-    return run(tmp_path_factory.mktemp("real") / "run", raw=samples("falisse2019"), datasets=["falisse2019"], steps=30, jobs=1, progress=False)
+    out = tmp_path_factory.mktemp("real") / "run"
+    return run(out, raw=samples("falisse2019"), datasets=["falisse2019"], steps=30, jobs=1, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +33,8 @@ def strides(result):
     "The strides of the aligned store, with their arrays"
     from emgfm.store import Store
     s = Store(result.folder / "aligned")
-    shape = (len(s.strides), 200, 3, 3)
-    return s.strides, s.array("falisse2019", "subject1", "angle").reshape(shape), s.array("falisse2019", "subject1", "moment").reshape(shape)
+    angle, moment = (s.array("falisse2019", "subject1", q).reshape(len(s.strides), 200, 3, 3) for q in ("angle", "moment"))
+    return s.strides, angle, moment
 
 
 def test_durations(strides):

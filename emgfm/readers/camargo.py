@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..contract import DEG, Loss, Row, gather, listing, natural, raw_folder
+from ..events import strikes_from_cycle
 from ..lookalike import Bout, Electrodes, Walk, Walker, truth
 from ..matfiles import open_mat, read_table, write_mat
 from ..schema import DataError, Recording, Signal, data_error, span
@@ -55,11 +56,11 @@ def cycles(
     percent: np.ndarray,  # (n,) gait cycle, 0 at a heel strike and 100 at the last sample before the next
 ) -> tuple[np.ndarray, np.ndarray]:  # (k, 2) samples of the heel strikes, and (k,) whether a whole ramp lies between
     "Gait cycles in the authors' coding"
-    resets = np.flatnonzero(percent[:-1] - percent[1:] > 50) + 1
-    first = np.flatnonzero((percent[:-2] == 0) & (percent[1:-1] == 0) & (percent[2:] > 0)) + 1
-    events = np.union1d(resets, first)
-    pairs = [(i, j) for i, j in zip(events[:-1], events[1:]) if j in resets and not percent[i + 1] <= 0]
-    whole = [bool((np.diff(percent[i:j]) > 0).all()) for i, j in pairs]
+    e = strikes_from_cycle(percent, 1.0)
+    known = np.flatnonzero(np.isfinite(e))
+    ends = [(a, b) for a, b in zip(known[:-1], known[1:]) if percent[int(e[b]) - 1] > 50]  # else a pause lies between
+    pairs = [(int(e[a]), int(e[b])) for a, b in ends]
+    whole = [b == a + 1 and bool((np.diff(percent[i:j]) > 0).all()) for (a, b), (i, j) in zip(ends, pairs)]
     return np.array(pairs, int).reshape(-1, 2), np.array(whole, bool)
 
 # %% ../../nbs/readers/12_camargo.ipynb #49aa3d8d

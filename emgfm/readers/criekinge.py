@@ -78,7 +78,8 @@ def _file(
     "The full file of a group"
     found = listing(raw_folder(root, NAME, "|".join(FILES.values()), EXPECTED), FILES[group])
     if len(found) > 1:
-        raise data_error(f"and {found[1].name} hold the same people, expected one of them", NAME, file=found[0])
+        raise data_error(f"is not the only file of these people: {found[1].name} is there as well, expected one of them",
+                         NAME, file=found[0])
     return found[0] if found else None
 
 
@@ -207,7 +208,7 @@ def _person(
                      trunk_impairment=c("TIS"))
     return {k: v for k, v in info.items() if v is not None}
 
-# %% ../../nbs/readers/13_criekinge.ipynb #c99c740b
+
 OTHER = {"left": "right", "right": "left"}
 
 
@@ -279,7 +280,7 @@ def _reason(
         return f"lasts {T:.2f} s"
     return f"merged: longer than {MERGED:g} x the median" if T > MERGED * median else ""
 
-# %% ../../nbs/readers/13_criekinge.ipynb #8447d964
+
 def _channel_reasons(
     leg: Leg,
     k: int,  # stride
@@ -391,8 +392,8 @@ def recordings(
         people = _people(f, place)
         if i >= len(people):
             raise data_error(f"has {len(people)} elements, expected at least {i + 1}", field="Sub", **place)
-        _refuse_summary(people, place)
         sides, affected, evidence = _sides(people[i], i, place)
+        _refuse_summary(people, place)
         legs = []
         for letter, side in sides.items():
             try:
@@ -482,7 +483,7 @@ def _true_envelopes(
     x = uniform_filter1d(np.abs(sosfiltfilt(band, x[:, list(_EMG_FIELDS.values())], axis=0)), 50, axis=0)
     return Signal(x, 1000, walk.start - 0.5, "mV", "envelope")
 
-# %% ../../nbs/readers/13_criekinge.ipynb #522f558c
+
 @dataclass
 class _Cycle:
     "One stride of the look-alike"
@@ -537,7 +538,7 @@ def _side_struct(
     out["ERSnorm"] = dict(n=np.round(np.abs(extra.normal(size=(1001, 1))), 2) + np.zeros((1, len(cycles))))
     return out
 
-# %% ../../nbs/readers/13_criekinge.ipynb #294f7044
+
 def _events(letter: str, cycles: list[_Cycle]) -> dict:
     "The events of one leg, one number a stride"
     nan = np.full((1, len(cycles)), np.nan)
@@ -565,7 +566,7 @@ def _as_read(
                                              affected_side=paretic)
         c.rec.info = dict(body, pathology="stroke" if stroke else "none")
 
-# %% ../../nbs/readers/13_criekinge.ipynb #94e0b27e
+# %% ../../nbs/readers/13_criekinge.ipynb #294f7044
 def _sub(
     walker: Walker,
     stroke: bool,
@@ -595,7 +596,7 @@ def _sub(
         truth += _spoil(walker.patient, x, cycles, sub)
     return truth, sub
 
-# %% ../../nbs/readers/13_criekinge.ipynb #163d768e
+
 def _spoil(patient: str, x: str, cycles: list[_Cycle], sub: dict) -> list[Recording]:
     "Make the faults of one leg in the struct and in its truth"
     own, events, recs = sub[f"{x}sideSegm_{x}sideData"], sub["events"], [c.rec for c in cycles]

@@ -19,7 +19,7 @@ import pandas as pd
 from ..contract import DEG, Loss, Row, gather, listing, natural, raw_folder
 from ..lookalike import Bout, Electrodes, Walk, Walker, angle, moment, truth
 from ..matfiles import as_list, cell, open_mat, write_mat
-from ..schema import DataError, Recording, Signal, data_error, muscle_index
+from ..schema import DataError, Recording, Signal, data_error
 
 # %% ../../nbs/readers/19_k2muse.ipynb #27b4c67f
 NAME = "k2muse"
@@ -72,12 +72,13 @@ class Trial:
 
 def meaning(
     trial: Trial,
+    **place: object,  # dataset, patient and file for the error's sentence
 ) -> dict:  # activity, speed (m/s), incline (degrees), condition
     "What was walked, from the names"
     mode, pace = re.fullmatch(r"([A-Z]{2})_(\d+)", trial.mode), re.fullmatch(r"S_(\d+)(?:x(\d+))?", trial.pace)
     if not mode or mode[1] not in _SLOPES or not pace:
         raise data_error("is no known mode and speed, expected names like LG_0, AS_5, DS_10 and S_0x5, S_1, S_1x5",
-                         NAME, field=trial.path)
+                         field=trial.path, **place)
     activity, sign = _SLOPES[mode[1]]
     return dict(activity=activity, speed=float(f"{pace[1]}.{pace[2] or 0}"), incline=float(sign * int(mode[2])),
                 condition=trial.condition)
@@ -404,8 +405,8 @@ def _whole(
                 leg.problems.append(str(e))
         signal = _signal(side, quantity, columns, FRAME_RATE, place, known.factor["OriginalData"], start)
         setattr(rec, quantity, signal if len(signal) else None)
-    rec.decisions = {"clock": f"{len(leg.cells)} cells of EMG lie in OriginalData at the frames of the events; the knee "
-                              f"differs by {differs:.1f} degrees"}
+    rec.decisions = {"clock": "the cells of EMG lie in OriginalData at the frames of the events, and the knee agrees to "
+                              f"{KNEE:g} degrees"}
     frames = (leg.frames * EMG_RATE / FRAME_RATE + zero) / EMG_RATE
     rec.strides = pd.DataFrame(dict(start=frames[:, 0], stop=frames[:, 1]))
     return rec
@@ -516,7 +517,7 @@ def _leg(
     place: dict,
 ) -> Iterator[Recording | Loss]:
     "One leg in one trial, whole or in strides"
-    leg, what = published(data, trial, side, place), meaning(trial)
+    leg, what = published(data, trial, side, place), meaning(trial, **place)
     usual = known.median.get(tuple(what.values())[:3], np.nan)
     if not leg.cells and not leg.count and not leg.problems:
         return  # no stride of this leg was published
