@@ -24,7 +24,7 @@ from .filters import process_emg
 from .noise import channel_quality
 from .normalise import normalise, patient_scale
 from .schema import (CHANNELS, GROUPS, MUSCLES, REASON_CODES, DataError, Recording, Signal, data_error, span,
-                          stride_codes)
+                          stride_codes, stride_filled)
 from .store import Store, create_store, folder_name, write_patient
 
 # %% ../nbs/41_build.ipynb #10894a87
@@ -151,7 +151,7 @@ def _stride_tables(
     kept, rejected = [], []
     for i, r in enumerate(recordings):
         codes = pd.DataFrame(_codes(r, scales), columns=CHANNELS)
-        t = pd.concat([r.strides.reset_index(drop=True), codes], axis=1)
+        t = pd.concat([r.strides.reset_index(drop=True), stride_filled(r), codes], axis=1)
         t.insert(0, "recording", i)
         usable = (codes.iloc[:, :GROUPS["angle"].stop] == 0).any(axis=1)
         kept.append(t[usable])

@@ -7,6 +7,7 @@ __all__ = ['PLUG_IN_GAIT', 'MOMENT_UNITS', 'CLEAR', 'LARGEST', 'C3D', 'read_c3d'
            'read_trial', 'write_trial', 'LabReader']
 
 # %% ../nbs/06_c3d.ipynb #b1821e60
+import math
 import re
 import struct
 from collections.abc import Iterator, Mapping
@@ -60,13 +61,17 @@ def _chain(
             return {f"{groups.get(g, '')}:{name}": x for (g, name), x in found.items()}
         name = block[at + 2:here].decode("ascii", "replace").upper()
         step, kind, n = struct.unpack(f"{order}HbB", block[here:here + 4].ljust(4, b"\0"))
+        text = here + 2  # of the description, which closes every entry
         if group < 0:
             groups[-group] = name
         else:
-            count = int(np.prod(list(block[here + 4:here + 4 + n]), dtype=int))
-            if kind not in (-1, 1, 2, 4) or n > 7 or step and (4 + n + abs(kind) * count > step or here + step > len(block)):
-                raise data_error(f"is damaged: parameter {name} does not fit", file=file)
-            found[group, name] = count, block[here + 4 + n:here + 4 + n + abs(kind) * count]
+            count = math.prod(block[here + 4:here + 4 + n])
+            text = here + 4 + n + abs(kind) * count
+            found[group, name] = count, block[here + 4 + n:text]
+        end = text + 1 + block[text] if text < len(block) else -1
+        fits = 0 < end <= len(block) and (not step or end == here + step)
+        if group > 0 and (kind not in (-1, 1, 2, 4) or not (kind < 0) <= n <= 7) or not fits:
+            raise data_error(f"is damaged: parameter {name} does not fit", file=file)
         at = here + step if step else len(block) - 4
     raise data_error("is damaged: its parameters have no end", file=file)
 
@@ -195,19 +200,20 @@ def read_c3d(
     except (OSError, RuntimeError, ValueError, IndexError, MemoryError) as e:
         raise data_error(f"cannot be read ({type(e).__name__}: {str(e).splitlines()[0][:120]}): it is damaged", file=file) from e
     parameters, header, data = raw["parameters"], raw["header"], raw["data"]
-    labels, channels = _texts(parameters, "POINT", "LABELS"), _texts(parameters, "ANALOG", "LABELS")
+    labels, channels = _texts(parameters, "POINT", "LABELS"), _plain_names(_texts(parameters, "ANALOG", "LABELS"))
     kinds, units = _kinds(parameters, labels)
-    names = dict(zip(labels, _plain_names(labels)))
-    points = {names[x]: p for x, p in reversed(list(zip(labels, np.moveaxis(data["points"][:3], 0, 2))))}
-    for p in points.values():
+    names, points, analogs = dict(zip(labels, _plain_names(labels))), {}, {}
+    for label, p in zip(labels, np.moveaxis(data["points"][:3], 0, 2)):
         p[(p == 0).all(1)] = np.nan  # a gap that was written as zeros
-    analogs = dict(reversed(list(zip(_plain_names(channels), data["analogs"][0]))))
-    units = {names[x]: u for x, u in units.items()} | dict(zip(_plain_names(channels), _texts(parameters, "ANALOG", "UNITS")))
+        points.setdefault(names[label], p)  # of two with one name the first counts
+    for label, x in zip(channels, data["analogs"][0]):
+        analogs.setdefault(label, x)
+    units = {names[x]: u for x, u in units.items()} | dict(zip(channels, _texts(parameters, "ANALOG", "UNITS")))
     rate = float(header["points"]["frame_rate"])
     plain = {g: {k: v["value"] for k, v in group.items() if k != "__METADATA__"} for g, group in parameters.items()}
-    return C3D(file, header["points"]["first_frame"] / rate if rate else 0.0, rate, float(header["analogs"]["frame_rate"]),
-               dict(reversed(points.items())), dict(reversed(analogs.items())), units,
-               {names[x]: k for x, k in kinds.items()}, _events(parameters), plain)
+    return C3D(file, header["points"]["first_frame"] / rate if rate else 0.0, rate,
+               float(header["analogs"]["frame_rate"]), points, analogs, units, {names[x]: k for x, k in kinds.items()},
+               _events(parameters), plain)
 
 # %% ../nbs/06_c3d.ipynb #d7501ca5
 def write_c3d(
@@ -336,7 +342,7 @@ def _mass(
     "Body mass, by the user or by the file"
     group = {k.lower(): v for k, v in c.parameters.get("PROCESSING", {}).items()}
     found = np.ravel(group["bodymass"])[:1] if mass is None and "bodymass" in group else []
-    mass = float(found[0]) if len(found) else mass
+    mass = round(float(found[0]), 4) if len(found) else mass  # the file has 32 bits
     return mass if mass is not None and 5 < mass < 300 else None
 
 
@@ -355,7 +361,7 @@ def _signal(
         return None
     # files in radians are rare and say so
     radians = any(k == "angle" and c.units[x].lower().startswith("rad") for x, k in c.kinds.items())
-    factor = dict(emg=1.0, angle=1 / DEG if radians else 1.0, moment=scale / (mass if whole else 1.0))[quantity]
+    factor = dict(emg=1.0, angle=1 / DEG if radians else 1.0, moment=scale / mass if whole and mass else scale)[quantity]
     columns = _columns(rows, c, quantity, factor)
     if not columns and (quantity == "moment" or lab.optional or not mine):
         return None

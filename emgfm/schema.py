@@ -6,7 +6,7 @@
 __all__ = ['MUSCLES', 'MUSCLE_LABELS', 'JOINTS', 'MOTIONS', 'SIDES', 'ACTIVITIES', 'EMG_STATES', 'CELLS', 'CHANNELS', 'GROUPS',
            'REASONS', 'REASON_CODES', 'STRIDE_COLUMNS', 'EMG_GAP', 'JOINT_GAP', 'MAX_ANGLE', 'MAX_MOMENT',
            'muscle_index', 'cell_index', 'DataError', 'data_error', 'Signal', 'span', 'bridge_gaps', 'Recording',
-           'empty_joints', 'empty_emg', 'stride_codes', 'validate']
+           'empty_joints', 'empty_emg', 'stride_codes', 'stride_filled', 'validate']
 
 # %% ../nbs/00_schema.ipynb #aae06f9a
 from dataclasses import dataclass, field
@@ -225,6 +225,24 @@ def stride_codes(
         part = codes[:, cols]
         part[part != REASON_CODES["measured"]] = REASON_CODES[reason]
     return codes
+
+# %% ../nbs/00_schema.ipynb #55d2f12e
+def stride_filled(
+    rec: Recording,
+) -> pd.DataFrame:  # one row a stride: filled_emg, filled_angle, filled_moment, each 0..1
+    "How much of each stride was bridged over gaps"
+    limits = dict(emg=lambda T: EMG_GAP, angle=lambda T: JOINT_GAP * T, moment=lambda T: JOINT_GAP * T)
+    out, codes = np.zeros((len(rec.strides), 3)), stride_codes(rec)
+    for k, (name, limit) in enumerate(limits.items()):
+        signal = getattr(rec, name)
+        if signal is None or not np.isnan(signal.data).any():
+            continue
+        for i, (start, stop) in enumerate(zip(rec.strides.start, rec.strides.stop)):
+            x = signal.data[span(signal, start, stop)].reshape(-1, codes[:, GROUPS[name]].shape[1])
+            x = x[:, codes[i, GROUPS[name]] == 0]
+            _, filled = bridge_gaps(x, int(limit(stop - start) * float(signal.rate)))
+            out[i, k] = filled.mean(0).max(initial=0) if len(x) else 0
+    return pd.DataFrame(out, columns=["filled_emg", "filled_angle", "filled_moment"])
 
 # %% ../nbs/00_schema.ipynb #755a69c5
 MAX_ANGLE = 3.15  # rad

@@ -175,7 +175,28 @@ def _count(sync: SyncAll, dataset: str) -> dict:
         duration_max=round(float(s.duration.max()), 3),
         **_lengths(np.nan_to_num(both.duration * emg_rate).round().astype(int), "emg"),
         **_lengths(np.nan_to_num(kin).astype(int), "kin"),
+        rates_emg=_rates(recs, "envelope", sync),
+        rates_kin=_rates(recs, "angle", sync),
+        emg_nan_share=_nan_share(sync, dataset),
         dead=int((codes == REASON_CODES["dead"]).sum()),
         partly_missing=int((codes == REASON_CODES["partly_missing"]).sum()),
         strides_of_the_original=published,
     )
+
+# %% ../nbs/42_sync.ipynb #f35f8ccf
+def _rates(recs: pd.DataFrame, name: str, sync: SyncAll) -> str:
+    "The different sampling rates of a dataset, Hz"
+    if f"{name}_rate" not in recs:
+        return f"{sync.store.parameters['emg_hz']:g}" if name == "envelope" else "a grid for each stride"
+    mine = recs[recs[f"{name}_length"] > 0]
+    if mine[f"{name}_time_normalised"].any():
+        return "a grid for each stride"
+    return ", ".join(f"{r:g}" for r in sorted(set(mine[f"{name}_rate"].round(2)))) or "none"
+
+
+def _nan_share(sync: SyncAll, dataset: str) -> float:
+    "Share of missing samples in the EMG channels that exist; NaN in an aligned store, where gaps are 0"
+    if sync.store.kind != "native":
+        return np.nan
+    quality = sync.store.table("quality", dataset)
+    return round(float(quality.missing.astype(float).mean()), 5) if len(quality) else np.nan
