@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['contacts_from_force', 'strikes_from_force', 'toe_offs_from_force', 'strikes_from_heel', 'strikes_from_cycle',
-           'strides_from_strikes']
+           'strikes_from_moment', 'strikes_from_acceleration', 'strides_from_strikes']
 
 # %% ../nbs/07_events.ipynb #86a4dada
 import numpy as np
@@ -169,6 +169,71 @@ def strikes_from_cycle(
     e = np.array(events, float)
     e = e[~(np.isnan(e) & np.r_[False, np.isnan(e[:-1])])]  # one unknown event says as much as many
     return start + e / float(rate)
+
+# %% ../nbs/07_events.ipynb #631a2405
+def strikes_from_moment(
+    moment: np.ndarray,  # (n,) ankle moment, N·m/kg, plantarflexor negative, NaN where unknown
+    rate: float,  # Hz
+    start: float = 0.0,  # time of the first sample, s
+    quiet: float = 0.02,  # of the usual peak; more than this away from swing's level is loading
+) -> tuple[np.ndarray, np.ndarray]:  # heel strikes in s, confidence 0..1
+    "Heel strikes from the onset of the ankle moment"
+    m, rate = np.asarray(moment, float), float(rate)
+    if len(m) < rate or np.isnan(m).all():
+        return np.zeros(0), np.zeros(0)
+    peak = -np.nanquantile(m, 0.02)
+    if not peak > 0:
+        return np.zeros(0), np.zeros(0)
+    stance = _runs(np.nan_to_num(m) < -0.05 * peak)
+    stance = stance[(stance[:, 1] - stance[:, 0]) > 0.2 * rate]
+    times, sure = [], []
+    for k, (a, _) in enumerate(stance):
+        begin = stance[k - 1, 1] if k else 0
+        swing = m[begin:a]
+        if len(swing) < 0.15 * rate or np.isnan(swing).any():
+            continue
+        level = np.median(swing)
+        away = np.abs(sps.medfilt(swing, 5) - level) / peak
+        calm = _runs(away <= quiet)
+        if not len(calm):
+            continue
+        first, last = calm[np.argmax(calm[:, 1] - calm[:, 0])]  # a small dorsiflexor moment may come and go after it
+        if last == len(swing):
+            continue
+        risen = np.flatnonzero(away[last:] > 2 * quiet)
+        # the rise is gradual: its line through both thresholds is followed back to the level of swing
+        onset = last - min(risen[0] if len(risen) else 0, int(0.02 * rate))
+        times.append(start + (begin + onset) / rate)
+        sure.append(float(np.clip((last - first) / (0.2 * rate), 0, 1) * np.clip(-np.nanmin(m[a:a + int(rate)]) / peak, 0, 1)))
+    return np.array(times), np.array(sure)
+
+# %% ../nbs/07_events.ipynb #0a7a2f91
+def strikes_from_acceleration(
+    acceleration: np.ndarray,  # (n, 3) of the foot or shank, in any unit
+    rate: float,  # Hz, 80 or more
+    start: float = 0.0,  # time of the first sample, s
+    cut: float = 15.0,  # Hz; jolts are faster, movement is slower
+) -> tuple[np.ndarray, np.ndarray]:  # heel strikes in s, confidence 0..1
+    "Heel strikes from the jolts of a foot"
+    a, rate = np.asarray(acceleration, float), float(rate)
+    if rate < 80:
+        raise DataError(f"the acceleration has {rate:g} Hz, expected 80 or more: a jolt is shorter than slower samples can show")
+    if len(a) < rate or np.isnan(a).any():
+        return np.zeros(0), np.zeros(0)
+    fast = sps.sosfiltfilt(sps.butter(2, cut, "highpass", fs=rate, output="sos"), a, axis=0)
+    jolt = np.sqrt((fast**2).sum(1))
+    window = np.ones(max(int(0.02 * rate), 1))
+    jolt = np.convolve(jolt, window / len(window), "same")
+    usual = np.quantile(jolt, 0.98)
+    tops = sps.find_peaks(jolt, height=0.35 * usual, distance=max(int(0.45 * rate), 1))[0]
+    times, sure = [], []
+    for p in tops:
+        before = jolt[max(p - int(0.06 * rate), 0):p + 1]
+        onset = np.flatnonzero(before >= 0.25 * jolt[p])
+        calm = jolt[max(p - int(0.3 * rate), 0):max(p - int(0.08 * rate), 1)]
+        times.append(start + (p - len(before) + 1 + onset[0]) / rate)
+        sure.append(float(np.clip(1 - np.median(calm) / jolt[p], 0, 1)))
+    return np.array(times), np.array(sure)
 
 # %% ../nbs/07_events.ipynb #60a5b486
 def _median_duration(
