@@ -182,7 +182,7 @@ def strikes_from_moment(
     if len(m) < rate or np.isnan(m).all():
         return np.zeros(0), np.zeros(0)
     peak = -np.nanquantile(m, 0.02)
-    if not peak > 0:
+    if not peak > 0.3:  # N·m/kg; the least that carries a person is several times that
         return np.zeros(0), np.zeros(0)
     stance = _runs(np.nan_to_num(m) < -0.05 * peak)
     stance = stance[(stance[:, 1] - stance[:, 0]) > 0.2 * rate]
