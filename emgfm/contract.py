@@ -5,12 +5,15 @@
 # %% auto #0
 __all__ = ['DEG', 'ANGLE_TOLERANCE', 'MOMENT_TOLERANCE', 'EMG_CORRELATION', 'EMG_GAIN', 'ENVELOPE_CORRELATION', 'natural',
            'listing', 'raw_folder', 'Row', 'gather', 'declaration', 'Loss', 'read_patient', 'reader', 'readers',
-           'samples', 'compare', 'check_physics', 'check_reader', 'keep_cells', 'zero_phase_envelope']
+           'samples', 'compare', 'check_physics', 'check_reader', 'keep_cells', 'zero_phase_envelope', 'read_sheet',
+           'write_sheet']
 
 # %% ../nbs/05_contract.ipynb #a0993943
 import importlib.util
+import io
 import os
 import re
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -460,3 +463,30 @@ def zero_phase_envelope(
     "Offline linear envelope (rectify, 2nd-order Butterworth low-pass forth and back), for looking at EMG within a reader's page"
     sos = butter(2, cut, fs=float(rate), output="sos")
     return sosfiltfilt(sos, np.abs(x - np.nanmean(x, 0)), axis=0, padlen=min(len(x) - 1, int(float(rate))))
+
+# %% ../nbs/05_contract.ipynb #2adfe9eb
+def read_sheet(
+    path: str | Path,  # .xlsx, .xls or .csv
+    **place: object,  # dataset and patient, for the error's sentence
+) -> pd.DataFrame:  # the first sheet, headers without blanks at their ends
+    "A table of people or trials"
+    try:
+        table = pd.read_csv(path) if str(path).lower().endswith(".csv") else pd.read_excel(path)
+    except ImportError as e:
+        raise data_error(f"needs a package that is not installed ({e})", file=path, **place) from None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as e:
+        raise data_error(f"cannot be read as a table ({type(e).__name__}: {e})", file=path, **place) from None
+    return table.rename(columns=lambda c: str(c).strip())
+
+
+def write_sheet(
+    path: str | Path,  # .xlsx
+    table: pd.DataFrame,
+):
+    "A table as an Excel sheet, the same bytes on every run"
+    made = io.BytesIO()
+    table.to_excel(made, index=False)
+    with zipfile.ZipFile(made) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in sorted(old.namelist()):
+            content = re.sub(rb"(?<=Z\">)[0-9T:.-]+Z(?=<)|(?<=W3CDTF\">)[0-9T:.-]+Z(?=<)", b"2020-01-01T00:00:00Z", old.read(name))
+            new.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
