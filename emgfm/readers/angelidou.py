@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['NAME', 'FILES', 'SIDES', 'EMG_RATE', 'RATE', 'ROWS', 'SPEEDS', 'STIFFNESSES', 'FIRST', 'FEWEST', 'NEAR', 'RATES',
-           'SHAPES', 'SAME', 'SHORTEST', 'LONGEST', 'MERGED', 'DRIFT', 'speed_of', 'stiffness_of', 'Condition',
-           'conditions', 'cells', 'mean_cycle', 'own_strikes', 'turned', 'Survey', 'moment_unit', 'survey', 'stretched',
-           'facts', 'strikes', 'Events', 'fitted', 'events', 'Leg', 'published', 'partners', 'fault', 'pieces',
-           'joined', 'patients', 'recordings', 'write_lookalike']
+           'SHAPES', 'SAME', 'SHORTEST', 'LONGEST', 'MERGED', 'speed_of', 'stiffness_of', 'Condition', 'conditions',
+           'cells', 'mean_cycle', 'own_strikes', 'turned', 'Survey', 'moment_unit', 'survey', 'stretched', 'facts',
+           'strikes', 'Events', 'fitted', 'events', 'Leg', 'published', 'partners', 'fault', 'joined', 'patients',
+           'recordings', 'write_lookalike']
 
 # %% ../../nbs/readers/10_angelidou.ipynb #25bcaf22
 import re
@@ -21,7 +21,7 @@ import pandas as pd
 from ..contract import DEG, Loss, Row, gather, listing, natural, raw_folder
 from ..lookalike import Bout, Electrodes, Walk, Walker, truth
 from ..matfiles import MatCells, cell, open_mat, write_mat
-from ..schema import DataError, Recording, Signal, data_error
+from ..schema import DataError, Recording, Signal, bridge_gaps, data_error
 
 # %% ../../nbs/readers/10_angelidou.ipynb #3c84d7a0
 NAME = "angelidou"
@@ -63,8 +63,9 @@ def stiffness_of(
 ) -> float:  # kN/m
     "k25, stiffness_25 and, for the rigid belt, k1000, rigid, inf"
     digits = "".join(re.findall(r"\d", name))
-    return 1000.0 if re.search("rigid|inf", name, re.I) and not digits else float(digits) if digits and \
-        float(digits) in STIFFNESSES else np.nan
+    if not digits and re.search("rigid|inf", name, re.I):
+        return 1000.0
+    return float(digits) if digits and float(digits) in STIFFNESSES else np.nan
 
 # %% ../../nbs/readers/10_angelidou.ipynb #d505990a
 @dataclass(frozen=True)
@@ -139,8 +140,8 @@ def _columns(
 
 # %% ../../nbs/readers/10_angelidou.ipynb #0e0908cc
 FIRST = 30  # cells of a condition that are looked at
-_TEXTS = {"nm/kg": (1.0, False), "nmm/kg": (1e-3, False), "nm": (1.0, True), "nmm": (1e-3, True)}  # factor, per body mass
-_SIZES = {"nm/kg": (0.4, 4.0), "nm": (20.0, 350.0), "nmm/kg": (400.0, 4000.0), "nmm": (2e4, 3.5e5)}
+_UNITS = {"N·m/kg": (0.4, 4.0, 1.0), "N·m": (20.0, 350.0, 1.0),  # lowest and highest ankle moment, factor
+          "N·mm/kg": (400.0, 4000.0, 1e-3), "N·mm": (2e4, 3.5e5, 1e-3)}
 
 
 def mean_cycle(
@@ -181,6 +182,7 @@ class Survey:
     moment: float | None  # factor to internal N·m/kg, None where it cannot be had
     reason: str  # why not: "no_mass", a sentence, or nothing
     fixed: set[str]  # quantities whose cells have one length throughout
+    emg_unit: str  # that the file states, or unknown
     decisions: dict[str, str]
 
 
@@ -190,16 +192,17 @@ def moment_unit(
     mass: float | None,  # kg
 ) -> tuple[float | None, str]:  # factor to N·m/kg, evidence or the reason why not
     "The unit of the moments, by what the file says and by their size"
-    said = re.sub(r"[^nmk/g]", "", text.lower().replace("kg^-1", "/kg"))
-    fits = [u for u, (low, high) in _SIZES.items() if low <= peak <= high]
-    if not fits or said in _SIZES and said not in fits:
-        says = f"the file calls it {text!r}" if said in _SIZES else "0.4 to 4 (N·m/kg), 20 to 350 (N·m) or a thousand times that"
+    words = {u.replace("·", "").lower(): u for u in _UNITS}
+    said = words.get(re.sub(r"[^nmk/g]", "", text.lower().replace("kg^-1", "/kg")))
+    fits = [u for u, (low, high, _) in _UNITS.items() if low <= peak <= high]
+    if not fits or said and said not in fits:
+        says = f"the file calls it {text!r}" if said else "0.4 to 4 (N·m/kg), 20 to 350 (N·m) or a thousand times that"
         raise DataError(f"peak ankle moments have a median of {peak:.3g}, expected {says}")
-    factor, whole = _TEXTS[fits[0]]
-    evidence = f"{fits[0]}: peak ankle moments have a median of {peak:.3g}" + (f", the file says {text}" if text else "")
-    if whole and not mass:
+    unit, factor = fits[0], _UNITS[fits[0]][2]
+    evidence = f"{unit}: peak ankle moments have a median of {peak:.3g}" + (f", the file says {text}" if text else "")
+    if not unit.endswith("/kg") and not mass:
         return None, "no_mass"
-    return (factor / mass if whole else factor), evidence
+    return factor / (1 if unit.endswith("/kg") else mass), evidence
 
 # %% ../../nbs/readers/10_angelidou.ipynb #a9e2fc5f
 def _level_cycles(found: list[Condition], group: str, p: str, joint: str) -> list[np.ndarray]:
@@ -235,7 +238,8 @@ def survey(
         "angle unit": f"{'degrees' if angle == 1 else 'rad'}: the knee moves by {span:.3g}",
         "angle signs": ", ".join(f"{j} {'turned' if f < 0 else 'as ours'}" for j, f in flip.items())}
     moment, reason = _moments(found, mine, flip, texts, mass, decisions)
-    return Survey(own, angle, flip, moment, reason, stretched(found, place), decisions)
+    return Survey(own, angle, flip, moment, reason, stretched(found, place),
+                  texts["emg"] if texts.get("emg") in ("V", "mV", "uV") else "unknown", decisions)
 
 # %% ../../nbs/readers/10_angelidou.ipynb #d353e2c1
 FEWEST = 6  # cells that can show that time was stretched
@@ -263,7 +267,6 @@ def stretched(
                          **place)
     return fixed
 
-# %% ../../nbs/readers/10_angelidou.ipynb #4026a2fb
 def _moments(found, mine, flip, texts, mass, decisions) -> tuple[float | None, str]:
     "Factor of the moments to internal N·m/kg, or why there is none"
     parts = [c for s in mine for c in _level_cycles(found, "jointMoments", SIDES[s], "Ankle")]
@@ -339,8 +342,9 @@ def strikes(
     for path, value in _leaves(node):
         word = re.sub(r"heel|strikes?|initial|contacts?|times?|frames?|foot|hs|ic|[^a-z]", "", path.lower())
         side = {"r": "right", "right": "right", "l": "left", "left": "left"}.get(word)
-        if side and isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "if":
-            out[side] = value.astype(float)
+        x = np.atleast_1d(value) if isinstance(value, (np.ndarray, int, float)) else np.array("")
+        if side and x.ndim == 1 and x.dtype.kind in "if":
+            out[side] = x.astype(float)
     return out
 
 
@@ -348,21 +352,15 @@ def strikes(
 class Events:
     "Heel strikes on the clock of the cells"
     cut: str  # the leg at whose strikes the cells begin
-    strikes: dict[str, np.ndarray]  # side -> s after the start of the first cell
+    strikes: dict[str, np.ndarray]  # side -> s after the start of the first cell; of `cut`, the end of the last cell as well
 
     def times(
         self,
         side: str,
-        begin: np.ndarray,  # (k + 1,) s, where the cells of a piece begin and end on its clock
-        first: int,  # number of the piece's first cell
-    ) -> np.ndarray:  # (strikes,) s on the piece's clock
-        "Heel strikes of a leg within a piece"
-        if side == self.cut:
-            return begin
-        v = self.strikes[self.cut][first:first + len(begin)]
-        v = v if len(v) == len(begin) else np.append(v, v[-1] + begin[-1] - begin[-2])  # the last strike may not be listed
-        u = self.strikes[side]
-        return np.interp(u[(u >= v[0]) & (u < v[-1])], v, begin)
+    ) -> np.ndarray:  # (strikes,) s
+        "Heel strikes of a leg while there are cells"
+        u, end = self.strikes[side], self.strikes[self.cut][-1]
+        return u if side == self.cut else u[(u >= 0) & (u < end)]
 
 
 def fitted(
@@ -375,7 +373,9 @@ def fitted(
     for unit in (1.0, 1 / RATE, 1 / EMG_RATE):
         gaps = np.diff(v) * unit
         if len(v) - len(lengths) in (0, 1) and len(gaps) and np.abs(gaps - lengths[:len(gaps)]).max() < NEAR:
-            return Events(cut, {s: np.sort(w - v[0]) * unit for s, w in lists.items()})
+            at = {s: np.sort(w - v[0]) * unit for s, w in lists.items()}
+            at[cut] = np.append(at[cut], at[cut][-1] + lengths[-1]) if len(v) == len(lengths) else at[cut]
+            return Events(cut, at)
     return None
 
 
@@ -407,6 +407,7 @@ class Leg:
     data: dict[str, list[np.ndarray]]  # quantity -> arrays along time, empty where there is nothing
     fixed: set[str]  # quantities without a time of their own
     notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)  # what of it could not be read
 
     @property
     def lengths(self) -> np.ndarray:  # (cycles,) s, NaN where nothing is known
@@ -435,18 +436,24 @@ def published(
     place: dict,
 ) -> Leg:
     "All cells of one leg"
-    p, rows, data, notes = SIDES[side], _turned_rows(side, known), {}, []
+    p, rows, data, notes, problems = SIDES[side], _turned_rows(side, known), {}, [], []
     for quantity, group, names in (("emg", "EMG", _MUSCLES), ("angle", "jointAngles", ("Hip", "Knee", "Ankle")),
                                    ("moment", "jointMoments", ("Hip", "Knee", "Ankle"))):
         node = _group(condition, group) if quantity != "moment" or known.moment else {}
         parts = {p + n: cells(node, p + n) for n in names}
         notes += [f"{group} has no {n}" for n in parts if not parts[n] and node]
-        data[quantity] = [gather(rows, _columns(list(parts), parts, k, place), quantity, optional=True, **place)
-                          for k in range(max(map(len, parts.values())))]
+        data[quantity] = []
+        for k in range(max(map(len, parts.values()))):
+            try:
+                x = gather(rows, _columns(list(parts), parts, k, place), quantity, optional=True, **place)
+            except DataError as e:
+                x = np.zeros((0, *SHAPES[quantity]), np.float32)
+                problems.append(f"{e} ({condition.trial})")
+            data[quantity].append(x)
     n = max(map(len, data.values()))
     for q, shape in SHAPES.items():
         data[q] += [np.zeros((0, *shape), np.float32)] * (n - len(data[q]))
-    return Leg(data, known.fixed, notes)
+    return Leg(data, known.fixed, notes, problems)
 
 # %% ../../nbs/readers/10_angelidou.ipynb #84dd7124
 def partners(
@@ -477,52 +484,31 @@ SHORTEST, LONGEST = 0.4, 6.0  # s, of a stride that the authors cut
 MERGED = 1.6  # times the median of the condition
 
 # %% ../../nbs/readers/10_angelidou.ipynb #545c2fa5
-DRIFT = 0.005  # s
-
-
-def pieces(
-    leg: Leg,
-) -> list[range]:  # numbers of cycles
-    "Cycles that can be joined"
-    out, begin, drift = [], 0, 0.0
-    for k, (e, a) in enumerate(zip(leg.data["emg"], leg.data["angle"])):
-        drift += len(e) / EMG_RATE - len(a) / RATE if len(e) and len(a) else 0.0
-        if abs(drift) > DRIFT:
-            out.append(range(begin, k + 1))
-            begin, drift = k + 1, 0.0
-    return [r for r in (*out, range(begin, len(leg.lengths))) if len(r)]
-
-
 def joined(
     leg: Leg,
-    which: range,
-) -> dict[str, np.ndarray]:  # quantity -> array along time
-    "Cells one after the other; what a cell lacks becomes NaN"
+    begin: np.ndarray,  # (cycles + 1,) s, where the cells begin and the last one ends
+) -> dict[str, np.ndarray]:  # quantity -> array along time, NaN where a cell has nothing
+    "Cells laid one after the other"
     out = {}
     for q, shape in SHAPES.items():
-        parts = []
-        for k in which:
-            x, n = leg.data[q][k], round(float(np.nan_to_num(leg.lengths[k])) * RATES[q])
-            parts.append(x if len(x) else np.full((n, *shape), np.nan, np.float32))
-        out[q] = np.concatenate(parts)
-    return out
-
-
-def _frames(leg: Leg, which: range) -> np.ndarray:  # (cycles + 1,) s
-    "Where the cells of a piece begin, and where the last one ends"
-    n = [len(leg.data["angle"][k]) / RATE if len(leg.data["angle"][k]) else leg.lengths[k] for k in which]
-    return np.concatenate([[0.0], np.cumsum(n)])
+        edges = np.round(begin * RATES[q]).astype(int)
+        out[q] = np.full((edges[-1], *shape), np.nan, np.float32)
+        for a, b, x in zip(edges[:-1], edges[1:], leg.data[q]):
+            out[q][a:a + len(x[:b - a])] = x[:b - a]
+        for a, b, x in zip(edges[:-1], edges[1:], leg.data[q]):
+            if 0 < len(x) < b - a <= len(x) + NEAR * RATES[q]:
+                seam = slice(a + len(x) - 1, b + 1)
+                out[q][seam] = bridge_gaps(out[q][seam], b - a)[0]
+    return {q: x for q, x in out.items() if not np.isnan(x).all()}
 
 # %% ../../nbs/readers/10_angelidou.ipynb #6ad8b982
 def _recording(condition, side, data, strides, known, place, subtrial="", rates=RATES, notes=()) -> Recording:
     "A leg, with what is known about it"
     reasons = {r.channel: "no_mass" for r in ROWS[side] if r.channel.startswith("moment_")} if known.reason == "no_mass" else {}
-    units = dict(emg=("unknown", "raw"), angle=("rad", ""), moment=("N·m/kg", ""))
+    units = dict(emg=(known.emg_unit, "raw"), angle=("rad", ""), moment=("N·m/kg", ""))
     signals = {q: Signal(x, rates[q], 0.0, *units[q], time_normalised=q in known.fixed or q == "moment" and "angle" in known.fixed)
                for q, x in data.items() if len(x) > 1}
     strides = strides.assign(**condition.labels) if len(strides) else pd.DataFrame(columns=["start", "stop", "activity"])
-    if "emg" not in signals and "angle" in signals:
-        reasons |= {r.channel: "no_partner" for r in ROWS[side] if r.channel.startswith("emg_")}
     return Recording(NAME, place["patient"], condition.trial, side, strides, subtrial, **signals, reasons=reasons,
                      notes=tuple(notes))
 
@@ -539,21 +525,21 @@ def _cycles(condition, side, leg, known, place) -> Iterator[Recording | Loss]:
         data = {q: x[k] for q, x in leg.data.items()}
         still = leg.fixed | ({"moment"} if "angle" in leg.fixed else set())
         rates = {q: (len(x) - 1) / T if q in still else RATES[q] for q, x in data.items()}
-        yield _recording(condition, side, data, pd.DataFrame(dict(start=[0.0], stop=[T])), known, place, str(k + 1), rates,
+        rec = _recording(condition, side, data, pd.DataFrame(dict(start=[0.0], stop=[T])), known, place, str(k + 1), rates,
                          leg.notes)
+        alone = [q for q, x in data.items() if not len(x) and any(map(len, leg.data[q]))]
+        rec.reasons |= {r.channel: "no_partner" for r in ROWS[side] if r.channel.split("_")[0] in alone}
+        yield rec
 
 
 def _joined(condition, side, leg, at, known, place) -> Iterator[Recording]:
-    "Continuous pieces, with strides between heel strikes of this leg"
-    usual, whole = float(np.nanmedian(leg.lengths)), pieces(leg)
-    for number, which in enumerate(whole):
-        t = at.times(side, _frames(leg, which), which.start)
-        table = pd.DataFrame(dict(start=t[:-1], stop=t[1:]))
-        why = np.array([fault(b - a, usual) for a, b in zip(t[:-1], t[1:])], object)
-        if not len(table):
-            continue  # one strike of the other leg
-        rec = _recording(condition, side, joined(leg, which), table[why == ""].reset_index(drop=True), known, place,
-                         str(number + 1) if len(whole) > 1 else "", notes=leg.notes)
+    "The whole condition, with strides between heel strikes of this leg"
+    usual, t = float(np.nanmedian(leg.lengths)), at.times(side)
+    table = pd.DataFrame(dict(start=t[:-1], stop=t[1:]))
+    why = np.array([fault(b - a, usual) for a, b in zip(t[:-1], t[1:])], object)
+    if len(table):  # else the other leg has a single strike
+        rec = _recording(condition, side, joined(leg, at.times(at.cut)), table[why == ""].reset_index(drop=True), known, place,
+                         notes=leg.notes)
         rec.rejected = table[why != ""].assign(reason=why[why != ""]).reset_index(drop=True)
         rec.decisions = {"clock": "cells follow each other: gaitEvents have their lengths"}
         yield rec
@@ -565,12 +551,9 @@ def _condition(
     place: dict,
 ) -> Iterator[Recording | Loss]:
     "Both legs of a condition"
-    legs = {}
-    for side in SIDES:
-        try:
-            legs[side] = partners(published(condition, side, known, place))
-        except DataError as e:
-            yield Loss(place["patient"], condition.trial, str(e))
+    legs = {side: partners(published(condition, side, known, place)) for side in SIDES}
+    for sentence in (x for leg in legs.values() for x in leg.problems):
+        yield Loss(place["patient"], condition.trial, sentence)
     at = {s: events(condition, s, leg.lengths) for s, leg in legs.items() if known.own[s] and not known.fixed}
     for side, leg in legs.items():
         cut = at.get(side) or next((x for x in at.values() if x and side in x.strikes and not known.own[side]), None)
@@ -581,11 +564,10 @@ def _condition(
         elif known.own[side]:
             yield from _cycles(condition, side, leg, known, place)
         elif not known.fixed:
-            none = pd.DataFrame(dict(start=[], stop=[]))
-            yield _recording(condition, side, joined(leg, range(len(leg.lengths))), none, known, place,
+            none, begin = pd.DataFrame(), np.cumsum([0.0, *np.nan_to_num(leg.lengths)])
+            yield _recording(condition, side, joined(leg, begin), none, known, place,
                              notes=[*leg.notes, "phase_shifted: cut at the heel strikes of the other leg"])
 
-# %% ../../nbs/readers/10_angelidou.ipynb #0505f438
 _EXPECTED = "a folder data with one file of a five-character name for each person"
 
 

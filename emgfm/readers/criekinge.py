@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['NAME', 'FILES', 'EXPECTED', 'POINTS', 'ROWS', 'STROKE', 'PEOPLE', 'OTHER', 'CLEAR', 'SHORTEST', 'LONGEST', 'MERGED',
-           'EXPORT_ROWS', 'name_of', 'place_of', 'patients', 'Leg', 'recordings', 'write_lookalike', 'read_export']
+           'EXPORT_ROWS', 'C3D', 'name_of', 'place_of', 'patients', 'Leg', 'recordings', 'write_lookalike',
+           'read_export']
 
 # %% ../../nbs/readers/13_criekinge.ipynb #77c8c941
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ import pandas as pd
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import butter, sosfiltfilt
 
+from ..c3d import Lab
 from ..contract import DEG, Loss, Row, gather, listing, natural, raw_folder
 from ..lookalike import Bout, Electrodes, Walk, Walker, emg, rng_for, sample, strides
 from ..matfiles import as_list, open_mat, read_mat, struct_array, write_mat
@@ -662,3 +664,7 @@ def _export_info(folder: Path) -> dict:
     body = read_mat(files[0]).get("Antro", {}) if files else {}
     known = dict(mass=("BodyMass", 1.0), height=("Height", 0.001), leg_length=("leg_length", 0.001))
     return {k: round(float(body[name]) * scale, 4) for k, (name, scale) in known.items() if name in body}
+
+# %% ../../nbs/readers/13_criekinge.ipynb #cb920292
+C3D = Lab(NAME, {f"{{s}}{label}": muscle for label, muscle in _MUSCLES.items()}, emg_unit="mV", max_duration=LONGEST,
+          optional=True, static=r".*(\(0\)|cal|static).*")

@@ -202,7 +202,7 @@ def evidence(
     k, a, m = x[:, :, np.isfinite(x).all((0, 1))]
     if not k.size:
         return {}
-    peak, work = np.abs(m).max(0), (m * np.gradient(a, axis=0))[48:63]
+    peak, work = np.abs(m).max(0), (m * np.gradient(a, axis=0))[48:69]
     size = np.abs(work).sum(0)
     return dict(knee=np.median(np.ptp(k, axis=0)), bend=np.median(k.max(0) + k.min(0)), peak=np.median(peak),
                 push=np.median(m[40:56].mean(0) / np.where(peak > 0, peak, 1)),

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..contract import DEG, Loss, Row, gather, listing, natural, raw_folder
+from ..contract import DEG, Loss, Row, gather, listing, natural, raw_folder, read_sheet, write_sheet
 from ..lookalike import CHAIR, CLEAN, Bout, Chair, Walk, Walker, rng_for, sample, sample_emg
 from ..matfiles import open_mat, plain, write_mat
 from ..schema import DataError, Recording, Signal, data_error, empty_emg
@@ -84,10 +84,7 @@ def people_table(
     **place: str,
 ) -> pd.DataFrame:  # columns among subject, age, sex, height and mass as they were written
     "A sheet of people whose headers are known by words only"
-    try:
-        table = pd.read_csv(file) if file.suffix == ".csv" else pd.read_excel(file)
-    except (OSError, ValueError, KeyError, pd.errors.ParserError, pd.errors.EmptyDataError) as e:
-        raise data_error(f"cannot be read as a table ({str(e).splitlines()[0]})", file=file, **place) from e
+    table = read_sheet(file, **place)
     words = {c: re.sub(r"[_\W]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(c))).strip().lower() for c in table}
     found = {f: next((c for c in table if re.search(p, words[c])), None) for f, p in _FACTS.items()}
     if found["subject"] is None:
@@ -259,7 +256,8 @@ def _recording(
         emg=None if emg is None else Signal(emg, EMG_RATE, first.start, unit, first.state, HISTORY[first.state]),
         angle=None if angle is None else Signal(angle, KIN_RATE, first.start, "rad"), info=info, notes=notes,
         reasons=(EMG_GONE if emg is None else {}) | (ANGLE_GONE if angle is None else {}),
-        decisions={"EMG unit": "values below 0.02 are volts"} if unit == "V" else {})
+        decisions=({"EMG unit": "values below 0.02 are volts"} if unit == "V" else {})
+        | ({"knee sign": "negative in flexion in every step that is kept"} if angle is not None else {}))
 
 # %% ../../nbs/readers/16_gait120.ipynb #a65c2a80
 _EXPECTED = "the folders Gait120_001_to_010 ... Gait120_111_to_120, or S001 ... S120"
@@ -439,7 +437,7 @@ def write_lookalike(
         body = walker.body
         table.append({"Subject": patient, "Age (years)": body["age"], "Height (cm)": round(100 * body["height"], 1),
                       "Weight (kg)": body["mass"], "BMI": 22.5})
-    pd.DataFrame([r for r in table if r["Subject"] != "S012"]).to_excel(root / "Subject_Demographics.xlsx", index=False)
+    write_sheet(root / "Subject_Demographics.xlsx", pd.DataFrame([r for r in table if r["Subject"] != "S012"]))
     return out
 
 # %% ../../nbs/readers/16_gait120.ipynb #2dc9ea9a
