@@ -7,6 +7,7 @@ __all__ = ['QUANTITIES', 'find_datasets', 'BuildParameters', 'process', 'Outcome
            'build_store', 'run_tasks', 'summary']
 
 # %% ../nbs/41_build.ipynb #be959f5e
+import inspect
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from .noise import channel_quality
 from .normalise import normalise, patient_scale
 from .schema import (CHANNELS, GROUPS, MUSCLES, REASON_CODES, DataError, Recording, Signal, data_error, span,
                           stride_codes, stride_filled)
-from .store import Store, create_store, folder_name, write_patient
+from .store import Store, checksum, create_store, folder_name, write_patient
 
 # %% ../nbs/41_build.ipynb #10894a87
 def find_datasets(
@@ -62,6 +63,7 @@ def find_datasets(
 class BuildParameters:
     "Everything that shapes the content of a native store"
     filtering: str = "causal"  # or zero_phase
+    masses: str = ""  # table of body masses (dataset, patient, mass_kg) for datasets that publish none
 
     def __post_init__(self):
         if self.filtering not in ("causal", "zero_phase"):
@@ -211,7 +213,11 @@ def build_patient(
 ) -> Outcome:
     "Read one person and write it into the native store"
     try:
-        recordings, losses = read_patient(reader(dataset), root, patient)
+        module = reader(dataset)
+        takes = inspect.signature(module.recordings).parameters
+        options = dict(masses=parameters.masses) if parameters.masses and "masses" in takes else {}
+        recordings, losses = read_patient(module, root, patient, **options)
+        losses += [_without_strides(r) for r in recordings if not len(r.strides)]
         recordings = [r for r in recordings if len(r.strides)]
         if not recordings:
             why = f", the first because: {losses[0].sentence}" if losses else ""
@@ -220,6 +226,15 @@ def build_patient(
         return Outcome(dataset, patient, "failed", sentence=str(e))
     strides, rejected = store_patient(store, dataset, patient, recordings, parameters, losses)
     return Outcome(dataset, patient, "built", strides, rejected, [x.sentence for x in losses])
+
+
+def _without_strides(rec: Recording) -> Loss:
+    "Why nothing of a recording is kept"
+    n = 0 if rec.rejected is None else len(rec.rejected)
+    reasons = sorted(set(rec.rejected.reason)) if n else []
+    words = f"{n} cycles were rejected ({'; '.join(map(str, reasons))})" if n else "it holds no cycle"
+    where = f"trial {rec.trial}{' ' + rec.subtrial if rec.subtrial else ''}, {rec.side} leg"
+    return Loss(rec.patient, rec.trial, str(data_error(f"no stride was kept: {words}", rec.dataset, rec.patient, field=where)))
 
 
 def _quality(recordings: list[Recording], signals: list[dict[str, Signal]]) -> pd.DataFrame:
@@ -253,7 +268,9 @@ def build_store(
     "Build the native store from raw downloads"
     places = find_datasets(raw, datasets)
     people = {name: list(reader(name).patients(root)) for name, root in places.items()}
-    store = create_store(out, "native", vars(parameters))
+    # what counts is what the table of masses says, not where it lies
+    described = vars(parameters) | dict(masses=checksum(parameters.masses) if parameters.masses else "")
+    store = create_store(out, "native", described)
     tasks = [(name, places[name], p) for name in places for p in people[name]]
     done, todo = [], []
     for t in tasks:

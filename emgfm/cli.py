@@ -88,12 +88,16 @@ def build(
     filtering: Annotated[
         str, typer.Option("--filtering", help="causal (for learning) or zero_phase (for looking).")
     ] = "causal",
+    masses: Annotated[
+        Path, typer.Option("--masses", help="CSV of dataset, patient, mass_kg for datasets that publish no body mass.")
+    ] = None,
     jobs: Jobs = 0,
 ):
     "Read raw downloads into a native store; goes on where it was stopped."
     from emgfm.build import BuildParameters, build_store, summary
 
-    outcomes = build_store(raw, out, _names(datasets), jobs or None, parameters=BuildParameters(filtering))
+    parameters = BuildParameters(filtering, str(masses or ""))
+    outcomes = build_store(raw, out, _names(datasets), jobs or None, parameters=parameters)
     typer.echo(summary(outcomes).to_string())
     _tell_losses(outcomes)
     typer.echo(f"native store: {out}")

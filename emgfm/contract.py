@@ -142,18 +142,29 @@ def read_patient(
     reader,  # module or object with `recordings`
     root: str | Path,
     patient: str,
+    **options: object,  # that this reader's `recordings` takes, such as a table of body masses
 ) -> tuple[list[Recording], list[Loss]]:
     "All valid recordings of a patient, and what was lost"
     good, lost = [], []
-    for item in reader.recordings(root, patient):
-        if isinstance(item, Loss):
-            lost.append(item)
-            continue
-        try:
-            good.append(validate(item))
-        except DataError as e:
-            lost.append(Loss(item.patient, item.trial, str(e)))
+    place = dict(dataset=getattr(reader, "NAME", ""), patient=patient)
+    try:
+        for item in reader.recordings(root, patient, **options):
+            if isinstance(item, Loss):
+                lost.append(replace(item, sentence=_placed(item.sentence, **place)))
+                continue
+            try:
+                good.append(validate(item))
+            except DataError as e:
+                lost.append(Loss(item.patient, item.trial, str(e)))
+    except DataError as e:
+        raise DataError(_placed(str(e), **place)) from e
     return good, lost
+
+
+def _placed(sentence: str, dataset: str, patient: str) -> str:
+    "A sentence that names dataset and patient, also when it comes from a room that does not know them"
+    missing = [f"{k} {v}" for k, v in dict(dataset=dataset, patient=patient).items() if v and f"{k} {v}" not in sentence]
+    return ", ".join([*missing, sentence])
 
 # %% ../nbs/05_contract.ipynb #c89e05b9
 def reader(
@@ -353,7 +364,7 @@ def check_physics(
         ok = -2.5 < low < -0.6 and 35 <= where <= 60
         out["push-off moment is negative"] = f"{'' if ok else 'FAILS: '}{low:.2f} N·m/kg at {where} % of the stride"
     if torque is not None and ankle is not None:
-        power = (torque * np.gradient(ankle))[48:62]
+        power = (torque * np.gradient(ankle))[48:66]  # slow walkers push off late
         out["push-off power is positive"] = (
             f"{'' if power.max() > abs(power.min()) else 'FAILS: '}largest at {48 + int(power.argmax())} %"
         )

@@ -127,7 +127,7 @@ def bridge_gaps(
     limit: int,  # longest gap that is bridged, samples
 ) -> tuple[np.ndarray, np.ndarray]:  # the copy, and bool of x's shape: which samples were filled
     "Bridge NaN gaps of up to `limit` samples inside each channel by straight lines"
-    y = x.reshape(len(x), -1).copy()
+    y = x.reshape(len(x), int(np.prod(x.shape[1:]))).copy()
     filled = np.zeros(y.shape, bool)
     for c in np.flatnonzero(np.isnan(y).any(0) & ~np.isnan(y).all(0)):
         ok = np.flatnonzero(~np.isnan(y[:, c]))

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..contract import DEG, Loss, Row, gather, listing, natural, raw_folder
+from ..contract import DEG, Loss, Row, gather, listing, natural, raw_folder, read_sheet, write_sheet
 from ..lookalike import Bout, Electrodes, Walk, Walker, angle, moment, truth
 from ..matfiles import as_list, cell, open_mat, write_mat
 from ..schema import DataError, Recording, Signal, data_error
@@ -107,10 +107,7 @@ def participant(
     files = [p for d in (folder, folder.parent) for p in listing(d, r"ParticipantInformation\.xlsx")]
     if not files:
         return out
-    try:
-        table = pd.read_excel(files[0])
-    except (OSError, ValueError, KeyError, ImportError) as e:
-        raise data_error(f"cannot be read as an Excel sheet ({str(e).splitlines()[0]})", NAME, patient, files[0]) from e
+    table = read_sheet(files[0], dataset=NAME, patient=patient)
     row = table[pd.to_numeric(table.iloc[:, 0].astype(str).str.extract(r"(\d+)")[0]) == number]
     if row.empty:
         return out
@@ -624,7 +621,7 @@ def write_lookalike(
         sheet.append({"Participant": patient, "Gender": {"f": "Female", "m": "Male"}[b["sex"]], "Age (years)": b["age"],
                       "Height (cm)": 100 * b["height"], "Weight (kg)": b["mass"]})
         write_mat(folder / f"{patient}.mat", {patient: person}, version)
-    pd.DataFrame(sheet).to_excel(Path(root) / "ParticipantInformation.xlsx", index=False)
+    write_sheet(Path(root) / "ParticipantInformation.xlsx", pd.DataFrame(sheet))
     return out
 
 
