@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['DEG', 'ANGLE_TOLERANCE', 'MOMENT_TOLERANCE', 'EMG_CORRELATION', 'EMG_GAIN', 'ENVELOPE_CORRELATION', 'natural',
-           'listing', 'raw_folder', 'Row', 'gather', 'declaration', 'Loss', 'read_patient', 'reader', 'readers',
-           'samples', 'compare', 'check_physics', 'check_reader', 'keep_cells', 'zero_phase_envelope', 'read_sheet',
-           'write_sheet']
+           'listing', 'raw_folder', 'Row', 'gather', 'rows_decided', 'opensim_rows', 'declaration', 'Loss',
+           'read_patient', 'reader', 'readers', 'samples', 'compare', 'check_physics', 'check_reader', 'keep_cells',
+           'zero_phase_envelope', 'read_sheet', 'write_sheet']
 
 # %% ../nbs/05_contract.ipynb #a0993943
 import importlib.util
@@ -109,6 +109,36 @@ def gather(
             r.scale * factor
         )
     return out if quantity == "emg" else out.reshape(n, 3, 3)
+
+# %% ../nbs/05_contract.ipynb #57c45a5c
+def rows_decided(
+    rows: Iterable[Row],
+    factors: Mapping[str, float | None],  # quantity (angle, moment) -> factor of its unit and sign; None leaves it
+    flips: Mapping[str, float],  # joint -> 1 or -1, for its flexion angle and, conjugate to it, its moment
+) -> list[Row]:
+    "The table of a reader with what was decided from the data"
+    out = []
+    for r in rows:
+        quantity, joint, *motion = r.channel.split("_")
+        flip = flips.get(joint, 1) if quantity != "emg" and motion == ["flexion"] else 1
+        out.append(replace(r, scale=r.scale * flip * (factors.get(quantity) or 1.0)))
+    return out
+
+
+_OPENSIM = {"hip_adduction": "hip_adduction", "hip_rotation": "hip_rotation", "hip_flexion": "hip_flexion",
+            "knee_angle": "knee_flexion", "ankle_angle": "ankle_flexion"}
+
+
+def opensim_rows(
+    letter: str,  # r or l, at the end of OpenSim's names
+) -> tuple[Row, ...]:
+    "Angles and moments of one leg of OpenSim's gait models"
+    out = []
+    for name, cell in _OPENSIM.items():
+        sign, note = (-1.0, "OpenSim's knee is negative in flexion") if name == "knee_angle" else (1.0, "")
+        out += [Row(f"{name}_{letter}", f"angle_{cell}", sign * DEG, note),
+                Row(f"{name}_{letter}_moment", f"moment_{cell}", sign, "conjugate to the angle, turned with it" if note else "")]
+    return tuple(sorted(out, key=lambda r: r.channel.startswith("moment")))
 
 # %% ../nbs/05_contract.ipynb #bff38e9e
 def declaration(

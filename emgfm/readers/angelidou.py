@@ -12,13 +12,13 @@ __all__ = ['NAME', 'FILES', 'SIDES', 'EMG_RATE', 'RATE', 'ROWS', 'SPEEDS', 'STIF
 # %% ../../nbs/readers/10_angelidou.ipynb #25bcaf22
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ..contract import DEG, Loss, Row, gather, listing, natural, raw_folder
+from ..contract import DEG, Loss, Row, gather, listing, natural, raw_folder, rows_decided
 from ..lookalike import Bout, Electrodes, Walk, Walker, truth
 from ..matfiles import MatCells, cell, open_mat, write_mat
 from ..schema import DataError, Recording, Signal, bridge_gaps, data_error
@@ -418,17 +418,6 @@ class Leg:
         return np.where(np.isinf(shortest), np.nan, shortest)
 
 
-def _turned_rows(side: str, known: Survey) -> list[Row]:
-    "The table with what was decided about this person"
-    out = []
-    for r in ROWS[side]:
-        quantity, joint, *motion = r.channel.split("_")
-        factor = {"angle": known.angle, "moment": known.moment}.get(quantity) or 1.0
-        flip = known.flip[joint] if quantity != "emg" and motion == ["flexion"] else 1
-        out.append(replace(r, scale=r.scale * flip * factor))
-    return out
-
-
 def published(
     condition: Condition,
     side: str,
@@ -436,7 +425,8 @@ def published(
     place: dict,
 ) -> Leg:
     "All cells of one leg"
-    p, rows, data, notes, problems = SIDES[side], _turned_rows(side, known), {}, [], []
+    p, data, notes, problems = SIDES[side], {}, [], []
+    rows = rows_decided(ROWS[side], dict(angle=known.angle, moment=known.moment), known.flip)
     for quantity, group, names in (("emg", "EMG", _MUSCLES), ("angle", "jointAngles", ("Hip", "Knee", "Ankle")),
                                    ("moment", "jointMoments", ("Hip", "Knee", "Ankle"))):
         node = _group(condition, group) if quantity != "moment" or known.moment else {}

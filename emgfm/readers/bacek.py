@@ -22,7 +22,7 @@ from scipy.ndimage import uniform_filter1d
 from ..c3d import Lab
 from ..contract import DEG, Loss, Row, gather, natural, raw_folder
 from ..lookalike import Bout, Electrodes, Walk, Walker, angle, emg, sample
-from ..matfiles import open_mat, write_mat
+from ..matfiles import look, open_mat, write_mat
 from ..schema import DataError, Recording, Signal, data_error
 
 # %% ../../nbs/readers/11_bacek.ipynb #be8bff48
@@ -89,25 +89,13 @@ def patients(
     return sorted(_files(root), key=natural)
 
 # %% ../../nbs/readers/11_bacek.ipynb #bb188556
-def _look(
-    x,  # struct
-    *path: str,
-):
-    "What lies at `path`, or None"
-    for part in path:
-        if not isinstance(x, Mapping) or part not in tuple(x):
-            return None
-        x = x[part]
-    return x
-
-
 def _tests(
     f,  # open file
     kind: str,  # Mechanics or Energetics
     place: dict,
 ) -> dict[int, object]:  # number of the test -> struct
     "The tests of a file"
-    top = _look(f, f"seg{kind}")
+    top = look(f, f"seg{kind}")
     if not isinstance(top, Mapping):
         raise data_error(f"is missing; found {', '.join(f) or 'nothing'}", field=f"seg{kind}", **place)
     names = sorted((n for n in top if n[:1] == "T" and n[1:].isdigit() and 1 <= int(n[1:]) <= 30), key=natural)
@@ -125,11 +113,11 @@ def _rows(
     name: str = "",  # of the test
 ) -> dict[str, np.ndarray]:  # label -> (strides, points)
     "The blocks of rows that are there"
-    group, out = _look(test, *path), {}
+    group, out = look(test, *path), {}
     if not isinstance(group, Mapping) or not len(group):
         return {}
     for label in labels:
-        x = _look(group, label)
+        x = look(group, label)
         if not isinstance(x, np.ndarray) or x.ndim != 2 or x.dtype.kind not in "fiu" or not x.size:
             continue
         if x.shape[1] != points:
@@ -145,7 +133,7 @@ def _times(
     name: str,  # LHS, RHS, LTO or RTO
 ) -> np.ndarray:  # s, NaN where unknown
     "Events of a test"
-    x = _look(test, "GaitIndex", f"{name}_1kHz")
+    x = look(test, "GaitIndex", f"{name}_1kHz")
     return (np.ravel(x).astype(float) - 1) / 1000 if isinstance(x, np.ndarray) else np.zeros(0)
 
 # %% ../../nbs/readers/11_bacek.ipynb #61da4916
@@ -443,9 +431,9 @@ def _sessions(
     out = {}
     for file in files[:1]:
         with open_mat(file, squeeze=False) as f:
-            sessions = _look(f, "SubjectInfo", patient) or {}
+            sessions = look(f, "SubjectInfo", patient) or {}
             for name in sessions:
-                order = _look(sessions, name, "TestOrder")
+                order = look(sessions, name, "TestOrder")
                 if isinstance(order, np.ndarray) and order.dtype.kind in "fiu":
                     out |= {int(k): name for k in order.ravel() if np.isfinite(k)}
     return out

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..contract import DEG, Loss, Row, gather, listing, natural, raw_folder
+from ..contract import DEG, Loss, Row, gather, listing, natural, opensim_rows, raw_folder
 from ..events import strikes_from_cycle
 from ..lookalike import Bout, Electrodes, Walk, Walker, truth
 from ..matfiles import open_mat, read_table, write_mat
@@ -32,24 +32,10 @@ _MUSCLES = {"vastuslateralis": "vastus_lateralis", "rectusfemoris": "rectus_femo
             "vastusmedialis": "vastus_medialis", "tibialisanterior": "tibialis_anterior",
             "bicepsfemoris": "biceps_femoris", "semitendinosus": "semitendinosus_or_semimembranosus",
             "gastrocmed": "gastrocnemius_medialis", "soleus": "soleus", "gluteusmedius": "gluteus_medius"}
-_JOINTS = {"hip_adduction": "hip_adduction", "hip_rotation": "hip_rotation", "hip_flexion": "hip_flexion",
-           "knee_angle": "knee_flexion", "ankle_angle": "ankle_flexion"}
 EMG_ROWS = tuple(Row(label, f"emg_{muscle}") for label, muscle in _MUSCLES.items())
 
 
-def _joint_rows(
-    s: str,  # r or l
-) -> tuple[Row, ...]:
-    "Angles and moments of one leg"
-    out = []
-    for q, c in _JOINTS.items():
-        sign, note = (-1.0, "OpenSim's knee is negative in flexion") if q == "knee_angle" else (1.0, "")
-        out += [Row(f"{q}_{s}", f"angle_{c}", sign * DEG, note),
-                Row(f"{q}_{s}_moment", f"moment_{c}", sign, "conjugate to the angle, turned with it" if note else "")]
-    return tuple(sorted(out, key=lambda r: r.channel.startswith("moment")))
-
-
-ROWS = {"right": EMG_ROWS + _joint_rows("r"), "left": _joint_rows("l")}
+ROWS = {"right": EMG_ROWS + opensim_rows("r"), "left": opensim_rows("l")}
 
 # %% ../../nbs/readers/12_camargo.ipynb #5acf1612
 def cycles(

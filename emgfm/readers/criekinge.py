@@ -21,7 +21,7 @@ from scipy.signal import butter, sosfiltfilt
 from ..c3d import Lab
 from ..contract import DEG, Loss, Row, gather, listing, natural, raw_folder
 from ..lookalike import Bout, Electrodes, Walk, Walker, emg, rng_for, sample, strides
-from ..matfiles import as_list, open_mat, read_mat, struct_array, write_mat
+from ..matfiles import as_list, look, open_mat, read_mat, struct_array, write_mat
 from ..schema import GROUPS, DataError, Recording, Signal, data_error
 
 # %% ../../nbs/readers/13_criekinge.ipynb #676f3e7b
@@ -105,18 +105,6 @@ def patients(
     return sorted(out, key=natural)
 
 # %% ../../nbs/readers/13_criekinge.ipynb #26abca5e
-def _look(
-    x,  # struct
-    *path: str,
-):
-    "What lies at `path`, or None"
-    for part in path:
-        if not isinstance(x, Mapping) or part not in tuple(x):
-            return None
-        x = x[part]
-    return x
-
-
 def _block(
     data,  # struct of one side's signals
     source: str,  # like HipAngles.x
@@ -127,7 +115,7 @@ def _block(
     if name not in tuple(data):
         raise data_error(f"is missing; found {', '.join(list(data)[:8])}, ...", **place)
     x = data[name]
-    x = x if np.size(x) == 0 and not isinstance(x, Mapping) else _look(x, axis)
+    x = x if np.size(x) == 0 and not isinstance(x, Mapping) else look(x, axis)
     if x is not None and np.size(x) == 0:
         return None
     if not isinstance(x, np.ndarray) or x.ndim != 2 or len(x) != POINTS:
@@ -157,7 +145,7 @@ def _leg(
     place: dict,
 ) -> Leg:
     "All that is needed of one leg"
-    events = {k: _look(sub, "events", f"{letter}_{k}") for k in
+    events = {k: look(sub, "events", f"{letter}_{k}") for k in
               ("ICstart", "ICstop", "Trial", "TOnorm", "GoodForcePlateLanding")}
     for k in ("ICstart", "ICstop"):
         if events[k] is None:
@@ -170,9 +158,9 @@ def _leg(
                          field=f"events.{letter}_ICstop", **place)
     own = f"{letter}sideSegm_{letter}sideData"
     blocks = {r.source: _block(sub[own], r.source, dict(place, field=f"{own}.{r.source}")) for r in ROWS}
-    power = _look(sub, own, "AnklePower", "n")
+    power = look(sub, own, "AnklePower", "n")
     blocks["AnklePower.n"] = power if np.shape(power) == (POINTS, n) else None
-    mass = _look(sub, f"{letter}sideSegm_BsideData", "CentreOfMass", "x")
+    mass = look(sub, f"{letter}sideSegm_BsideData", "CentreOfMass", "x")
     travel = np.abs(mass[-1] - mass[0]) / 1000 if np.shape(mass) == (POINTS, n) else np.full(n, np.nan)
     trial = [f"{t:.0f}" if np.isfinite(t) else "unknown" for t in event["Trial"]]
     return Leg(letter, side, event["ICstart"], event["ICstop"], trial, event["TOnorm"],
@@ -186,7 +174,7 @@ def _scalar(
     high: float = np.inf,
 ) -> float | None:  # None where it is missing or impossible
     "A number of the person"
-    x = _look(sub, *path)
+    x = look(sub, *path)
     if not isinstance(x, np.ndarray) or x.size != 1 or x.dtype.kind not in "biuf":
         return None
     x = float(x.item())
@@ -352,7 +340,7 @@ def _refuse_summary(
 ):
     "Raise a `DataError` where nobody has more than one stride a side"
     for sub in people:
-        for x in (_look(sub, f"{s}sideSegm_{s}sideData", "HipAngles", "x") for s in "LRPN"):
+        for x in (look(sub, f"{s}sideSegm_{s}sideData", "HipAngles", "x") for s in "LRPN"):
             if isinstance(x, np.ndarray) and x.ndim == 2 and x.shape[1] > 1:
                 return
     raise data_error("has at most one stride a side for everybody, so it looks like the file of averages, expected the "
@@ -439,12 +427,13 @@ _PLUG_IN_GAIT = {"x": 2, "y": 0, "z": 1}
 
 def write_lookalike(
     root: str | Path,
-    people: int = 4,
+    people: int = 4,  # at most four, half of them after a stroke
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds
     "Write invented strides as the two MAT files"
     root, out = Path(root), []
     root.mkdir(parents=True, exist_ok=True)
+    people = min(people, 4)
     able = (people + 1) // 2
     for group, count in (("able-bodied", able), ("stroke", people - able)):
         subs, empty = [], []

@@ -12,14 +12,14 @@ __all__ = ['NAME', 'SIDES', 'KINDS', 'ARCHIVES', 'RATE', 'EMG_RATE', 'DIRECTIONS
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ..contract import DEG, Loss, Row, gather, listing, raw_folder
+from ..contract import DEG, Loss, Row, gather, listing, raw_folder, rows_decided
 from ..lookalike import Bout, Electrodes, Walk, Walker, truth
 from ..matfiles import MatCells, cell, open_mat, read_mat, write_mat
 from ..schema import DataError, Recording, Signal, data_error
@@ -295,17 +295,6 @@ def survey(
     out.decisions = decided | more
     return out
 
-
-def _turned_rows(side: str, known: Survey) -> list[Row]:
-    "The table with what was decided about this person"
-    out = []
-    for r in ROWS[side]:
-        quantity, joint, *motion = r.channel.split("_")
-        factor = {"angle": known.angle, "moment": known.moment}.get(quantity) or 1.0
-        flip = known.flip[joint] if quantity != "emg" and motion == ["flexion"] else 1
-        out.append(replace(r, scale=r.scale * flip * factor))
-    return out
-
 # %% ../../nbs/readers/17_grimmer.ipynb #df368901
 def _signal(
     kind: str,
@@ -354,7 +343,8 @@ def _leg(
         try:
             if key not in s.trials:
                 raise data_error(f"has no trial {key[1]} of configuration {key[0]}", field=KINDS[kind], **places[kind])
-            signals[kind], lacking = _signal(kind, s, key, side, _turned_rows(side, known), fs, float(kept.stop.max()), places[kind])
+            rows = rows_decided(ROWS[side], dict(angle=known.angle, moment=known.moment), known.flip)
+            signals[kind], lacking = _signal(kind, s, key, side, rows, fs, float(kept.stop.max()), places[kind])
             notes += [f"{KINDS[kind]} has no {n}" for n in lacking]
         except DataError as e:
             yield Loss(patient, f"{trial} {key[1]}", str(e))

@@ -155,7 +155,7 @@ def write_lookalike(
     "Write invented walking as `Subject1.mat` ..."
     out = []
     Path(root).mkdir(parents=True, exist_ok=True)
-    for k in range(people):
+    for k in range(min(people, len(_PEOPLE))):
         walker, kind = Walker(NAME, _PEOPLE[k], seed, 60), k % 3
         struct, found = {"comment": "an invented person"}, []
         for branch, part, n in _PLAN[kind]:

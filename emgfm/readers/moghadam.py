@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.signal import butter, find_peaks, sosfiltfilt
 
-from ..contract import DEG, Loss, Row, gather, listing, natural, raw_folder
+from ..contract import DEG, Loss, Row, gather, listing, natural, opensim_rows, raw_folder
 from ..events import strides_from_strikes, strikes_from_acceleration, strikes_from_moment
 from ..lookalike import Bout, Electrodes, Walk, Walker, phase, rng_for, sample, sample_emg, strides
 from .gait120 import read_opensim
@@ -30,23 +30,9 @@ SIDES = {"right": "R", "left": "L"}
 _MUSCLES = {"TibialisAnterior": "tibialis_anterior", "Soleus": "soleus", "GastrocnemiusMedialis": "gastrocnemius_medialis",
             "BicepsFemoris": "biceps_femoris", "Semitendinosus": "semitendinosus_or_semimembranosus",
             "RectusFemoris": "rectus_femoris", "VastusLateralis": "vastus_lateralis", "GluteusMaximus": "gluteus_maximus"}
-_JOINTS = {"hip_flexion": "hip_flexion", "hip_adduction": "hip_adduction", "hip_rotation": "hip_rotation",
-           "knee_angle": "knee_flexion", "ankle_angle": "ankle_flexion"}
 
 
-def _joint_rows(
-    s: str,  # r or l
-) -> tuple[Row, ...]:
-    "Angles and moments of one leg"
-    out = []
-    for q, c in _JOINTS.items():
-        sign, note = (-1.0, "OpenSim's knee is negative in flexion") if q == "knee_angle" else (1.0, "")
-        out += [Row(f"{q}_{s}", f"angle_{c}", sign * DEG, note),
-                Row(f"{q}_{s}_moment", f"moment_{c}", sign, "conjugate to the angle, turned with it" if note else "")]
-    return tuple(sorted(out, key=lambda r: r.channel.startswith("moment")))
-
-
-ROWS = {side: tuple(Row(p + label, f"emg_{muscle}") for label, muscle in _MUSCLES.items()) + _joint_rows(p.lower())
+ROWS = {side: tuple(Row(p + label, f"emg_{muscle}") for label, muscle in _MUSCLES.items()) + opensim_rows(p.lower())
         for side, p in SIDES.items()}
 EMG_ORDER = [r.source for rows in ROWS.values() for r in rows if r.channel.startswith("emg_")]  # by place in the files
 

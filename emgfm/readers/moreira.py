@@ -356,7 +356,7 @@ def write_lookalike(
 ) -> list[Recording]:  # what a perfect reader finds
     "Write invented walking as `MAT_files/MAT_files/Participant1/Processed_Data.mat` ..."
     out, sexes = [], dict(m="Male", f="Female")
-    for k in range(people):
+    for k in range(min(people, len(_NUMBERS))):
         number, kind = _NUMBERS[k], k % 3
         walker = Walker(NAME, f"Participant{number}", seed)
         home = Path(root, "MAT_files", "MAT_files", walker.patient)
