@@ -307,7 +307,12 @@ def position(
     "Where a piece of EMG lies in a recording"
     if not len(piece) or len(piece) > len(whole):
         return None
-    head = np.flatnonzero(whole[:len(whole) - len(piece) + 1, 0] == piece[0, 0])
+    lively = int(np.argmax(np.nan_to_num(np.nanstd(piece, axis=0)))) if np.isfinite(piece).any() else 0
+    head = np.flatnonzero(whole[:len(whole) - len(piece) + 1, lively] == piece[0, lively])
+    for k in range(len(piece)):  # a channel may be silent for long, so the first samples narrow the places down
+        if len(head) <= 2:
+            break
+        head = head[((whole[head + k] == piece[k]) | (np.isnan(whole[head + k]) & np.isnan(piece[k]))).all(1)]
     at = [i for i in head if np.array_equal(whole[i:i + len(piece)], piece, equal_nan=True)]
     return int(at[0]) if len(at) == 1 else None
 
