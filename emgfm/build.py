@@ -10,7 +10,7 @@ __all__ = ['QUANTITIES', 'find_datasets', 'BuildParameters', 'process', 'Outcome
 import inspect
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from multiprocessing import get_context
 from pathlib import Path
@@ -79,6 +79,11 @@ def process(
     if rec.emg is not None:
         mains = CARDS[rec.dataset].mains if rec.dataset in CARDS else 50
         filtered, envelope = process_emg(rec.emg, mains=mains, causal=parameters.filtering == "causal")
+        for muscle, x in rec.second_sites.items():  # both electrodes of a muscle count in its envelope
+            c = MUSCLES.index(muscle)
+            site = replace(rec.emg, data=np.asarray(x)[:, None])
+            _, other = process_emg(site, mains=mains, causal=parameters.filtering == "causal")
+            envelope.data[:, c] = (envelope.data[:, c] + other.data[:, 0]) / 2
         out["envelope"] = envelope
         if filtered is not None:
             out["emg"] = filtered

@@ -416,7 +416,7 @@ _gait120 = Card(
     kin_rate=100.0, kin_points=None, angles=HIP3, moments=(), moment_unit="none", strides=6310,
     faults=(
         ("MATLAB tables inside structs; one column name is misspelt and blanks come and go", "handled"),
-        ("two electrodes on the soleus: the first site is read, with a note", "handled"),
+        ("two electrodes on the soleus: averaged as envelopes, the bipolar signal is of the first", "handled"),
         ("knee flexion is negative in the files", "handled"),
         ("EMG and angle files must be paired by task, trial and step: either may lack a step", "handled"),
         ("a step shares its closing frame with the next: duration is (frames - 1) / 100", "handled"),
@@ -469,7 +469,7 @@ _siat = Card(
         ("ten recordings are glued in a file: only five groups are whole strides of the left leg", "handled"),
         ("time stamps repeat at the joints: time is row / 1920", "handled"),
         ("the first 0.13 s of a walking group carry no label but belong to the stride", "handled"),
-        ("two electrodes on the tibialis: the first site is read, with a note", "handled"),
+        ("two electrodes on the tibialis: averaged as envelopes, the bipolar signal is of the upper", "handled"),
         ("each channel has a fixed offset and some 50 Hz hum", "handled"),
         ("labels of Sub23 and Sub35 going downstairs hold zeros", "handled"),
         ("sign of the knee; unit of the torque", "decided at run time"),

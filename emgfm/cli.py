@@ -70,7 +70,7 @@ def datasets(
 def lookalike(
     out: Annotated[Path, typer.Argument(help="Folder that gets one folder for each dataset.")],
     datasets: Names = "",
-    people: Annotated[int, typer.Option("--people", min=1, help="People in each dataset that has several.")] = 6,
+    people: Annotated[int, typer.Option("--people", min=1, help="People in each dataset that has several.")] = 3,
     seed: Seed = 0,
 ):
     "Write invented walking in the datasets' real file formats."

@@ -161,6 +161,7 @@ class Recording:
     notes: tuple[str, ...] = ()
     decisions: dict = field(default_factory=dict)  # what was decided from the data -> with which evidence
     rejected: pd.DataFrame | None = None  # cycles that are no strides: start, stop, reason
+    second_sites: dict = field(default_factory=dict)  # muscle -> (n,) a second electrode on it, beside `emg`
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -327,6 +328,9 @@ def validate(
     for name, shape in (("emg", (13,)), ("angle", (3, 3)), ("moment", (3, 3))):
         if getattr(rec, name) is not None:
             _check_signal(name, getattr(rec, name), shape, fail)
+    for muscle, x in rec.second_sites.items():
+        if rec.emg is None or np.shape(x) != (len(rec.emg),) or muscle not in MUSCLES:
+            fail(f"has shape {np.shape(x)}, expected as many samples as the EMG of a known muscle", f"second site of {muscle}")
     bad = [r for r in rec.reasons.values() if r not in REASONS]
     if bad:
         fail(f"has the reason {bad[0]!r}, expected one of {', '.join(REASONS)}", "reasons")

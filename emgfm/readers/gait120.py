@@ -138,13 +138,15 @@ VOLTS = 0.02  # no surface EMG reaches it
 def _step_emg(
     step: Mapping,  # struct of a step
     place: dict,
-) -> tuple[np.ndarray, str]:  # (n, 13) and its state
+) -> tuple[np.ndarray, np.ndarray | None, str]:  # (n, 13), the second electrode of the soleus, state
     "The EMG of a step, filtered if it is there"
     for field, state in _SOURCES:
         if field in step:
             if not isinstance(step[field], (Mapping, pd.DataFrame)):
                 raise data_error("is no table with columns", field=field, **place)
-            return gather(ROWS, emg_columns(step[field], state == "envelope"), "emg", **place), state
+            x = gather(ROWS, emg_columns(step[field], state == "envelope"), "emg", **place)
+            other = {_key(c): np.asarray(step[field][c], float) for c in step[field]}.get(_key(SECOND_SOLEUS))
+            return x, other if state == "filtered" else None, state
     raise data_error(f"is missing; found {', '.join(step)}", field="EMGs_filt", **place)
 
 
@@ -181,6 +183,7 @@ class Step:
     angle: np.ndarray | None  # (n, 3, 3)
     emg: np.ndarray | None  # (20 n, 13)
     state: str = ""
+    second: np.ndarray | None = None  # (20 n,) the other electrode of the soleus
 
 
 def _step(
@@ -192,7 +195,7 @@ def _step(
 ) -> Step:
     "A step from its two sources"
     start, angle = _step_angle(file, place) if file else (0.0, None)
-    x, state = _step_emg(emg, place) if emg is not None else (None, "")
+    x, second, state = _step_emg(emg, place) if emg is not None else (None, None, "")
     frames = len(angle) if file else len(x) / PER_FRAME
     if x is not None and abs(len(x) / PER_FRAME - frames) > 2:
         raise data_error(f"has {len(x)} samples of EMG for {frames} frames, expected {PER_FRAME} for each",
@@ -200,7 +203,7 @@ def _step(
     duration = (frames - 1) / KIN_RATE
     if not SHORTEST <= duration <= LONGEST:
         raise data_error(f"lasts {duration:.2f} s, expected {SHORTEST} to {LONGEST} s", field=f"{trial} {name}", **place)
-    return Step(trial, name, start, duration, angle, x, state)
+    return Step(trial, name, start, duration, angle, x, state, second)
 
 # %% ../../nbs/readers/16_gait120.ipynb #6c2ee19d
 def follows(a: Step, b: Step) -> bool:
@@ -250,11 +253,13 @@ def _recording(
     emg, angle = _joined([s.emg for s in chain], PER_FRAME), _joined([s.angle for s in chain], 1)
     small = emg is not None and np.abs(np.nan_to_num(emg)).max() < VOLTS
     unit = "of the MVC" if first.state == "envelope" else "V" if small else "unknown"
-    notes = ("soleus: the medial of two electrodes",) if first.state == "filtered" else ()
+    notes = ("soleus: the bipolar signal is of the medial of two electrodes, the envelope of both",) if first.state == "filtered" else ()
+    second = _joined([s.second for s in chain], PER_FRAME) if all(s.second is not None for s in chain) else None
     return Recording(
         NAME, place["patient"], f"{task}/{first.trial}", "right", table, first.name,
         emg=None if emg is None else Signal(emg, EMG_RATE, first.start, unit, first.state, HISTORY[first.state]),
         angle=None if angle is None else Signal(angle, KIN_RATE, first.start, "rad"), info=info, notes=notes,
+        second_sites={} if second is None else {"soleus": second},
         reasons=(EMG_GONE if emg is None else {}) | (ANGLE_GONE if angle is None else {}),
         decisions=({"EMG unit": "values below 0.02 are volts"} if unit == "V" else {})
         | ({"knee sign": "negative in flexion in every step that is kept"} if angle is not None else {}))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NAME', 'FOLDERS', 'RATE', 'GAIT', 'CHAIR', 'WHOLE', 'PHASES', 'SWING', 'EMG_ROWS', 'ROWS', 'FEW', 'HEAVY', 'CLEAR',
-           'SHARE', 'LONGEST', 'runs', 'phases', 'fault', 'read_move', 'survey', 'Signs', 'decide', 'patients',
-           'recordings', 'write_lookalike']
+           'SHARE', 'SECOND_TIBIALIS', 'LONGEST', 'runs', 'phases', 'fault', 'read_move', 'survey', 'Signs', 'decide',
+           'patients', 'recordings', 'write_lookalike']
 
 # %% ../../nbs/readers/24_siat.ipynb #6d5c23e1
 from collections.abc import Iterator
@@ -242,6 +242,9 @@ def _facts(folder: Path, patient: str, place: dict) -> dict:
     return person(people_table(sheets[0], **place), patient)
 
 # %% ../../nbs/readers/24_siat.ipynb #8bc22c0e
+SECOND_TIBIALIS = "sEMG: lower tibialis anterior"
+
+
 def _leg(
     table: pd.DataFrame,  # rows of one contiguous piece
     side: str,
@@ -257,10 +260,13 @@ def _leg(
     signal = lambda q, factor=1.0, **how: Signal(gather(rows, columns, q, factor, **place), RATE, start, **how)
     reasons = {r.channel: "no_mass" for r in rows if r.channel.startswith("moment_") and mass is None}
     reasons |= {r.channel: "other_leg" for r in EMG_ROWS if side == "right"}
+    lower = columns.get(SECOND_TIBIALIS)
     return dict(
+        second_sites={"tibialis_anterior": lower} if side == "left" and lower is not None else {},
         emg=signal("emg", unit="mV", state="raw") if side == "left" else None, angle=signal("angle", unit="rad"),
         moment=None if mass is None else signal("moment", signs.moment / mass, unit="N·m/kg"), reasons=reasons,
-        info=dict(info), decisions=dict(signs.evidence), notes=("tibialis anterior: the upper of two electrodes",) * (side == "left"))
+        info=dict(info), decisions=dict(signs.evidence),
+        notes=("tibialis anterior: the bipolar signal is of the upper of two electrodes, the envelope of both",) * (side == "left"))
 
 
 def _stride_of(rec: Recording, move: str, group: int, status: np.ndarray, turned: bool) -> Recording:
