@@ -270,6 +270,7 @@ def strides_from_strikes(
     max_duration: float = 3.0,  # s
     merge_factor: float = 1.6,  # times the median that make a merged stride
     median: float | dict | None = None,  # s, the patient's, or activity -> s; None: from these strikes
+    other: np.ndarray | None = None,  # heel strikes of the other leg, s, where they are known
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # kept: start, stop, activity; rejected: start, stop, activity, reason
     "Strides of one leg, and the candidates that are none"
     s = np.asarray(strikes, float)
@@ -292,5 +293,9 @@ def strides_from_strikes(
     limits = min_duration, max_duration
     reasons = [_reason(d, k, usual[a], limits, merge_factor) for d, k, a in zip(T, inside, labels)]
     c["reason"] = pd.Series(reasons, dtype=object)
+    if other is not None:  # walking alternates: one strike of the other foot in every stride
+        steps = np.searchsorted(np.sort(other), c.stop, "left") - np.searchsorted(np.sort(other), c.start, "right")
+        odd = (c.reason == "") & (steps != 1)
+        c.loc[odd, "reason"] = [f"the other foot struck {k} times inside, expected once" for k in steps[odd]]
     good = c.reason == ""
     return c[good].drop(columns="reason").reset_index(drop=True), c[~good].reset_index(drop=True)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ALLOWED', 'NESTINGS', 'wanted_names', 'load_pickle', 'Nesting', 'activity_of', 'legacy_strides', 'import_pickle',
-           'export_pickle']
+           'sync_pickle', 'export_pickle']
 
 # %% ../nbs/45_legacy.ipynb #54f42420
 import io
@@ -296,6 +296,16 @@ def import_pickle(
     for patient, mine in recordings.items():
         store_patient(store, dataset, patient, mine, parameters)
     return Store(store)
+
+# %% ../nbs/45_legacy.ipynb #707dcfcc
+def sync_pickle(
+    path: str | Path,  # pickle of the original pipeline
+    out: str | Path,  # native store that is made of it
+    dataset: str,  # which one it is
+    emg_rate: float = 1000.0,  # Hz
+) -> SyncAll:
+    "Walk through a pickle of the original pipeline like through any store"
+    return SyncAll(import_pickle(path, out, dataset, emg_rate))
 
 # %% ../nbs/45_legacy.ipynb #55d65ee0
 def export_pickle(
