@@ -1059,4 +1059,5 @@ d = { 'settings': { 'branch': 'main',
                                'emgfm.windows._smoothed': ('windows.html#_smoothed', 'emgfm/windows.py'),
                                'emgfm.windows.compute_alpha': ('windows.html#compute_alpha', 'emgfm/windows.py'),
                                'emgfm.windows.compute_omega': ('windows.html#compute_omega', 'emgfm/windows.py'),
+                               'emgfm.windows.is_steady': ('windows.html#is_steady', 'emgfm/windows.py'),
                                'emgfm.windows.parse_horizon': ('windows.html#parse_horizon', 'emgfm/windows.py')}}}
