@@ -184,6 +184,7 @@ def figure(
     self: Page,
     fig,  # of matplotlib; it is closed
     alt: str,  # what a person who cannot see it should know
+    name: str = "",  # by which links of the page lead here
 ):
     "Add a figure"
     import matplotlib.pyplot as plt
@@ -193,6 +194,6 @@ def figure(
     plt.close(fig)
     data = base64.b64encode(buffer.getvalue()).decode()
     self.parts.append(
-        f"<figure><img src='data:image/png;base64,{data}' alt='{html.escape(alt, quote=True)}'>"
+        f"<figure{f' id={name!r}' if name else ''}><img src='data:image/png;base64,{data}' alt='{html.escape(alt, quote=True)}'>"
         f"<figcaption>{html.escape(alt)}</figcaption></figure>"
     )

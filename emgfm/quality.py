@@ -9,6 +9,7 @@ __all__ = ['BANDS', 'GRID', 'Band', 'on_grid', 'mean_strides', 'plot_mean_stride
            'write_quality']
 
 # %% ../nbs/44_quality.ipynb #d825ce57
+import html
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -403,10 +404,15 @@ def dataset_page(
     page.section(
         "Unusual strides", f"{int((odd.dataset == dataset).sum())} far from the median stride; the farthest are shown."
     )
-    for _, row in odd[odd.dataset == dataset].head(12).iterrows():
+    far = odd[odd.dataset == dataset].drop(columns="dataset").head(12)
+    if len(far):
+        links = [f"<a href='#unusual{i}'>{s}</a>" for i, s in enumerate(far.stride)]
+        page.table(far.assign(stride=links, patient=far.patient.map(html.escape)), index=False, escape=False)
+    for i, (_, row) in enumerate(odd.loc[far.index].iterrows()):
         page.figure(
             plot_outlier(SyncAll(store), means, row),
             f"{row.patient}, stride {row.stride}, {row.activity}: {row.channel}, {row.distance} times the usual deviation.",
+            f"unusual{i}",
         )
     return page
 
