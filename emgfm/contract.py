@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DEG', 'ANGLE_TOLERANCE', 'MOMENT_TOLERANCE', 'EMG_CORRELATION', 'EMG_GAIN', 'ENVELOPE_CORRELATION', 'natural',
            'listing', 'raw_folder', 'Row', 'gather', 'rows_decided', 'opensim_rows', 'declaration', 'Loss',
-           'read_patient', 'reader', 'readers', 'samples', 'compare', 'check_physics', 'check_reader', 'keep_cells',
+           'read_patient', 'reader', 'readers', 'samples', 'compare', 'check_physics', 'check_reader',
            'zero_phase_envelope', 'read_sheet', 'write_sheet']
 
 # %% ../nbs/05_contract.ipynb #a0993943
@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from scipy.signal import butter, sosfiltfilt
 
-from .schema import (CELLS, CHANNELS, GROUPS, MUSCLES, DataError, Recording, Signal, cell_index,
+from .schema import (CELLS, CHANNELS, GROUPS, MUSCLES, DataError, Recording, Signal,
                           data_error, span, stride_codes, validate)
 
 # %% ../nbs/05_contract.ipynb #60fdac41
@@ -481,21 +481,10 @@ def _check_channels(recordings, channels, failed, done):
         expected = np.isin(CHANNELS, list(channels))
         for c in np.flatnonzero(found != expected):
             failed.append(
-                f"{CHANNELS[c]} is {'measured' if found[c] else 'nowhere measured'}, which the card of the dataset says otherwise"
+                f"{CHANNELS[c]} is {'measured' if found[c] else 'nowhere measured'}, unlike the list that was given"
             )
 
 # %% ../nbs/05_contract.ipynb #63559141
-def keep_cells(
-    signal: Signal,
-    cells: Iterable[str],
-) -> Signal:  # all others NaN
-    "A copy of a joint signal with some cells only"
-    data = np.full_like(signal.data, np.nan)
-    for c in cells:
-        data[(slice(None), *cell_index(c))] = signal.data[(slice(None), *cell_index(c))]
-    return replace(signal, data=data)
-
-
 def zero_phase_envelope(
     x: np.ndarray,  # (n, ...) EMG
     rate: float,  # Hz

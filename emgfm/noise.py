@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.signal import welch
 
-from .schema import MUSCLES, Recording, Signal, bridge_gaps
+from .schema import EMG_GAP, MUSCLES, Recording, Signal, bridge_gaps
 
 # %% ../nbs/33_noise.ipynb #b930d715
 PIECE = 0.05  # s
@@ -81,7 +81,7 @@ def channel_quality(
     if rec.emg is None or not len(rec.emg):
         return pd.DataFrame(columns=columns)
     x, rate = rec.emg.data.astype(float), float(rec.emg.rate)
-    bridged, _ = bridge_gaps(x, int(0.02 * rate))
+    bridged, _ = bridge_gaps(x, int(EMG_GAP * rate))
     raw = rec.emg.state == "raw"
     bipolar = rec.emg.state in ("raw", "filtered")
     centred = bridged - np.nanmedian(np.where(np.isnan(x).all(0), 0, x), axis=0)
