@@ -58,7 +58,7 @@ def test_knee_swings_in_flexion(strides):
     "Between 50 and 70 degrees, positive, in swing"
     _, angle, _ = strides
     knee = angle[:, :, 1, 2] / RAD
-    assert ((knee.max(1) > 50) & (knee.max(1) < 72)).all() and 50 < knee.mean(0).max() < 70
+    assert ((knee.max(1) > 50) & (knee.max(1) < 70)).all()
     assert ((knee.argmax(1) > 120) & (knee.argmax(1) < 170)).all()
 
 
