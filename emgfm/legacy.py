@@ -295,6 +295,7 @@ def import_pickle(
     store = create_store(out, "native", vars(parameters))
     for patient, mine in recordings.items():
         store_patient(store, dataset, patient, mine, parameters)
+    Store(store).write_index()
     return Store(store)
 
 # %% ../nbs/45_legacy.ipynb #707dcfcc

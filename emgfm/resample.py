@@ -6,6 +6,8 @@
 __all__ = ['resample_signal', 'resample_envelope', 'spline_at', 'stride_grid', 'align_patient', 'resample_all_datasets']
 
 # %% ../nbs/43_resample.ipynb #56db29aa
+import json
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,9 +16,10 @@ import pandas as pd
 import soxr
 from scipy.interpolate import CubicSpline
 
-from .build import run_tasks
-from .schema import EMG_GAP, JOINT_GAP, DataError, bridge_gaps
-from .store import Store, create_store, folder_name, write_patient
+from .build import Bars
+from .schema import EMG_GAP, JOINT_GAP, DataError, bridge_gaps, data_error
+from .store import Store, create_store, folder_name, write_patient, writing
+from .workers import Died, run_tasks
 
 # %% ../nbs/43_resample.ipynb #2eb2eac7
 def resample_signal(
@@ -104,6 +107,7 @@ def align_patient(
     emg_hz: float,
     samples_per_stride: int,
     kin_hz: float | None,
+    made_from: dict | None = None,  # parameters, and the digest of the native patient
 ) -> tuple[str, str, int]:  # dataset, patient, strides
     "Resample one patient of a native store into the aligned store"
     s = Store(native)
@@ -117,7 +121,7 @@ def align_patient(
     keep = ["trial", "subtrial", "side", "notes"]
     table = pd.concat([recs[keep].reset_index(drop=True), places], axis=1)
     facts = s.facts(dataset, patient)
-    facts = {k: facts[k] for k in ("info", "scales", "losses", "decisions")} | dict(native=facts["files"])
+    facts = {k: facts[k] for k in ("info", "scales", "losses", "decisions", "counts")} | dict(made_from=made_from or {})
     write_patient(Path(out), dataset, patient, arrays,
                   dict(recordings=table, strides=strides.drop(columns=["dataset", "patient"])), facts)
     return dataset, patient, len(strides)
@@ -179,9 +183,41 @@ def resample_all_datasets(
     if not 100 <= emg_hz <= 10_000 or not 10 <= samples_per_stride <= 5000 or kin_hz and not 10 <= kin_hz <= 5000:
         raise DataError(f"emg_hz {emg_hz}, samples_per_stride {samples_per_stride} and kin_hz {kin_hz} were asked for, "
                         "expected 100 to 10000 Hz, 10 to 5000 points and 10 to 5000 Hz")
-    grid = dict(emg_hz=emg_hz, samples_per_stride=None if kin_hz else samples_per_stride, kin_hz=kin_hz)
+    grid = dict(emg_hz=float(emg_hz), samples_per_stride=None if kin_hz else samples_per_stride, kin_hz=kin_hz and float(kin_hz))
     store = create_store(out, "aligned", grid | dict(native=source.parameters))
-    todo = [(native, d, p, store, emg_hz, samples_per_stride, kin_hz) for d, p in source.people
-            if not (store / folder_name(d) / folder_name(p) / "patient.json").exists()]
-    run_tasks(align_patient, todo, jobs, progress, "resample")
+    with writing(store):
+        digests = source.digests()
+        wanted = {(d, p): dict(parameters=grid, native=digests[f"{folder_name(d)}/{folder_name(p)}"]) for d, p in source.people}
+        _forget(store, set(wanted))
+        stale = {k: m for k, m in wanted.items() if _made_from(store, *k) != m}
+        todo = [(native, d, p, store, emg_hz, samples_per_stride, kin_hz, m) for (d, p), m in stale.items()]
+        _align_all(todo, jobs, progress)
+        Store(store).write_index()
     return Store(store)
+
+
+def _made_from(store: Path, dataset: str, patient: str) -> dict | None:
+    "What an aligned patient was made from; None: there is none"
+    file = store / folder_name(dataset) / folder_name(patient) / "patient.json"
+    return json.loads(file.read_text(encoding="utf-8")).get("made_from") if file.is_file() else None
+
+
+def _forget(store: Path, people: set[tuple[str, str]]):
+    "Who is no longer in the native store is not in the aligned one"
+    for d, p in Store(store).people:
+        if (d, p) not in people:
+            shutil.rmtree(store / folder_name(d) / folder_name(p))
+
+
+def _align_all(todo: list[tuple], jobs: int | None, progress: bool):
+    "Align those who are to be aligned; who cannot be is told when everybody else is done"
+    bars = Bars([t[1] for t in todo], "resample", progress)
+    try:
+        results = run_tasks(align_patient, todo, jobs, on_done=lambda i, _: bars.update(todo[i][1]))
+    finally:
+        bars.close()
+    failed = [(t, r) for t, r in zip(todo, results) if isinstance(r, Died)]
+    if failed:
+        (_, d, p, *_), died = failed[0]
+        more = f" ({len(failed)} people in all)" if len(failed) > 1 else ""
+        raise data_error(f"resampling {died}{more}; the store may be damaged: see `emgfm check`", d, p)

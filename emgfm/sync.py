@@ -14,10 +14,9 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from .build import QUANTITIES
 from .catalog import CARDS
 from .schema import CHANNELS, GROUPS, REASON_CODES
-from .store import Store
+from .store import ARRAYS, Store
 
 # %% ../nbs/42_sync.ipynb #43379dd0
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def strides(
     "All chosen strides, person by person in the order of the store"
     table = self.select(query, has)
     for (dataset, patient), mine in table.groupby(["dataset", "patient"], sort=True):
-        arrays = {q: self.store.array(dataset, patient, q) for q in QUANTITIES}
+        arrays = {q: self.store.array(dataset, patient, q) for q in ARRAYS}
         recs = self.store.table("recordings", dataset, patient)
         for row in mine.to_dict("records"):
             yield self._stride(row, recs.iloc[row["recording"]], arrays)
@@ -88,7 +87,7 @@ def strides(
 def _stride(self: SyncAll, row: dict, rec: pd.Series, arrays: dict) -> Stride:
     "One stride out of the arrays of its patient"
     aligned, parts, rates = self.store.kind == "aligned", {}, {}
-    for q in QUANTITIES:
+    for q in ARRAYS:
         if aligned and q in ("angle", "moment"):
             parts[q] = arrays[q][row["kin_offset"] : row["kin_offset"] + row["kin_length"]]
             rates[q] = 1 / row["kin_step"]
