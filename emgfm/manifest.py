@@ -101,12 +101,10 @@ def _strangers(
     patient: str,
     people: Iterable[str],  # everybody in the dataset
 ) -> re.Pattern | None:
-    "What finds the names of other people in a path; names of digits alone, or of two letters, are no evidence"
-    others = [p for p in people if p != patient and len(p) > 2 and not p.isdigit()]
-    if not others:
-        return None
-    names = "|".join(re.escape(p) for p in sorted(others, key=lambda p: (-len(p), p)))
-    return re.compile(rf"(?<![0-9A-Za-z])(?:{names})(?![0-9A-Za-z])", re.IGNORECASE)
+    "What finds other people in a path: their names, also as Sub_02 for Sub2; names of digits alone are no evidence"
+    parts = [re.fullmatch(r"(.*[^0-9])0*([0-9]+)", p) for p in people if p != patient and not p.isdigit()]
+    names = sorted({rf"{re.escape(m[1].rstrip(' _-'))}[ _-]?0*{m[2]}" for m in parts if m})
+    return re.compile(rf"(?<![0-9A-Za-z])(?:{'|'.join(names)})(?![0-9])", re.IGNORECASE) if names else None
 
 
 def _listing(folder: Path, strangers: re.Pattern | None) -> str:
