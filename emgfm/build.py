@@ -27,12 +27,12 @@ from tqdm.auto import tqdm
 from .catalog import CARDS, card, cite, recognise
 from .contract import Loss, read_patient, reader, readers
 from .filters import process_emg
-from .manifest import Checksums, changed_inputs, digest_inputs, traced
+from .manifest import Checksums, changed_inputs, checksum, digest_inputs, traced
 from .noise import channel_quality
 from .normalise import normalise, patient_scale
 from .schema import (CHANNELS, GROUPS, MUSCLES, REASON_CODES, DataError, Recording, Signal, data_error, span,
                           stride_codes, stride_filled)
-from .store import ARRAYS, Store, checksum, create_store, folder_name, write_file, write_json, write_patient, writing
+from .store import ARRAYS, Store, create_store, folder_name, write_file, write_json, write_patient, writing
 from .workers import Died, run_tasks
 
 # %% ../nbs/41_build.ipynb #10894a87

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'KINDS', 'ARRAYS', 'RECORDING', 'STRIDE', 'ON_GRID', 'INDEX', 'KIND_OF', 'columns', 'schema', 'folder_name',
-           'write_file', 'write_json', 'checksum', 'create_store', 'writing', 'write_patient', 'Store', 'merge_stores']
+           'write_file', 'write_json', 'create_store', 'writing', 'write_patient', 'Store', 'merge_stores']
 
 # %% ../nbs/40_store.ipynb #2841189f
-import hashlib
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from . import __version__
+from .manifest import checksum
 from .schema import CHANNELS, GROUPS, JOINTS, MOTIONS, MUSCLES, REASON_CODES, DataError, data_error
 
 # %% ../nbs/40_store.ipynb #ffe496fb
@@ -133,14 +133,6 @@ def _plain(x):
     if isinstance(x, np.generic):
         return x.item()
     raise TypeError(f"{type(x).__name__} cannot be stored as JSON")
-
-
-def checksum(
-    path: Path,
-) -> str:  # sha256, hexadecimal
-    "Checksum of a file"
-    with open(path, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
 
 # %% ../nbs/40_store.ipynb #26a83c2a
 def create_store(
