@@ -359,9 +359,13 @@ def _task(store: Path, task: Task, parameters, known: Checksums, again: set, ret
     "What is to be done about a person"
     dataset, root, patient, people = task.dataset, task.root, task.patient, task.people
     folder, note = store / folder_name(dataset) / folder_name(patient) / "patient.json", _note(store, dataset, patient)
-    record = next((json.loads(f.read_text(encoding="utf-8")) for f in (folder, note) if f.is_file()), None)
-    if record is None:
+    file = next((f for f in (folder, note) if f.is_file()), None)
+    if file is None:
         return task
+    try:
+        record = dict(json.loads(file.read_text(encoding="utf-8")))
+    except ValueError:
+        return replace(task, why=f"its {file.name} is damaged")
     if (dataset, patient) in again:
         return replace(task, why="asked for")
     made_from, wanted = record.get("made_from") or {}, wanted_parameters(parameters, dataset, patient)
@@ -442,9 +446,12 @@ def build_store(
     with writing(store, shard):
         made = _make(todo, store, parameters, jobs, progress, limits)
         outcomes = [made.get((t.dataset, t.patient)) or _as_outcome(t) for t in tasks]
-        with _finishing(store):
-            _write_report(store, broken)
-            Store(store).write_index()
+        try:
+            with _finishing(store):
+                _write_report(store, broken + [o for o in made.values() if o.status == "failed"])
+                Store(store).write_index()
+        except OSError as e:
+            raise DataError(_no_room(store, e)) from None
     return broken + outcomes
 
 
@@ -467,9 +474,7 @@ def _make(todo: list[Task], store: Path, parameters, jobs, progress, limits) -> 
     def done(i: int, result: Outcome | Died):
         t = todo[i]
         if isinstance(result, Died):
-            sentence = str(data_error(f"reading {result}", t.dataset, t.patient))
-            made_from = dict(parameters=wanted_parameters(parameters, t.dataset, t.patient), inputs={})
-            result = _failed(store, t.dataset, t.patient, sentence, made_from, t.root)
+            result = _dead(store, t, result, parameters)
         if result.status == "halted":
             raise DataError(result.sentence)
         made[t.dataset, t.patient] = result
@@ -480,6 +485,15 @@ def _make(todo: list[Task], store: Path, parameters, jobs, progress, limits) -> 
     finally:
         bars.close()
     return made
+
+
+def _dead(store: Path, t: Task, how: Died, parameters) -> Outcome:
+    "A person whose reading ended a process; not noted when it was killed from outside, which may not happen again"
+    sentence = str(data_error(f"reading {how}", t.dataset, t.patient))
+    if "SIGKILL" in how.how:
+        return Outcome(t.dataset, t.patient, "failed", sentence=f"{sentence}; perhaps memory was short: the next build tries again")
+    made_from = dict(parameters=wanted_parameters(parameters, t.dataset, t.patient), inputs={})
+    return _failed(store, t.dataset, t.patient, sentence, made_from, t.root)
 
 
 def _as_outcome(t: Task) -> Outcome:
@@ -522,12 +536,13 @@ def _finishing(store: Path):
     return stack
 
 
-def _write_report(store: Path, broken: list[Outcome]):
+def _write_report(store: Path, failed: list[Outcome]):
     "What became of everybody, with how to cite them, beside the data"
-    rows = [dict(dataset=o.dataset, patient="", status="failed", sentence=o.sentence) for o in broken]
-    s = Store(store)
+    s, noted = Store(store), sorted(store.glob("*/.failed/*.json"))
+    rows = [dict(dataset=o.dataset, patient=o.patient, status="failed", sentence=o.sentence) for o in failed
+            if _note(store, o.dataset, o.patient) not in noted]
     rows += [dict(dataset=d, patient=p, status="stored", sentence="") for d, p in s.people]
-    for note in sorted(store.glob("*/.failed/*.json")):
+    for note in noted:
         d, p = unquote(note.parent.parent.name), unquote(note.stem)
         rows.append(dict(dataset=d, patient=p, status="failed", sentence=json.loads(note.read_text(encoding="utf-8"))["sentence"]))
     rows += [dict(zip(("dataset", "patient"), k.split("/", 1))) | dict(status="dropped", sentence=why) for k, why in s.dropped.items()]

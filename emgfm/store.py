@@ -109,10 +109,13 @@ def write_file(
     write: Callable[[BinaryIO], Any],  # is given the open file
 ):
     "Write a file and wait for the disk"
-    with open(path, "wb") as f:
-        write(f)
-        f.flush()
-        os.fsync(f.fileno())
+    try:
+        with open(path, "wb") as f:
+            write(f)
+            f.flush()
+            os.fsync(f.fileno())
+    except OSError as e:  # a full disk does not say where
+        raise OSError(e.errno, e.strerror or str(e), str(path)) from None
 
 
 def write_json(
@@ -152,8 +155,8 @@ def create_store(
                reasons=REASON_CODES, muscles=MUSCLES, joints=JOINTS, motions=MOTIONS)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        write_json(path / "schema.json", schema(kind))
         write_json(path / "store.json", new)
+        write_json(path / "schema.json", schema(kind))
     except OSError as e:
         raise data_error(f"cannot be written ({e.strerror}), expected a folder on a disk with space", file=path) from None
     return path
@@ -302,7 +305,11 @@ class Store:
 @patch
 def facts(self: Store, dataset: str, patient: str) -> dict:
     "Content of patient.json"
-    return json.loads((self.folder(dataset, patient) / "patient.json").read_text(encoding="utf-8"))
+    file = self.folder(dataset, patient) / "patient.json"
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except ValueError:
+        raise data_error("cannot be read; `emgfm build --repair` makes the person again", dataset, patient, file) from None
 
 
 @patch
@@ -450,7 +457,7 @@ def _files(store: Store, d: str, p: str) -> list[DataError]:
     try:
         files = store.facts(d, p)["files"]
         sizes = {name: int(f["bytes"]) for name, f in files.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (DataError, KeyError, TypeError, AttributeError):
         return [data_error("cannot be read", d, p, folder / "patient.json")]
     expected = {f"{a}.npy" for a in ARRAYS} | {f"{t}.parquet" for t in columns(store.kind)}
     for name in sorted(expected - set(files)):
