@@ -35,7 +35,7 @@ setup(
     packages=find_packages(include=[cfg["lib_name"], f"{cfg['lib_name']}.*"]),
     python_requires=f">={cfg['min_python']}",
     install_requires=shlex.split(cfg["requirements"]),
-    extras_require={"dev": shlex.split(cfg["dev_requirements"]), "c3d": shlex.split(cfg["c3d_requirements"])},
+    extras_require={extra: shlex.split(cfg[f"{extra}_requirements"]) for extra in ("dev", "c3d", "dask", "deploy")},
     entry_points={
         "console_scripts": shlex.split(cfg["console_scripts"]),
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"],

@@ -159,18 +159,17 @@ def _stride_tables(
     scales: dict,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # strides with codes, rejected cycles
     "The strides of a person, kept and rejected"
-    kept, rejected = [], []
-    for i, r in enumerate(recordings):
-        codes = pd.DataFrame(_codes(r, scales), columns=CHANNELS)
-        t = pd.concat([r.strides.reset_index(drop=True), stride_filled(r), codes], axis=1)
-        t.insert(0, "recording", i)
-        usable = (codes.iloc[:, :GROUPS["angle"].stop] == 0).any(axis=1)
-        kept.append(t[usable])
-        lost = t.loc[~usable, ["recording", "start", "stop"]].assign(reason="nothing usable in it")
-        rejected += [lost] + ([r.rejected.assign(recording=i)] if r.rejected is not None else [])
+    codes = pd.DataFrame(np.concatenate([_codes(r, scales) for r in recordings]), columns=CHANNELS)
+    strides = pd.concat([r.strides for r in recordings], ignore_index=True)
+    strides.insert(0, "recording", np.repeat(np.arange(len(recordings)), [len(r.strides) for r in recordings]))
+    filled = pd.concat([stride_filled(r) for r in recordings], ignore_index=True)
+    strides = pd.concat([strides, filled, codes], axis=1)
+    usable = (codes.iloc[:, :GROUPS["angle"].stop] == 0).any(axis=1)
+    rejected = [strides.loc[~usable, ["recording", "start", "stop"]].assign(reason="nothing usable in it")]
+    rejected += [r.rejected.assign(recording=i) for i, r in enumerate(recordings) if r.rejected is not None]
     columns = ["recording", "start", "stop", "reason"]
     rejected = [x[columns] for x in rejected if len(x)]
-    strides = pd.concat(kept, ignore_index=True)
+    strides = strides[usable].reset_index(drop=True)
     for c, default in (("speed", np.nan), ("incline", np.nan), ("transition", False)):
         if c not in strides:
             strides[c] = default
@@ -488,10 +487,12 @@ def _make(todo: list[Task], store: Path, parameters, jobs, progress, limits) -> 
 
 
 def _dead(store: Path, t: Task, how: Died, parameters) -> Outcome:
-    "A person whose reading ended a process; not noted when it was killed from outside, which may not happen again"
+    "A person whose reading did not come back; noted when the files are the reason, and not when the next build may fare better"
     sentence = str(data_error(f"reading {how}", t.dataset, t.patient))
     if "SIGKILL" in how.how:
         return Outcome(t.dataset, t.patient, "failed", sentence=f"{sentence}; perhaps memory was short: the next build tries again")
+    if how.detail and "memory" not in how.how:
+        return Outcome(t.dataset, t.patient, "failed", sentence=f"{sentence} (a fault of emgfm: please report it with this)\n{how.detail}")
     made_from = dict(parameters=wanted_parameters(parameters, t.dataset, t.patient), inputs={})
     return _failed(store, t.dataset, t.patient, sentence, made_from, t.root)
 

@@ -7,7 +7,9 @@ __all__ = ['Filter', 'design_band_pass', 'design_low_pass', 'design_notch', 'res
            'rectify', 'envelope', 'denoise', 'emg_chain', 'chain_delay', 'process_emg', 'Live']
 
 # %% ../nbs/30_filters.ipynb #072d285e
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import pywt
@@ -62,6 +64,16 @@ def _legal_top(
     return top, (f"upper edge {high:g} Hz lowered to {top:g} Hz, 0.9 of the Nyquist frequency at {rate:g} Hz",)
 
 # %% ../nbs/30_filters.ipynb #a9c39a8d
+def _butter(order: int, edges: Iterable[float], kind: str, rate: float) -> np.ndarray:
+    "Second-order sections of a Butterworth filter"
+    return _kept_butter(order, tuple(float(e) for e in edges), kind, rate).copy()
+
+
+@lru_cache(maxsize=256)  # a build designs the same few filters for thousands of short recordings
+def _kept_butter(order: int, edges: tuple[float, ...], kind: str, rate: float) -> np.ndarray:
+    return sps.butter(order, edges if len(edges) > 1 else edges[0], kind, fs=rate, output="sos")
+
+
 def design_band_pass(
     rate: float,  # Hz
     low: float = 20.0,  # lower -3 dB edge, Hz
@@ -75,7 +87,7 @@ def design_band_pass(
     if not 0 < low < high:
         raise DataError(f"a band from {low:g} to {high:g} Hz is empty at {rate:g} Hz, expected 0 < low < high")
     edges = _moved_edges(low, high, rate, 1 / _width_factor(order, causal))
-    sos = sps.butter(order, edges, "bandpass", fs=rate, output="sos")
+    sos = _butter(order, edges, "bandpass", rate)
     name = f"band-pass {low:g}-{high:g} Hz order {order} {'causal' if causal else 'zero-phase'}"
     return Filter(name, sos, rate, causal, False, float(np.sqrt(low * high)), notes=notes)
 
@@ -91,7 +103,7 @@ def design_low_pass(
     rate = float(rate)
     cut, notes = _legal_top(cut, rate)
     w = np.tan(np.pi * cut / rate) / _width_factor(order, causal)
-    sos = sps.butter(order, np.arctan(w) * rate / np.pi, fs=rate, output="sos")
+    sos = _butter(order, (np.arctan(w) * rate / np.pi,), "lowpass", rate)
     name = f"{label} {cut:g} Hz order {order} {'causal' if causal else 'zero-phase'}"
     return Filter(name, sos, rate, causal, True, 0.0, notes=notes)
 
@@ -109,7 +121,7 @@ def design_notch(
     count = int(reach / mains + 1e-9)
     middles = np.hypot(mains * np.arange(1, count + 1), width / 2)  # the line is the *geometric* centre of the edges
     edges = [_moved_edges(m - width / 2, m + width / 2, rate, _width_factor(2, causal)) for m in middles]
-    sos = [sps.butter(2, e, "bandstop", fs=rate, output="sos") for e in edges]
+    sos = [_butter(2, e, "bandstop", rate) for e in edges]
     name = f"notch {mains:g} Hz" + (f" and {count - 1} harmonics" if count > 1 else "")
     notes = () if count else (f"notch {mains:g} Hz left out, too close to the Nyquist frequency at {rate:g} Hz",)
     return Filter(f"{name} {'causal' if causal else 'zero-phase'}" if count else f"no {name}",

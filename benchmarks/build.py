@@ -1,0 +1,87 @@
+"""A build beside merely parsing the same files, on one core and on two, and through a Dask cluster.
+
+    python benchmarks/build.py --mb 1000      the size of the raw tree (by default 150 MB, with --jobs 2)
+"""
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # a core is a core: libraries do not help themselves to the other
+
+import h5py
+import pandas as pd
+from scipy.io import loadmat
+
+from emgfm.build import build_store
+from emgfm.contract import reader
+from emgfm.workers import run_tasks
+
+DATASETS = {"lencioni": 0.75, "hu": 2.3, "siat": 0.7, "k2muse": 2.0}  # MB a person: MATLAB 5, CSV, many CSV, MATLAB 7.3
+
+
+def parse(file: Path) -> int:
+    "Load everything in a file with the library for it; bytes"
+    if file.suffix == ".csv":
+        pd.read_csv(file, header=None, low_memory=False)
+    elif file.suffix == ".mat":
+        if h5py.is_hdf5(file):
+            with h5py.File(file) as f:
+                f.visititems(lambda _, x: x[()] if isinstance(x, h5py.Dataset) else None)
+        else:
+            loadmat(file, squeeze_me=True)
+    return file.stat().st_size
+
+
+def clock(f) -> float:
+    begun = time.perf_counter()
+    f()
+    return time.perf_counter() - begun
+
+
+def build(raw: Path, out: Path, jobs: int, **options) -> float:
+    "Seconds of a build, with the start of its processes"
+    return clock(lambda: build_store(raw, out, jobs=jobs, progress=False, **options))
+
+
+def main():
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("--mb", type=int, default=150, help="size of the raw tree")
+    mb = words.parse_args().mb
+    with tempfile.TemporaryDirectory() as tmp:
+        tmp = Path(tmp)
+        for name, each in DATASETS.items():
+            reader(name).write_lookalike(tmp / "raw" / name, people=max(2, int(mb / len(DATASETS) / each)))
+        files = [p for p in sorted((tmp / "raw").rglob("*")) if p.is_file()]
+        size = sum(p.stat().st_size for p in files) / 1e6
+        build_store(tmp / "raw", tmp / "warm", ["siat"], jobs=1, progress=False)
+        start = clock(lambda: run_tasks(len, [((),)] * 2, jobs=2, timeout=60))
+        parsing = clock(lambda: [parse(f) for f in files])
+        one = build(tmp / "raw", tmp / "one", 1)
+        one_spawned = build(tmp / "raw", tmp / "spawned", 1, timeout=600)
+        two = build(tmp / "raw", tmp / "two", 2, timeout=600)
+        again = build(tmp / "raw", tmp / "two", 2, timeout=600)
+        print(f"{len(files)} files, {size:.0f} MB; starting two workers takes {start:.1f} s")
+        print(f"{'parsing with scipy, h5py, pandas':36} {parsing:7.1f} s   {size / parsing:6.1f} MB/s")
+        print(f"{'build, one core':36} {one:7.1f} s   {one / parsing:6.2f} times parsing   goal at most 1.5")
+        print(f"{'build, one process':36} {one_spawned:7.1f} s")
+        print(f"{'build, two processes':36} {two:7.1f} s   {one_spawned / two:6.2f} times as fast as one   goal at least 1.8")
+        print(f"{'build again, nothing to do':36} {again:7.1f} s")
+        dask(tmp, two)
+
+
+def dask(tmp: Path, two: float):
+    "The same on a Dask cluster of two processes"
+    try:
+        from dask.distributed import LocalCluster
+    except ImportError:
+        print("dask.distributed is not here: pip install 'emgfm[dask]'")
+        return
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        seconds = build(tmp / "raw", tmp / "dask", 2, scheduler=cluster.scheduler_address)
+    print(f"{'build, Dask with two workers':36} {seconds:7.1f} s   {seconds / two:6.2f} times two processes")
+
+
+if __name__ == "__main__":
+    main()
