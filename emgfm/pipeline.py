@@ -7,6 +7,7 @@ __all__ = ['HORIZONS', 'write_lookalikes', 'Parts', 'open_parts', 'judge', 'typi
 
 # %% ../nbs/65_pipeline.ipynb #b805042f
 import inspect
+import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -39,16 +40,21 @@ def write_lookalikes(
 ) -> dict[str, Path]:  # dataset -> its folder
     "Invented walking in the real formats of several datasets"
     names, folders = list(datasets or readers()), {}
-    modules = {name: reader(name) for name in names}
+    modules, note = {name: reader(name) for name in names}, Path(out) / ".lookalikes.json"
+    made = json.loads(note.read_text()) if note.exists() else {}
     for name, module in tqdm(modules.items(), desc="look-alikes", unit="dataset", disable=not progress):
         final = folders[name] = Path(out) / name
-        if final.exists():
+        wanted = dict(people=people, seed=seed)
+        if final.exists() and made.get(name, wanted) == wanted:
             continue
         new = final.with_name(f".{name}.new")
         shutil.rmtree(new, ignore_errors=True)
         several = "people" in inspect.signature(module.write_lookalike).parameters
         module.write_lookalike(new, seed=seed, **(dict(people=people) if several else {}))
+        shutil.rmtree(final, ignore_errors=True)
         os.replace(new, final)
+        made[name] = wanted
+        note.write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
     return folders
 
 # %% ../nbs/65_pipeline.ipynb #b4f91bbc
@@ -156,6 +162,8 @@ def run(
     if raw is None:
         write_lookalikes(out / "raw", datasets, people, seed, progress)
     outcomes = build_store(raw or out / "raw", out / "native", datasets, jobs, progress)
+    if raw is None:
+        _forget_others(out / "native", {(o.dataset, o.patient) for o in outcomes})
     failed = [o.sentence for o in outcomes if o.status == "failed"]
     if len(failed) == len(outcomes):
         raise DataError(f"nobody could be read; the first reason: {failed[0] if failed else 'there are no patients'}")
@@ -168,6 +176,16 @@ def run(
     return report(
         out, Store(out / "native"), splits, outcomes, parts, result.model, result.history, failed
     )
+
+
+def _forget_others(store: Path, people: set[tuple[str, str]]):
+    "Look-alikes of an earlier run with other people go; real people stay in a store when their raw files are gone"
+    s = Store(store)
+    others = [k for k in s.people if k not in people]
+    for d, p in others:
+        shutil.rmtree(s.folder(d, p))
+    if others:
+        Store(store).write_index()
 
 # %% ../nbs/65_pipeline.ipynb #0ef600b9
 def report(out, native, splits, outcomes, parts, model, log, failed) -> Run:
