@@ -305,23 +305,50 @@ def export(
 @app.command()
 def splits(
     store: Annotated[Path, typer.Argument(help="A store.")],
-    out: Annotated[Path, typer.Option("--out", help="Freeze the splits into this CSV.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Freeze the splits into this CSV; with --folds, a folder.")] = None,
+    ratios: Annotated[str, typer.Option("--ratios", help="Shares of train, val and test.")] = "0.7,0.15,0.15",
+    folds: Annotated[int, typer.Option("--folds", min=0, help="So many folds instead, each person tested once.")] = 0,
+    leave_dataset: Annotated[str, typer.Option("--leave-dataset", help="Test on this dataset, train on the others.")] = "",
+    leave_activity: Annotated[str, typer.Option("--leave-activity", help="Test on this activity, train on the others.")] = "",
+    aliases: Annotated[Path, typer.Option("--aliases", help="CSV of people who occur under two names.")] = None,
 ):
-    "Who is trained, validated and tested on."
-    from emgfm.splits import make_splits, save_splits
+    "Who is trained, validated and tested on; refuses a person under two names."
+    from emgfm.splits import check_people, load_aliases, make_folds, make_splits, save_splits, split_counts
     from emgfm.store import Store
 
-    s = Store(store)
-    table = make_splits(s.people)
-    both = s.strides.merge(table, on=["dataset", "patient"])
-    counts = both.groupby(["dataset", "split"]).agg(
-        patients=("patient", "nunique"),
-        strides=("stride", "size"),
-        hours=("duration", lambda x: round(x.sum() / 3600, 3)),
-    )
-    typer.echo(counts.unstack(fill_value=0).to_string())
-    if out:
-        save_splits(table, out)
+    s, same = Store(store), load_aliases(aliases) if aliases else None
+    if folds:
+        tables = {f"fold{i}": t for i, t in enumerate(make_folds(s.people, folds, same))}
+    else:
+        table = make_splits(s.people, _ratios(ratios), same)
+        tables = {"": _left_out(table, s, leave_dataset, leave_activity)}
+    for name, table in tables.items():
+        check_people(s, table, same)
+        typer.echo(f"{name}\n{split_counts(s.strides, table).round(3).to_string()}".strip())
+        if out:
+            target = out / f"{name}.csv" if name else out
+            target.parent.mkdir(parents=True, exist_ok=True)
+            save_splits(table, target)
+
+
+def _ratios(text: str) -> tuple[float, float, float]:
+    "Three numbers from words"
+    try:
+        train, val, test = (float(x) for x in text.split(","))
+        return train, val, test
+    except ValueError:
+        raise DataError(f"the ratios are {text!r}, expected three numbers like 0.7,0.15,0.15") from None
+
+
+def _left_out(table, store, dataset: str, activity: str):
+    "The splits with one dataset or one activity left out"
+    from emgfm.splits import leave_one_activity_out, leave_one_dataset_out
+
+    if dataset and activity:
+        raise DataError("--leave-dataset and --leave-activity were given, expected one of them")
+    if dataset:
+        return leave_one_dataset_out(table, dataset)
+    return leave_one_activity_out(table, activity, store.strides) if activity else table
 
 
 @app.command()
