@@ -538,7 +538,11 @@ class LabReader:
     def patients(self, root: str | Path) -> list[str]:
         "Names of the folders that hold C3D files"
         folders = [p for p in listing(self._folder(root), self.pattern) if p.is_dir()]
-        return sorted((p.name for p in folders if listing(p, r".*\.c3d")), key=natural)
+        people = sorted((p.name for p in folders if listing(p, r".*\.c3d")), key=natural)
+        if not people:
+            raise data_error(f"holds no folder with C3D files; found {', '.join(p.name for p in folders[:8]) or 'no folder'}",
+                             self.lab.name, file=root)
+        return people
 
     def recordings(self, root: str | Path, patient: str) -> Iterator[Recording | Loss]:
         "All walking trials of one person"

@@ -92,9 +92,11 @@ def open_parts(
     aligned: Store,
     splits: pd.DataFrame,  # dataset, patient, split
     window_size: int = 200,
+    horizons: tuple[str, ...] = HORIZONS,
+    **options,  # query, sensors, has, emg, ... of `SplitDataset`
 ) -> Parts:
     "Training, validation and test samples; the training people stand in where a split is empty"
-    parts = {s: SplitDataset(aligned, s, splits, window_size, horizons=HORIZONS) for s in ("train", "val", "test")}
+    parts = {s: SplitDataset(aligned, s, splits, window_size, horizons=horizons, **options) for s in ("train", "val", "test")}
     if not len(parts["train"]):
         raise DataError(
             f"{aligned.path} has no stride with history for a causal acceleration, expected at least one of three points"

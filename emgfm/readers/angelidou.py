@@ -20,7 +20,7 @@ import pandas as pd
 
 from ..contract import DEG, Loss, Row, gather, listing, natural, raw_folder, rows_decided
 from ..lookalike import Bout, Electrodes, Walk, Walker, truth
-from ..matfiles import MatCells, cell, open_mat, write_mat
+from ..matfiles import MatCells, cell, numbers, open_mat, write_mat
 from ..schema import DataError, Recording, Signal, bridge_gaps, data_error
 
 # %% ../../nbs/readers/10_angelidou.ipynb #3c84d7a0
@@ -111,7 +111,7 @@ def cells(
     if name not in list(node):
         return []
     x = node[name]
-    return [np.asarray(c, float) for c in (x[:limit] if isinstance(x, (list, MatCells)) else [x])]
+    return [numbers(c, field=name) for c in (x[:limit] if isinstance(x, (list, MatCells)) else [x])]
 
 
 def _group(condition: Condition, name: str) -> Mapping:

@@ -22,7 +22,7 @@ from scipy.ndimage import uniform_filter1d
 from ..c3d import Lab
 from ..contract import DEG, Loss, Row, gather, natural, raw_folder
 from ..lookalike import Bout, Electrodes, Walk, Walker, angle, emg, sample
-from ..matfiles import look, open_mat, write_mat
+from ..matfiles import look, numbers, open_mat, write_mat
 from ..schema import DataError, Recording, Signal, data_error
 
 # %% ../../nbs/readers/11_bacek.ipynb #be8bff48
@@ -118,11 +118,13 @@ def _rows(
         return {}
     for label in labels:
         x = look(group, label)
-        if not isinstance(x, np.ndarray) or x.ndim != 2 or x.dtype.kind not in "fiu" or not x.size:
+        if x is None or np.size(x) == 0:
             continue
-        if x.shape[1] != points:
-            raise data_error(f"has shape {x.shape}, expected strides x {points}", field=".".join((name, *path, label)), **place)
-        out[label] = x.astype(float)
+        where = dict(place, field=".".join((name, *path, label)))
+        x = numbers(x, **where)
+        if x.ndim != 2 or x.shape[1] != points:
+            raise data_error(f"has shape {x.shape}, expected strides x {points}", **where)
+        out[label] = x
     if not out:
         raise data_error(f"has {', '.join(group)}, expected {', '.join(labels[:3])}, ...", field=".".join((name, *path)), **place)
     return out
@@ -134,7 +136,7 @@ def _times(
 ) -> np.ndarray:  # s, NaN where unknown
     "Events of a test"
     x = look(test, "GaitIndex", f"{name}_1kHz")
-    return (np.ravel(x).astype(float) - 1) / 1000 if isinstance(x, np.ndarray) else np.zeros(0)
+    return (numbers(x, field=f"GaitIndex.{name}_1kHz").ravel() - 1) / 1000 if x is not None else np.zeros(0)
 
 # %% ../../nbs/readers/11_bacek.ipynb #61da4916
 def stretch_back(
@@ -178,10 +180,12 @@ def _pool(
     "Rows of the first tests that hold enough strides together"
     parts, n = [], 0
     for k in sorted(set(which) & set(tests)):
-        try:
-            x = _rows(tests[k], path, labels, points, {})
-        except DataError:
-            continue  # told when the test is read
+        x = {}
+        for label in labels:  # one by one: the others can still decide
+            try:
+                x |= _rows(tests[k], path, [label], points, {})
+            except DataError:
+                continue  # told when the test is read
         if x:
             parts.append(x)
             n += min(map(len, x.values()))
@@ -431,10 +435,13 @@ def _sessions(
     out = {}
     for file in files[:1]:
         with open_mat(file, squeeze=False) as f:
+            if "SubjectInfo" not in f:
+                raise data_error(f"is missing; found {', '.join(f) or 'nothing'}", NAME, patient, file, "SubjectInfo")
             sessions = look(f, "SubjectInfo", patient) or {}
             for name in sessions:
                 order = look(sessions, name, "TestOrder")
-                if isinstance(order, np.ndarray) and order.dtype.kind in "fiu":
+                if order is not None:
+                    order = numbers(order, dataset=NAME, patient=patient, file=file, field=f"{name}.TestOrder")
                     out |= {int(k): name for k in order.ravel() if np.isfinite(k)}
     return out
 

@@ -18,7 +18,7 @@ import pandas as pd
 from ..contract import DEG, Loss, Row, gather, listing, natural, opensim_rows, raw_folder
 from ..events import strikes_from_cycle
 from ..lookalike import Bout, Electrodes, Walk, Walker, truth
-from ..matfiles import open_mat, read_table, write_mat
+from ..matfiles import numbers, open_mat, read_table, write_mat
 from ..schema import DataError, Recording, Signal, data_error, span
 
 # %% ../../nbs/readers/12_camargo.ipynb #5c30bb8a
@@ -118,7 +118,7 @@ def _sensor(
     table = read_table(file)
     if "Header" not in table:
         raise data_error(f"is missing; found {', '.join(table)}", file=file, field="Header", **place)
-    t = table.Header.to_numpy(float)
+    t = numbers(table.Header, file=file, field="Header", **place)
     if len(t) < 2 or not np.abs(t - t[0] - np.arange(len(t)) / rate).max() < 0.5 / rate:
         raise data_error(f"does not advance by {1000 / rate:g} ms", file=file, field="Header", **place)
     return table
@@ -133,7 +133,7 @@ def _signal(
     place: dict,
 ) -> Signal:
     "Columns of a sensor as a signal"
-    x = gather(rows, {c: table[c].to_numpy(float) for c in table if c != "Header"}, quantity, factor, **place)
+    x = gather(rows, {c: table[c] for c in table if c != "Header"}, quantity, factor, **place)
     unit, state, history = dict(emg=("unknown", "filtered", ("band-pass 20-400 Hz",)), angle=("rad", "", ()),
                                 moment=("N·m/kg", "", ("low-pass 6 Hz",)))[quantity]
     return Signal(x, SENSORS[sensor], float(table.Header.iloc[0]), unit, state, history)
@@ -147,7 +147,7 @@ _CONDITIONS = {"treadmill": {"speed": ("Header", "Speed")}, "levelground": {**_L
 def _conditions(
     trial: Trial,
     place: dict,
-) -> dict:  # name -> table, text or number
+) -> dict:  # name -> table, text or number; problems -> what is none of them
     "What the authors say about a trial"
     file, out = _file(trial, "conditions", place), {}
     with open_mat(file) as f:
@@ -157,8 +157,15 @@ def _conditions(
             if table and not (isinstance(x, pd.DataFrame) and set(kind) <= set(x)):
                 raise data_error(f"is {'missing' if x is None else 'something else'}, expected a table of "
                                  f"{' and '.join(kind)}", file=file, field=name, **place)
+            if table:
+                x = x.assign(**{c: numbers(x[c], file=file, field=f"{name}.{c}", **place) for c in kind if c != "Label"})
+                if not (np.diff(x.Header) > 0).all():
+                    raise data_error("does not increase", file=file, field=f"{name}.Header", **place)
             number = kind is float and isinstance(x, (int, float))
             out[name] = float(x) if number else x if isinstance(x, pd.DataFrame if table else kind) else None
+            if out[name] is None and x is not None and np.size(x):
+                wanted = "one number" if kind is float else "text"
+                out.setdefault("problems", []).append(data_error(f"is {type(x).__name__}, expected {wanted}", file=file, field=name, **place))
     return out
 
 
@@ -216,7 +223,7 @@ def _strides(
     "The cycles of one leg, and what is wrong with some of them"
     if "HeelStrike" not in table:
         raise data_error(f"is missing; found {', '.join(table)}", field="HeelStrike", **place)
-    pairs, whole = cycles(table.HeelStrike.to_numpy(float))
+    pairs, whole = cycles(numbers(table.HeelStrike, field="HeelStrike", **place))
     t, out = table.Header.to_numpy(float), []
     for (i, j), ramp in zip(pairs, whole):
         row = dict(start=t[i], stop=t[j], **_walked(t[i], t[j], trial, conditions))
@@ -267,9 +274,9 @@ def person(
         return {}
     r = rows.iloc[0]
     sex = str(r.Gender).strip().lower()[:1]
-    info = dict(age=int(r.Age) if r.Age > 0 else None, sex=sex if sex in ("f", "m") else None,
-                height=float(r.Height) if 0.5 < r.Height < 2.5 else None,
-                mass=float(r.Weight) if 5 < r.Weight < 300 else None)
+    age, height, mass = (float(numbers(r[c], dataset=NAME, patient=patient, file=files[0], field=c)) for c in ("Age", "Height", "Weight"))
+    info = dict(age=int(age) if 0 < age < 120 else None, sex=sex if sex in ("f", "m") else None,
+                height=height if 0.5 < height < 2.5 else None, mass=mass if 5 < mass < 300 else None)
     return {k: v for k, v in info.items() if v is not None}
 
 # %% ../../nbs/readers/12_camargo.ipynb #1725136f
@@ -341,6 +348,8 @@ def _trial(
         yield Loss(place["patient"], trial.name, str(e))
         if trial.mode != "treadmill":
             return
+    for problem in conditions.pop("problems", []):
+        yield Loss(place["patient"], f"{trial.name}, condition", str(problem))
     for x in _legs(trial, conditions, place):
         if isinstance(x, DataError):
             yield Loss(place["patient"], trial.name, str(x))

@@ -21,7 +21,7 @@ from scipy.signal import butter, sosfiltfilt
 from ..c3d import Lab
 from ..contract import DEG, Loss, Row, gather, listing, natural, raw_folder
 from ..lookalike import Bout, Electrodes, Walk, Walker, emg, rng_for, sample, strides
-from ..matfiles import as_list, look, open_mat, read_mat, struct_array, write_mat
+from ..matfiles import as_list, look, numbers, open_mat, read_mat, struct_array, write_mat
 from ..schema import GROUPS, DataError, Recording, Signal, data_error
 
 # %% ../../nbs/readers/13_criekinge.ipynb #676f3e7b
@@ -121,7 +121,7 @@ def _block(
     if not isinstance(x, np.ndarray) or x.ndim != 2 or len(x) != POINTS:
         found = "is no array" if not isinstance(x, np.ndarray) else f"has shape {x.shape}"
         raise data_error(f"{found}, expected {POINTS} x strides", **place)
-    return x.astype(float)
+    return numbers(x, **place)
 
 # %% ../../nbs/readers/13_criekinge.ipynb #ca921cd1
 @dataclass
@@ -136,6 +136,7 @@ class Leg:
     landing: np.ndarray  # (n,) 1 where the foot met a plate well
     travel: np.ndarray  # (n,) m, of the centre of mass
     blocks: dict[str, np.ndarray]  # source -> (1001, columns)
+    problems: tuple[str, ...] = ()  # sentences about what beside them could not be read
 
 
 def _leg(
@@ -151,7 +152,7 @@ def _leg(
         if events[k] is None:
             raise data_error("is missing: no durations", field=f"events.{letter}_{k}", **place)
     n = np.size(events["ICstart"])
-    event = {k: np.ravel(x).astype(float) if np.size(x) == n and x is not None else np.full(n, np.nan)
+    event = {k: numbers(x, field=f"events.{letter}_{k}", **place).ravel() if np.size(x) == n and x is not None else np.full(n, np.nan)
              for k, x in events.items()}
     if np.size(events["ICstop"]) != n:
         raise data_error(f"has {np.size(events['ICstop'])} numbers, expected {n} as ICstart",
@@ -159,12 +160,29 @@ def _leg(
     own = f"{letter}sideSegm_{letter}sideData"
     blocks = {r.source: _block(sub[own], r.source, dict(place, field=f"{own}.{r.source}")) for r in ROWS}
     power = look(sub, own, "AnklePower", "n")
-    blocks["AnklePower.n"] = power if np.shape(power) == (POINTS, n) else None
-    mass = look(sub, f"{letter}sideSegm_BsideData", "CentreOfMass", "x")
-    travel = np.abs(mass[-1] - mass[0]) / 1000 if np.shape(mass) == (POINTS, n) else np.full(n, np.nan)
+    blocks["AnklePower.n"] = power if np.shape(power) == (POINTS, n) and power.dtype.kind == "f" else None
+    travel, problems = _travel(sub, letter, n, place)
     trial = [f"{t:.0f}" if np.isfinite(t) else "unknown" for t in event["Trial"]]
     return Leg(letter, side, event["ICstart"], event["ICstop"], trial, event["TOnorm"],
-               event["GoodForcePlateLanding"], travel, {k: x for k, x in blocks.items() if x is not None})
+               event["GoodForcePlateLanding"], travel, {k: x for k, x in blocks.items() if x is not None}, problems)
+
+
+def _travel(
+    sub,  # struct of one person
+    letter: str,
+    n: int,  # strides
+    place: dict,
+) -> tuple[np.ndarray, tuple[str, ...]]:  # (n,) m, NaN where it is unknown; what is wrong
+    "How far the centre of mass went in each stride"
+    path = (f"{letter}sideSegm_BsideData", "CentreOfMass", "x")
+    x, where = look(sub, *path), dict(place, field=".".join(path))
+    try:
+        x = np.zeros(0) if x is None else numbers(x, **where)
+        if x.size and x.shape != (POINTS, n):
+            raise data_error(f"has shape {x.shape}, expected {POINTS} x {n}: no speed", **where)
+    except DataError as e:
+        return np.full(n, np.nan), (str(e),)
+    return (np.abs(x[-1] - x[0]) / 1000 if x.size else np.full(n, np.nan)), ()
 
 # %% ../../nbs/readers/13_criekinge.ipynb #924309d9
 def _scalar(
@@ -388,6 +406,7 @@ def recordings(
         for letter, side in sides.items():
             try:
                 legs.append(_leg(people[i], letter, side, place))
+                yield from (Loss(patient, f"{side} leg, speed", x) for x in legs[-1].problems)
             except DataError as e:
                 yield Loss(patient, f"{side} leg", str(e))
         info, (rate, notes) = _person(people[i], group), _frame_rate(people[i])

@@ -14,7 +14,6 @@ __all__ = ['NAME', 'FILE', 'AXES', 'MUSCLE', 'HEAD', 'ROWS', 'LAYOUT', 'ZERO_RUN
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ import pandas as pd
 from .. import matfiles
 from ..contract import DEG, Loss, Row, gather, natural, raw_folder
 from ..lookalike import Bout, Electrodes, Walk, Walker, amplitude, emg, rng_for, sample, strides
+from ..manifest import remembered
 from ..matfiles import as_rows, cell, open_mat, write_mat
 from ..schema import (GROUPS, SIDES, DataError, Recording, Signal, data_error, empty_emg, muscle_index,
                           stride_codes)
@@ -557,7 +557,7 @@ def _trials(
         yield t
 
 
-@lru_cache(maxsize=4)
+@remembered(4)
 def _survey(file: Path, stamp: tuple[int, int]) -> pd.DataFrame:
     "Evidence of all people of a file that has this time and size"
     rows = {}

@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..contract import DEG, Loss, Row, gather, raw_folder
 from ..lookalike import Bout, Walk, Walker, amplitude, angle, cut, rng_for, truth
-from ..matfiles import read_mat, write_mat
+from ..matfiles import as_list, numbers, read_mat, write_mat
 from ..schema import MUSCLES, Recording, Signal, data_error, muscle_index
 
 # %% ../../nbs/readers/15_falisse2019.ipynb #4d74cf6c
@@ -59,7 +59,10 @@ def _leaf(
         if not isinstance(x, dict) or part not in x:
             raise data_error("is missing", NAME, "subject1", file, f"ExperimentalData.{path}")
         x = x[part]
-    block, names = np.asarray(x.get("all", np.nan), float), [str(c).strip() for c in x.get("colheaders", [])]
+    if not isinstance(x, dict) or "all" not in x or "colheaders" not in x:
+        raise data_error("has no field all with colheaders beside it", NAME, "subject1", file, f"ExperimentalData.{path}")
+    block = numbers(x["all"], dataset=NAME, patient="subject1", file=file, field=f"ExperimentalData.{path}.all")
+    names = [str(c).strip() for c in as_list(x["colheaders"])]
     if block.ndim != 3 or block.shape[1] != len(names):
         raise data_error(f"has shape {block.shape} and {len(names)} column names, expected points x columns x cycles",
                          NAME, "subject1", file, f"ExperimentalData.{path}.all")
@@ -107,8 +110,10 @@ def _check_powers(
     (tau, a), (v, b), (power, c) = (
         _leaf(data, p, file) for p in ("Torques.subject1", "Q.subject1.Qdots", "Powers.subject1")
     )
-    worst = 0.0
-    for joint in ("hip_flexion", "knee_angle", "ankle_angle"):
+    worst, joints = 0.0, ("hip_flexion", "knee_angle", "ankle_angle")
+    if len({x.shape[::2] for x in (tau, v, power)}) > 1 or not all(j in names for j in joints for names in (a, b, c)):
+        raise data_error("do not hold hip, knee and ankle of the same cycles", NAME, "subject1", file, "Torques, Qdots and Powers")
+    for joint in joints:
         ours = tau[:, a.index(joint)] * v[:, b.index(joint)] * DEG
         theirs = power[:, c.index(joint)]
         worst = max(worst, float(np.abs(ours - theirs).max() / np.abs(theirs).max()))

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..contract import DEG, Loss, Row, gather, listing, natural, raw_folder, read_sheet, write_sheet
+from ..contract import DEG, Loss, Row, gather, listing, natural, raw_folder, read_sheet, reading_table, write_sheet
 from ..lookalike import CHAIR, CLEAN, Bout, Chair, Walk, Walker, rng_for, sample, sample_emg
-from ..matfiles import open_mat, plain, write_mat
+from ..matfiles import numbers, open_mat, plain, write_mat
 from ..schema import DataError, Recording, Signal, data_error, empty_emg
 
 # %% ../../nbs/readers/16_gait120.ipynb #6c354657
@@ -51,18 +51,15 @@ def read_opensim(
 ) -> tuple[pd.DataFrame, dict[str, str]]:  # columns by name, and the header's keys in lower case
     "The table of an OpenSim file"
     header = {}
-    try:
-        with open(file, encoding="utf-8", errors="replace") as f:
-            for line in f:
-                key, _, value = line.strip().replace("=", " ").partition(" ")
-                if key.lower() == "endheader":
-                    break
-                header[key.lower()] = value.strip()
-            else:
-                raise data_error("has no line endheader, expected a file of OpenSim", file=file, **place)
-            table = pd.read_csv(f, sep=r"\s+")
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as e:
-        raise data_error(f"cannot be read ({str(e).splitlines()[0]})", file=file, **place) from e
+    with reading_table(file, **place), open(file, encoding="utf-8", errors="replace") as f:
+        for line in f:
+            key, _, value = line.strip().replace("=", " ").partition(" ")
+            if key.lower() == "endheader":
+                break
+            header[key.lower()] = value.strip()
+        else:
+            raise data_error("has no line endheader, expected a file of OpenSim", file=file, **place)
+        table = pd.read_csv(f, sep=r"\s+")
     for keys, n, what in ((("nrows", "datarows"), len(table), "rows"),
                           (("ncolumns", "datacolumns"), len(table.columns), "columns")):
         told = next((header[k] for k in keys if k in header), str(n))
@@ -119,7 +116,7 @@ def emg_columns(
     envelope: bool,  # the mean of both electrodes of the soleus, else the medial one
 ) -> dict[str, np.ndarray]:  # name as in `ROWS` -> samples
     "Channels of a step by name"
-    found = {_key(c): np.asarray(table[c], float) for c in table}
+    found = {_key(c): numbers(table[c], field=c) for c in table}
     names = [r.source for r in ROWS if r.channel.startswith("emg_")]
     out = {n: found[_key(n)] for n in names if _key(n) in found}
     if len(out) < len(names):
@@ -145,7 +142,7 @@ def _step_emg(
             if not isinstance(step[field], (Mapping, pd.DataFrame)):
                 raise data_error("is no table with columns", field=field, **place)
             x = gather(ROWS, emg_columns(step[field], state == "envelope"), "emg", **place)
-            other = {_key(c): np.asarray(step[field][c], float) for c in step[field]}.get(_key(SECOND_SOLEUS))
+            other = {_key(c): numbers(step[field][c], field=c, **place) for c in step[field]}.get(_key(SECOND_SOLEUS))
             return x, other if state == "filtered" else None, state
     raise data_error(f"is missing; found {', '.join(step)}", field="EMGs_filt", **place)
 
@@ -320,7 +317,7 @@ def maxima(
 ) -> dict[str, float]:  # muscle -> V
     "Maximum voluntary contractions: the largest that any trial is told to have"
     names = [r.source for r in ROWS[:9]] + [SECOND_SOLEUS] + [r.source for r in ROWS[9:11]]
-    seen = [np.ravel(np.asarray(x["MVCs"], float)) for task in tasks for x in task.values()
+    seen = [numbers(x["MVCs"], field="MVCs").ravel() for task in tasks for x in task.values()
             if isinstance(x, Mapping) and "MVCs" in x]
     top = np.nanmax([x for x in seen if len(x) == len(names)] + [np.zeros(len(names))], axis=0)
     muscle = {r.source: r.channel.removeprefix("emg_") for r in ROWS}
@@ -371,8 +368,10 @@ def recordings(
         info |= _facts(root, patient, place)
     except DataError as e:
         yield Loss(patient, "demographics", str(e))
-    if top := maxima(list(structs.values())):
-        info["mvc"] = top
+    try:
+        info |= {"mvc": top} if (top := maxima(list(structs.values()))) else {}
+    except DataError as e:
+        yield Loss(patient, "MVCs", str(e))
     for task in TASKS:
         yield from _task(task, emg_steps(structs.get(task, {})), files, info, place)
 

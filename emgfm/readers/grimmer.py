@@ -21,7 +21,7 @@ import pandas as pd
 
 from ..contract import DEG, Loss, Row, gather, listing, raw_folder, rows_decided
 from ..lookalike import Bout, Electrodes, Walk, Walker, truth
-from ..matfiles import MatCells, cell, open_mat, read_mat, write_mat
+from ..matfiles import MatCells, cell, numbers, open_mat, read_mat, write_mat
 from ..schema import DataError, Recording, Signal, data_error
 
 # %% ../../nbs/readers/17_grimmer.ipynb #b4aa5e8e
@@ -78,10 +78,11 @@ def masses(
     root: str | Path,
 ) -> dict[int, float]:  # number of the person -> kg
     "Body masses, which only the file of means has"
-    found = sorted(Path(root).rglob("Data_fully_processed.mat"))
+    found = sorted(p for p in Path(root).rglob("*.mat") if p.name == "Data_fully_processed.mat")
     if not found:
         return {}
-    x = np.atleast_1d(np.asarray(read_mat(found[0], "data/info/subjects_mass")["data/info/subjects_mass"], float)).ravel()
+    path = "data/info/subjects_mass"
+    x = numbers(read_mat(found[0], path)[path], dataset=NAME, file=found[0], field=path).ravel()
     return {i + 1: float(m) for i, m in enumerate(x) if 20 < m < 200}
 
 # %% ../../nbs/readers/17_grimmer.ipynb #f038936b
@@ -118,7 +119,7 @@ def source(
               for k, t in enumerate(inner if isinstance(inner, cells) else [inner]) if isinstance(t, Mapping)}
     unit, rate = f.get(f"{prefix}_unit", ""), f.get(f"{prefix}_fs")
     unit = unit[0] if isinstance(unit, list) and unit else unit
-    if rate is not None and not (np.isscalar(rate) and 50 <= rate <= 10000):
+    if rate is not None and not (isinstance(rate, (int, float)) and 50 <= rate <= 10000):
         raise data_error(f"is {rate!r}, expected a rate in Hz", field=f"{prefix}_fs", **place)
     exact = EMG_RATE if rate is not None and abs(rate - float(EMG_RATE)) < 0.01 else rate
     return Source(trials, exact, unit if isinstance(unit, str) else "")
@@ -143,7 +144,7 @@ def touchdowns(
     name = f"td{side[0].upper()}"
     if name not in list(trial):
         raise data_error(f"is missing; found {', '.join(trial) or 'nothing'}", field=name, **place)
-    x = np.atleast_1d(np.asarray(trial[name], float)).ravel()
+    x = numbers(trial[name], field=name, **place).ravel()
     there = x[np.isfinite(x)]
     if (there < 1).any() or (np.diff(there) <= 0).any():
         raise data_error("does not increase from frame 1 on", field=name, **place)
@@ -206,7 +207,7 @@ def curves(
     out = []
     for node, side, table in trials:
         name = f"{label}_{SIDES[side]}"
-        x = np.asarray(node[name], float).ravel() if name in list(node) else np.zeros(0)
+        x = numbers(node[name], field=name).ravel() if name in list(node) else np.zeros(0)
         for s in table[table.reason == ""].itertuples():
             if s.stop * rate <= len(x):
                 out.append(np.interp(np.linspace(s.start, s.stop, 101) * rate, np.arange(len(x)), x))
@@ -291,8 +292,12 @@ def survey(
         return [(s.trials[key], side, t) for (key, side), t in tables.items() if key in s.trials], float(s.rate or rate), s.unit
     out.angle, out.flip, decided = angle_survey(*of("angle"), place)
     trials, fs, _ = of("moment")
+    out.decisions = decided
+    if sources.get("moment") and not sources.get("angle"):  # a moment is conjugate to an angle, whose sign only the angle tells
+        out.reason = "has no angles beside it, and its signs follow theirs"
+        return out
     out.moment, out.reason, more = moment_survey(trials, fs, out.flip["ankle"], mass)
-    out.decisions = decided | more
+    out.decisions |= more
     return out
 
 # %% ../../nbs/readers/17_grimmer.ipynb #df368901
@@ -312,7 +317,7 @@ def _signal(
     lacking = [n for n in wanted if n not in list(node)]
     if len(lacking) == len(wanted):
         raise data_error(f"is missing like all of this leg; found {', '.join(node) or 'nothing'}", field=lacking[0], **place)
-    columns = {n: np.asarray(node[n], float).ravel() for n in wanted if n not in lacking}
+    columns = {n: numbers(node[n], field=n, **place).ravel() for n in wanted if n not in lacking}
     x = gather(rows, columns, kind, optional=True, **place)
     if (len(x) - 1) / float(rate) < last - 0.02:
         raise data_error(f"lasts {len(x) / float(rate):.2f} s, but the last touchdown is at {last:.2f} s", field=kind, **place)

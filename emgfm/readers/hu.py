@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..contract import DEG, Loss, Row, gather, listing, raw_folder, zero_phase_envelope
+from ..contract import DEG, Loss, Row, gather, listing, raw_folder, reading_table, zero_phase_envelope
 from ..lookalike import Bout, Electrodes, Walk, Walker, truth
 from ..schema import DataError, Recording, Signal, data_error
 
@@ -45,10 +45,8 @@ def _table(
     place: dict,
 ) -> pd.DataFrame:  # those of the columns that exist, as numbers
     "Columns of a CSV file"
-    try:
+    with reading_table(file, **place):
         table = pd.read_csv(file, usecols=lambda c: c.strip() in columns).rename(columns=str.strip)
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as e:
-        raise data_error(f"cannot be read as a table ({str(e).splitlines()[0]})", file=file, **place) from e
     if table.empty:
         raise data_error(f"holds none of the columns {columns[0]}, {columns[1]}, ..., or no rows", file=file, **place)
     text = [c for c in table if not pd.api.types.is_numeric_dtype(table[c])]
@@ -265,10 +263,8 @@ def _notes(
 ) -> dict[str, str]:  # trial -> note
     "Notes of the experimenter"
     for file in listing(home, rf"{patient}_Metadata\.csv"):
-        try:
+        with reading_table(file, dataset=NAME, patient=patient):
             table = pd.read_csv(file, dtype=str, keep_default_na=False)
-        except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as e:
-            raise data_error(f"cannot be read as a table ({str(e).splitlines()[0]})", NAME, patient, file) from e
         table.columns = [c.replace(" ", "").replace("_", "").lower() for c in table.columns]
         if {"filename", "notes"} <= set(table.columns):
             return {f.strip(): n.strip() for f, n in zip(table.filename, table.notes) if n.strip()}

@@ -18,7 +18,7 @@ import pandas as pd
 
 from ..contract import DEG, Loss, Row, gather, listing, natural, raw_folder, read_sheet, write_sheet
 from ..lookalike import Bout, Electrodes, Walk, Walker, angle, moment, truth
-from ..matfiles import as_list, cell, open_mat, write_mat
+from ..matfiles import as_list, cell, look, numbers, open_mat, write_mat
 from ..schema import DataError, Recording, Signal, data_error
 
 # %% ../../nbs/readers/19_k2muse.ipynb #27b4c67f
@@ -148,7 +148,7 @@ def _below(
 
 def _curves(node: Mapping, path: str, place: dict, above: str) -> np.ndarray:  # (points, 3, strides)
     "Stretched curves of one joint; MATLAB drops the third axis of a single stride"
-    x = np.asarray(_below(node, f"{path}/rsGaitData", place, above), float)
+    x = numbers(_below(node, f"{path}/rsGaitData", place, above), field=f"{above}/{path}/rsGaitData", **place)
     x = x[:, :, None] if x.ndim == 2 and x.size else x
     if x.size and (x.ndim != 3 or x.shape[1] != 3 or len(x) < 2):
         raise data_error(f"has shape {x.shape}, expected points x 3 x strides", field=f"{above}/{path}/rsGaitData", **place)
@@ -160,7 +160,7 @@ def _cells(node: Mapping, side: str, place: dict, above: str) -> list[np.ndarray
     width, path = len(_MUSCLES[side]), f"EMGData/{side.title()}"
     out = []
     for i, x in enumerate(as_list(_below(node, path, place, above))):
-        x = np.asarray(x, float)
+        x = numbers(x, field=f"{above}/{path}", **place)
         if x.size and (x.ndim != 2 or x.shape[1] != width):
             raise data_error(f"has shape {x.shape} in stride {i + 1}, expected samples x {width}", field=f"{above}/{path}",
                              **place)
@@ -171,7 +171,7 @@ def _cells(node: Mapping, side: str, place: dict, above: str) -> list[np.ndarray
 def _frames(node: Mapping, side: str, place: dict, above: str) -> np.ndarray:  # (strides, 2) frames
     "First and last frame of each stride"
     names = [f"Events/{SIDES[side]}{w}Frame" for w in ("Start", "End")]
-    start, end = (np.atleast_1d(np.asarray(_below(node, n, place, above), float)).ravel() for n in names)
+    start, end = (numbers(_below(node, n, place, above), field=f"{above}/{n}", **place).ravel() for n in names)
     if len(start) != len(end) or (end <= start).any():
         raise data_error(f"names {len(start)} starts and {len(end)} ends, expected pairs in which the start is first",
                          field=f"{above}/{names[0]}", **place)
@@ -293,7 +293,7 @@ def survey(
 def _original_peak(data: Mapping, trial: Trial, leaf: str) -> list[float]:
     "Largest ankle moment of a trial in `OriginalData`, if it is there"
     try:
-        x = np.asarray(_below(data, f"OriginalData/{trial.path}/Moments/{leaf}", {}), float)
+        x = numbers(_below(data, f"OriginalData/{trial.path}/Moments/{leaf}", {}))
     except DataError:
         return []
     x = x[np.isfinite(x[:, 0]), 0] if x.ndim == 2 else np.zeros(0)
@@ -342,7 +342,7 @@ KNEE = 2.0  # degrees by which both forms of the knee may differ
 def _series(data: Mapping, trial: Trial, group: str, leaf: str, place: dict) -> np.ndarray:  # (frames, 3)
     "One joint of the whole trial"
     path = f"OriginalData/{trial.path}/{group}/{leaf}"
-    x = np.asarray(_below(data, path, place), float)
+    x = numbers(_below(data, path, place), field=path, **place)
     if x.ndim != 2 or x.shape[1] != 3:
         raise data_error(f"has shape {x.shape}, expected frames x 3", field=path, **place)
     return x
@@ -379,12 +379,16 @@ def _whole(
     place: dict,
 ) -> Recording | None:  # without strides; None where both forms do not agree
     "The continuous signals of a leg, on the clock of the EMG"
-    try:
-        emg = np.asarray(_below(data, f"OriginalData/{trial.path}/EMGData", place), float)
-        knee = _series(data, trial, *LEAVES[side][1], place)
-    except DataError:
+    path = f"OriginalData/{trial.path}/EMGData"
+    if look(data, *path.split("/")) is None:  # not published of every trial
         return None
-    if emg.ndim != 2 or emg.shape[1] != 13:
+    try:
+        emg = numbers(_below(data, path, place), field=path, **place)
+        knee = _series(data, trial, *LEAVES[side][1], place)
+        if emg.ndim != 2 or emg.shape[1] != 13:
+            raise data_error(f"has shape {emg.shape}, expected samples x 13", field=path, **place)
+    except DataError as e:
+        leg.problems.append(str(e))
         return None
     emg = emg[:, :9] if side == "right" else emg[:, 9:]
     zero = clock(leg.cells, leg.frames[:, 0], emg)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..contract import DEG, Loss, Row, gather, listing, raw_folder
 from ..lookalike import Bout, Walk, Walker, cut, rng_for, truth
-from ..matfiles import as_list, read_mat, write_mat
+from ..matfiles import as_list, numbers, read_mat, write_mat
 from ..schema import DataError, Recording, Signal, data_error
 
 # %% ../../nbs/readers/20_lencioni.ipynb #095e76d0
@@ -63,7 +63,7 @@ def _columns(
     place: dict,
 ) -> dict[str, np.ndarray]:  # name -> samples
     "Rows of a block by name"
-    block = np.atleast_2d(np.asarray(element.get(field, np.nan), float))
+    block = np.atleast_2d(numbers(element.get(field, np.nan), field=f"s.Data.{field}", **place))
     if len(block) != len(names) or points and block.shape[1] != points:
         raise data_error(
             f"has shape {block.shape}, expected {len(names)} x {points or 'n'}", field=f"s.Data.{field}", **place
@@ -116,6 +116,14 @@ def _number(s: dict, field: str, place: dict, low: float, high: float) -> float:
     return x
 
 
+def _told(element: dict, field: str, place: dict) -> float:  # NaN where there is none
+    "A number that the authors give for a stride"
+    x = numbers(element.get(field, np.nan), field=f"s.Data.{field}", **place).ravel()
+    if x.size > 1:
+        raise data_error(f"has {x.size} values, expected one", field=f"s.Data.{field}", **place)
+    return float(x[0]) if x.size else np.nan
+
+
 def _person(s: dict, place: dict) -> dict:
     "Facts of the person"
     sex = str(s.get("Gender", "")).strip().lower()[:1]
@@ -125,7 +133,7 @@ def _person(s: dict, place: dict) -> dict:
 # %% ../../nbs/readers/20_lencioni.ipynb #822baa22
 def _duration(element: dict, s: dict, place: dict) -> float:  # s
     "A stride lasts as long as its EMG, which has both ends"
-    n = np.atleast_2d(np.asarray(element.get("EMG", np.zeros((0, 0))))).shape[1]
+    n = np.atleast_2d(numbers(element.get("EMG", np.zeros((0, 0))), field="s.Data.EMG", **place)).shape[1]
     if n < 2:
         raise data_error(f"has {n} samples, expected a whole stride", field="s.Data.EMG", **place)
     return (n - 1) / _number(s, "EMGFreq" if "EMGFreq" in s else "EMGFeq", place, 100, 10000)
@@ -175,7 +183,7 @@ def _stride(i, element, s, names, info, turned, evidence, place) -> Recording:
             **place,
         )
     T, rate = _duration(element, s, place), _number(s, "EMGFreq" if "EMGFreq" in s else "EMGFeq", place, 100, 10000)
-    cadence = float(np.asarray(element.get("cadence", np.nan)).squeeze())
+    cadence, speed = (_told(element, f, place) for f in ("cadence", "speed"))
     notes = (
         (f"the published cadence {cadence:.4g} steps/min contradicts the duration",)
         if abs(T * cadence / 120 - 1) > 0.03
@@ -191,7 +199,7 @@ def _stride(i, element, s, names, info, turned, evidence, place) -> Recording:
             start=[0.0],
             stop=[T],
             activity=TASKS[task],
-            speed=[float(np.asarray(element.get("speed", np.nan)).squeeze())],
+            speed=[speed],
         )
     )
     return Recording(

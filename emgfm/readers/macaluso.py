@@ -8,7 +8,6 @@ __all__ = ['NAME', 'FILES', 'BRANCHES', 'ROWS', 'LAYOUT', 'KNOWN', 'survey', 'pa
 # %% ../../nbs/readers/21_macaluso.ipynb #1681bd6d
 import re
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import pandas as pd
 
 from ..contract import Loss, Row, listing, natural, raw_folder
 from ..lookalike import Bout, Walk, Walker, strides
+from ..manifest import remembered
 from ..matfiles import as_rows, cell, write_mat
 from .embry import (HEAD, MUSCLE, Layout, Trial, decide, joint_rows, joint_struct, opened, person_evidence,
                                  person_facts, reach, trial_recordings, true_stride)
@@ -85,7 +85,7 @@ def _trials(
                 notes=(f"fields that are not read: {', '.join(others)}",) if others else ())
 
 # %% ../../nbs/readers/21_macaluso.ipynb #caf5af30
-@lru_cache(maxsize=64)
+@remembered(64)
 def _survey(file: Path, stamp: tuple[int, int]) -> pd.Series:
     "Evidence of the person in a file that has this time and size; NaN where the file cannot be read, which is told later"
     place = dict(dataset=NAME, patient=file.stem, file=file)
@@ -106,7 +106,7 @@ def survey(
     root: str | Path,
 ) -> pd.DataFrame:  # one row a person, as `emgfm.readers.embry.person_evidence` has them
     "What the level walking of everybody says"
-    return pd.DataFrame({p.stem: _survey(p, (p.stat().st_mtime_ns, p.stat().st_size)) for p in _files(root)}).T
+    return pd.DataFrame({p.stem: _survey(p, (p.stat().st_mtime_ns, p.stat().st_size)) for p in _files(root) if p.is_file()}).T
 
 
 def patients(

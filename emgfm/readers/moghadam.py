@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.signal import butter, find_peaks, sosfiltfilt
 
-from ..contract import DEG, Loss, Row, gather, listing, natural, opensim_rows, raw_folder
+from ..contract import DEG, Loss, Row, gather, listing, natural, opensim_rows, raw_folder, reading_table
 from ..events import strides_from_strikes, strikes_from_acceleration, strikes_from_moment
 from ..lookalike import Bout, Electrodes, Walk, Walker, phase, rng_for, sample, sample_emg, strides
 from .gait120 import read_opensim
@@ -111,12 +111,10 @@ def clock(
 
 def _csv(file: Path, place: dict) -> pd.DataFrame:
     "A table whose separator is a comma, a tab or a semicolon"
-    try:
+    with reading_table(file, **place):
         with open(file, encoding="utf-8-sig") as f:
             head = f.readline()
         table = pd.read_csv(file, sep=max(",\t;", key=head.count), encoding="utf-8-sig").rename(columns=str.strip)
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as e:
-        raise data_error(f"cannot be read as a table ({str(e).splitlines()[0]})", file=file, **place) from e
     first = next((c for c in table if c.lower() == "time"), None)
     if first is None:
         raise data_error(f"is missing; found {', '.join(table.columns[:8])}", file=file, field="time", **place)
@@ -234,10 +232,8 @@ def body_mass(
     if not file.exists() and not masses:
         return None
     place = dict(dataset=NAME, patient=patient, file=file)
-    try:
+    with reading_table(**place):
         table = pd.read_csv(file, dtype={"patient": str})
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as e:
-        raise data_error(f"cannot be read as a table ({str(e).splitlines()[0]})", **place) from e
     if not {"dataset", "patient", "mass_kg"} <= set(table):
         raise data_error(f"has the columns {', '.join(table)}, expected dataset, patient and mass_kg", **place)
     mine = pd.to_numeric(table.mass_kg[(table.dataset == NAME) & (table.patient == patient)], errors="coerce")

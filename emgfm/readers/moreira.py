@@ -10,7 +10,6 @@ __all__ = ['NAME', 'PEOPLE', 'FILE', 'SPEEDS', 'LEGS', 'POINTS', 'SIGNALS', 'ROW
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,8 @@ import pandas as pd
 
 from ..contract import DEG, Loss, Row, gather, listing, natural, raw_folder
 from ..lookalike import Bout, Electrodes, Walk, Walker, emg, sample, strides
-from ..matfiles import as_rows, cell, write_mat
+from ..manifest import remembered
+from ..matfiles import as_rows, cell, numbers, write_mat
 from .embry import MERGED, SAYS, Decided, decide, evidence, lowest, opened, reach
 from ..schema import GROUPS, DataError, Recording, Signal, data_error, empty_emg, muscle_index, stride_codes
 
@@ -187,10 +187,10 @@ def candidates(
     labels: list[str],
 ) -> pd.DataFrame:  # label, row, number of the stride, stop (s), reason ("" for a stride)
     "What the authors cut"
-    rows = []
-    for c in sorted((c for c in time if re.fullmatch(r"St\d+_Time", c)), key=natural):
+    rows, lasted = [], {c: numbers(time[c], field=f"Stride_Time.{c}") for c in time if re.fullmatch(r"St\d+_Time", c)}
+    for c in sorted(lasted, key=natural):
         for i, label in enumerate(labels):
-            T = float(time[c].iloc[i]) if i < len(time) else np.nan
+            T = float(lasted[c][i]) if i < len(time) else np.nan
             reason = "no_duration" if not np.isfinite(T) or T <= 0 else "" if 0.4 <= T <= 6 else f"lasts {T:.2f} s"
             rows.append(dict(label=label, row=i, number=int(re.search(r"\d+", c)[0]), stop=T, reason=reason))
     out = pd.DataFrame(rows, columns=["label", "row", "number", "stop", "reason"])
@@ -229,7 +229,7 @@ def _per_mass(field: str, mass: float | None) -> float:
     return 1.0 if field.lower() == "torques_norm" else 1 / mass if mass else np.nan
 
 
-@lru_cache(maxsize=64)
+@remembered(64)
 def _survey(file: Path, stamp: tuple[int, int]) -> pd.Series:
     "Evidence of the person in a file that has this time and size"
     place, rows = dict(dataset=NAME, patient=file.parent.name, file=file), []

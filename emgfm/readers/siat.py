@@ -4,20 +4,20 @@
 
 # %% auto #0
 __all__ = ['NAME', 'FOLDERS', 'RATE', 'GAIT', 'CHAIR', 'WHOLE', 'PHASES', 'SWING', 'EMG_ROWS', 'ROWS', 'FEW', 'HEAVY', 'CLEAR',
-           'SHARE', 'SECOND_TIBIALIS', 'LONGEST', 'runs', 'phases', 'fault', 'read_move', 'survey', 'Signs', 'decide',
-           'patients', 'recordings', 'write_lookalike']
+           'SHARE', 'SECOND_TIBIALIS', 'LONGEST', 'MOST_PIECES', 'runs', 'phases', 'fault', 'read_move', 'survey',
+           'Signs', 'decide', 'patients', 'recordings', 'write_lookalike']
 
 # %% ../../nbs/readers/24_siat.ipynb #6d5c23e1
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ..contract import DEG, Loss, Row, gather, listing, raw_folder, write_sheet
+from ..contract import DEG, Loss, Row, gather, listing, raw_folder, reading_table, write_sheet
 from ..lookalike import Bout, Chair, Electrodes, Walk, Walker, rng_for, sample, sample_emg, strides
+from ..manifest import remembered
 from .gait120 import people_table, person
 from ..schema import DataError, Recording, Signal, data_error
 
@@ -75,7 +75,8 @@ def fault(
     "Why a group that should be a stride is none"
     order = phases(status)
     if len(order) not in PHASES[move] or order != tuple(range(1, len(order) + 1)):
-        return f"the phases run {'-'.join(map(str, order)) or 'nowhere'}, expected 1 to {PHASES[move][0]}"
+        ran = "-".join(map(str, order[:12])) + ("-..." if len(order) > 12 else "")
+        return f"the phases run {ran or 'nowhere'}, expected 1 to {PHASES[move][0]}"
     if np.isfinite(knee).any() and status[(top := int(np.nanargmax(knee)))] not in SWING[move]:
         return f"the knee flexes most at {100 * top / len(knee):.0f} % of the group, which is not its swing"
     return "" if 0.4 <= (len(status) - 1) / RATE <= 6 else f"lasts {(len(status) - 1) / RATE:.2f} s"
@@ -88,14 +89,12 @@ def _table(
 ) -> pd.DataFrame:
     "Columns of a CSV file, all of which must be there"
     place = dict(place, file=file)
-    try:
+    with reading_table(**place):
         table = pd.read_csv(file, usecols=lambda c: c.strip() in columns, low_memory=False).rename(columns=str.strip)
         lacking = [c for c in columns if c not in table]
         if lacking:
             found = ", ".join(pd.read_csv(file, nrows=0).columns[:30])
             raise data_error(f"is missing; found {found}", field=lacking[0], **place)
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as e:
-        raise data_error(f"cannot be read as a table ({str(e).splitlines()[0]})", **place) from e
     text = [c for c in table if c != "Status" and not pd.api.types.is_numeric_dtype(table[c])]
     if text or table.empty:
         raise data_error("holds text, expected numbers" if text else "has no rows", field=text[0] if text else "", **place)
@@ -130,7 +129,7 @@ CLEAR = 20.0  # degrees in swing that decide the knee's sign
 SHARE = 0.3  # of the peak torque, at push-off, that decides the moments' sign
 
 
-@lru_cache(maxsize=4)
+@remembered(4)
 def _survey(
     folder: Path,
     stamp: tuple,  # names, sizes and times of the files: a changed file is read again
@@ -161,7 +160,7 @@ def survey(
     people = [p for p in listing(folder, FOLDERS) if p.is_dir()]
     files = {p.name: [f for d in listing(p, "Data|Labels") for f in listing(d, r".*_WAK_.*\.csv")] for p in people}
     facts = lambda f: (f.name, f.stat().st_size, f.stat().st_mtime_ns)
-    return _survey(folder, tuple((name, tuple(map(facts, found))) for name, found in files.items()))
+    return _survey(folder, tuple((name, tuple(facts(f) for f in found if f.is_file())) for name, found in files.items()))
 
 # %% ../../nbs/readers/24_siat.ipynb #dcd9560a
 @dataclass(frozen=True)
@@ -309,6 +308,7 @@ def _strides(
 
 # %% ../../nbs/readers/24_siat.ipynb #d780ef02
 LONGEST = 10.0  # s, of a movement on the chair
+MOST_PIECES = 100  # of a file, each of which has a clock that begins anew
 
 
 def _movements(
@@ -323,6 +323,8 @@ def _movements(
     active = table.Status.astype(str).str.strip().str.upper().eq("A").to_numpy()
     group = np.where(active, table.Group.to_numpy(float), np.nan)
     joints = np.flatnonzero(np.diff(table.Time.to_numpy(float)) < 0.5 / RATE) + 1
+    if len(joints) > MOST_PIECES:
+        raise data_error(f"goes back {len(joints)} times, expected {MOST_PIECES} pieces at most: its rows are in disorder", field="Time", **place)
     for k, (a, b) in enumerate(zip([0, *joints], [*joints, len(table)])):
         found = pd.DataFrame([dict(start=(a + i) / RATE, stop=(a + j) / RATE, activity=CHAIR[move], not_gait=True, wrapped=False)
                               for _, i, j in runs(group[a:b])])
