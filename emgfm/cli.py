@@ -527,7 +527,7 @@ def run(
     datasets: Names = "",
     out: Annotated[Path, typer.Option("--out", help="Folder of the run; one that was begun goes on.")] = None,
     people: Annotated[int, typer.Option("--people", min=1, help="People in each look-alike.")] = 6,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of the optimiser.")] = 800,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of the optimiser.")] = 1600,
     size: Annotated[str, typer.Option("--size", help="tiny, base or large.")] = "tiny",
     seed: Seed = 0,
     jobs: Jobs = 0,

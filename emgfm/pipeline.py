@@ -170,7 +170,7 @@ def run(
     raw: str | Path | None = None,  # folder with downloads; None: look-alikes are written
     datasets: list[str] | None = None,  # names; by default all that are found, or that can be written
     people: int = 6,  # in each look-alike
-    steps: int = 800,  # of the optimiser
+    steps: int = 1600,  # of the optimiser
     size: str = "tiny",  # of the network
     seed: int = 0,
     jobs: int | None = None,  # processes; by default one a core
