@@ -9,10 +9,10 @@ export MPLBACKEND ?= Agg
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test notebooks docs shots lab bench lint export clean distclean
+.PHONY: help setup run test coverage torture notebooks docs shots lab lab-test bench lint export clean distclean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
 
 setup: $(STAMP) ## build .venv
 
@@ -29,18 +29,30 @@ run: $(STAMP) ## the whole pipeline on generated data; a report at the end
 test: $(STAMP) ## every notebook and every test
 	@$(BIN)/python -m pytest -n $(JOBS) -q $(ARGS)
 
+coverage: $(STAMP) ## lines that notebooks and tests run together, child processes as well
+	@$(BIN)/python tools/cover.py -n $(JOBS) $(ARGS)
+
+torture: $(STAMP) ## builds killed thirty times, and every way of spoiling files
+	@EMGFM_KILLS=30 $(BIN)/python -m pytest -q tests/test_faults.py
+	@$(BIN)/python tools/torture.py --jobs $(JOBS) $(ARGS)
+
 notebooks: $(STAMP) ## run every notebook in place and save its outputs
 	@$(BIN)/python tools/nb.py run --jobs $(JOBS) $(ARGS)
 
 docs: $(STAMP) ## README.md and the site, in _docs/
 	@$(BIN)/python tools/readme.py
+	@$(BIN)/python tools/cards.py
+	@$(BIN)/python tools/measure.py --write
 	@$(BIN)/python tools/docs.py $(ARGS)
 
 shots: docs ## pictures of the site in _docs/.shots/, wide and narrow (needs chromium)
 	@$(BIN)/python tools/shots.py $(ARGS)
 
-lab: $(STAMP) ## JupyterLab on the notebooks
-	@$(BIN)/jupyter lab nbs $(ARGS)
+lab: $(STAMP) ## JupyterLab, at the start notebook
+	@cd nbs && $(abspath $(BIN))/jupyter lab index.ipynb $(ARGS)
+
+lab-test: $(STAMP) ## three notebooks run in a real JupyterLab (needs chromium)
+	@$(BIN)/python -m pytest -q tests/test_lab.py $(ARGS)
 
 bench: $(STAMP) ## the speed benchmarks
 	@set -e; for f in $(sort $(wildcard benchmarks/[!_]*.py)); do echo "== $$f"; $(BIN)/python $$f $(ARGS); done
@@ -52,9 +64,11 @@ export: $(STAMP) ## notebooks -> emgfm/, README.md, notebooks cleaned
 	@$(BIN)/nbdev_clean
 	@$(BIN)/nbdev_export
 	@$(BIN)/python tools/readme.py
+	@$(BIN)/python tools/cards.py
+	@$(BIN)/python tools/measure.py --write
 
 clean: ## remove what was built, keep .venv
-	@rm -rf _proc _docs build dist *.egg-info .pytest_cache .ruff_cache .coverage
+	@rm -rf _proc _docs build dist *.egg-info .pytest_cache .ruff_cache .coverage .coverage.*
 	@find emgfm nbs tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## remove .venv as well

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from . import __version__
 from .catalog import CARDS, bib_entry, by_licence, card, cite
-from .schema import DataError, data_error
+from .schema import data_error
 from .store import Store
 
 # %% ../nbs/46_cite.ipynb #c71d7715

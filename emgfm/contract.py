@@ -445,15 +445,27 @@ def _known_curve(
     i: int,  # stride
     family: list[Recording],  # of the truth, of the same leg in the same trial
 ) -> bool:
-    "Whether the angles of a stride are those of one of the truth's, whatever its clock"
+    "Whether the angles of a stride, or its EMG where it has none, are those of one of the truth's, whatever its clock"
     def curve(r, s):
         return _at(r.angle, np.linspace(s.start, s.stop, 101))
     if _empty(g.angle):
-        return False
+        return not _empty(g.emg) and _known_emg(g, i, family)
     mine = curve(g, g.strides.iloc[i])
     known = ~np.isnan(mine).all(0)
     others = [curve(w, s)[:, known] for w in family if not _empty(w.angle) for s in w.strides.itertuples()]
     return any((np.nanmean(np.abs(mine[:, known] - x), axis=0) < ALIKE).all() for x in others)
+
+
+def _known_emg(g: Recording, i: int, family: list[Recording]) -> bool:
+    "Whether the EMG of a stride is that of one of the truth's"
+    def piece(r, s):
+        return r.emg.data[span(r.emg, s.start, s.stop)]
+    mine = piece(g, g.strides.iloc[i])
+    for other in (piece(w, s) for w in family if not _empty(w.emg) for s in w.strides.itertuples()):
+        n, both = min(len(mine), len(other)), np.isfinite(mine).all(0) & np.isfinite(other).all(0)
+        if abs(len(mine) - len(other)) < 3 and both.any() and np.allclose(mine[:n, both], other[:n, both], rtol=EMG_GAIN):
+            return True
+    return False
 
 
 def _elsewhere(
@@ -470,7 +482,7 @@ def _elsewhere(
         if theirs and not (denied := _denied(g, w, [i], theirs, slack)):
             return []
     # on another clock and by another name: as the authors cut it, where the trial itself is damaged
-    if g.key not in {r.key for r in family} and _known_curve(g, i, family):
+    if (g.key not in {r.key for r in family} or _empty(g.angle)) and _known_curve(g, i, family):
         return []
     s = g.strides.iloc[i]
     return denied or ([] if untold else [f"a stride from {s.start:.3f} to {s.stop:.3f} s is none of the truth's"])

@@ -404,7 +404,11 @@ class PhaseFilter:
         self.belief[1:] += q * b[:-1]
         self.belief[:-1] += q * b[1:]
 
-    def see(self, state: np.ndarray, dt: float):
+    def see(
+        self,
+        state: np.ndarray,  # (27,) rad, rad/s, rad/s²
+        dt: float,  # s since the last one
+    ):
         "Weigh by how well the state fits; Student's likelihood, so that one strange joint does not decide alone"
         z = (state[:18] - self.mean) / self.spread
         fit = -2.5 * np.log1p(z**2 / 4).sum(1) * min(dt / self.memory, 1)

@@ -23,12 +23,12 @@ SMOOTH, TRAILING = (31, 4), (11, 2)  # points and order of the polynomial
 
 
 def three_points(
-    before: np.ndarray,  # slopes from each sample's neighbour to it
-    after: np.ndarray,  # and from it to the next
+    before: np.ndarray,  # (..., n, channels) slopes from each sample's neighbour to it
+    after: np.ndarray,  # (..., n, channels) and from it to the next
     a: np.ndarray,  # s, the steps in time that belong to `before`
     b: np.ndarray,  # s, and to `after`
     method: str,  # central, or causal: then the sample is the last of the three
-) -> tuple[np.ndarray, np.ndarray]:  # omega, alpha
+) -> tuple[np.ndarray, np.ndarray]:  # omega (rad/s) and alpha (rad/s^2)
     "Derivatives from three samples: those of the parabola through them, but for a causal velocity the last slope"
     omega = after if method == "causal" else (b * before + a * after) / (a + b)
     return omega, 2 * (after - before) / (a + b)
@@ -54,12 +54,20 @@ def derivatives(
     return omega, alpha
 
 
-def compute_omega(theta: np.ndarray, dt: np.ndarray | float, method: str = "causal") -> np.ndarray:
+def compute_omega(
+    theta: np.ndarray,  # (..., n, channels) rad
+    dt: np.ndarray | float,  # s, as for `derivatives`
+    method: str = "causal",  # as for `derivatives`
+) -> np.ndarray:  # (..., n, channels) rad/s
     "Angular velocity, the first part of `derivatives`"
     return derivatives(theta, dt, method)[0]
 
 
-def compute_alpha(theta: np.ndarray, dt: np.ndarray | float, method: str = "causal") -> np.ndarray:
+def compute_alpha(
+    theta: np.ndarray,  # (..., n, channels) rad
+    dt: np.ndarray | float,  # s, as for `derivatives`
+    method: str = "causal",  # as for `derivatives`
+) -> np.ndarray:  # (..., n, channels) rad/s^2
     "Angular acceleration, the second part of `derivatives`"
     return derivatives(theta, dt, method)[1]
 

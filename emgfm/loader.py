@@ -63,7 +63,9 @@ def __len__(self: Loader) -> int:
 
 
 @patch
-def indices(self: Loader) -> Iterator[np.ndarray]:
+def indices(
+    self: Loader,
+) -> Iterator[np.ndarray]:  # (B,) window numbers
     "Window numbers of the batches that are left of the current epoch"
     left = self.ds.batches(self.batch_size, self.seed, self.epoch, rank=self.rank, world_size=self.world_size, skip=self.batch,
                            **self.order)

@@ -222,6 +222,7 @@ class Attention(nn.Module):
         self.query, self.key_value, self.out = nn.Linear(d, d), nn.Linear(d, 2 * d, bias=False), nn.Linear(d, d)
 
     def split(self, x):
+        "The heads side by side: (B, heads, tokens, d / heads)"
         return x.view(x.shape[0], x.shape[1], self.n_heads, -1).transpose(1, 2)
 
     def forward(self, x, context, mask=None):

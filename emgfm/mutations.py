@@ -526,7 +526,7 @@ _LEAVES = {  # name: promise, function of (array, random generator) to the new v
     "transposed": (STRUCTURE, lambda x, rng: x.T),
     "flattened": (STRUCTURE, lambda x, rng: x.reshape(1, -1)),
     "another axis": (STRUCTURE, lambda x, rng: np.repeat(x[..., None], 2, axis=-1)),
-    "a row less": (ABSENCE, lambda x, rng: x[:-1]),
+    "a row less": (CONTENT, lambda x, rng: x[:-1]),  # of a time on its own grid, it is another duration
     "twice as long": (CONTENT, lambda x, rng: np.concatenate([x, x])),
     "emptied": (ABSENCE, lambda x, rng: np.zeros((0, 0))),
     "text for numbers": (STRUCTURE, lambda x, rng: np.array([str(rng.choice(["see notes", "12,5", "n/a"]))])),

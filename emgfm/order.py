@@ -43,9 +43,9 @@ def stride_order(
 
 # %% ../nbs/49_order.ipynb #0277b545
 def windows_taken(
-    count: np.ndarray,  # windows that strides offer
+    count: np.ndarray,  # (n,) windows that strides offer
     per_stride: int | None,  # how many are drawn; None: all
-) -> np.ndarray:  # how many each of them gives
+) -> np.ndarray:  # (n,) windows that each of them gives
     "How many windows an epoch takes from strides"
     return count if per_stride is None else np.minimum(count, per_stride)
 
@@ -58,7 +58,7 @@ def blocks(
     per_stride: int | None = None,  # windows drawn from each stride; None: all of them
     block: int = 4096,  # strides that are shuffled together
     chunk: int | None = 32,  # as for `stride_order`
-    weights: np.ndarray | None = None,
+    weights: np.ndarray | None = None,  # (n,) how often each stride is drawn, relative to the others; None: all alike
     skip: int = 0,  # windows that are left out at the beginning
 ) -> Iterator[np.ndarray]:  # window numbers
     "Windows of an epoch, a block of strides after the other"
@@ -80,13 +80,13 @@ def blocks(
 
 
 def epoch_size(
-    person: np.ndarray,
-    count: np.ndarray,
+    person: np.ndarray,  # (n,) as for `blocks`
+    count: np.ndarray,  # (n,) as for `blocks`
     seed: int = 0,
     epoch: int = 0,
     per_stride: int | None = None,
     chunk: int | None = 32,
-    weights: np.ndarray | None = None,
+    weights: np.ndarray | None = None,  # (n,) as for `blocks`
 ) -> int:
     "Windows of an epoch: what `blocks` yields in all"
     if weights is not None:

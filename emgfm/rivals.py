@@ -124,6 +124,7 @@ class GRU(Reader):
         self.cells = nn.GRU(config.d_model, config.d_model, config.n_layers, batch_first=True)
 
     def read(self, x):
+        "The last state over the tokens"
         return self.cells(x)[0][:, -1]
 
 
@@ -135,6 +136,7 @@ class TCN(Reader):
         self.layers = nn.ModuleList(nn.Conv1d(d, d, 3, dilation=2 ** i) for i in range(2 + config.n_layers))
 
     def read(self, x):
+        "The last column of the causal stack"
         x = x.transpose(1, 2)
         for layer in self.layers:
             x = x + F.gelu(layer(F.pad(x, (2 * layer.dilation[0], 0))))

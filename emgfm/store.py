@@ -313,7 +313,12 @@ def facts(self: Store, dataset: str, patient: str) -> dict:
 
 
 @patch
-def array(self: Store, dataset: str, patient: str, name: str) -> np.ndarray:
+def array(
+    self: Store,
+    dataset: str,
+    patient: str,
+    name: str,  # of `ARRAYS`
+) -> np.ndarray:  # (n, 13) or (n, 3, 3) float32; see the schema
     "An array of a patient as a read-only memory map"
     return np.load(self.folder(dataset, patient) / f"{name}.npy", mmap_mode="r")
 

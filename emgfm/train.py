@@ -144,7 +144,10 @@ class Ranks:
         "This process's share of a batch, never empty"
         return np.resize(x, max(len(x), self.world))[self.rank::self.world]
 
-    def sum(self, x: torch.Tensor) -> torch.Tensor:
+    def sum(
+        self,
+        x: torch.Tensor,  # (...) one of each process
+    ) -> torch.Tensor:  # (...) the same everywhere
         "Sum over all processes"
         if self.world > 1:
             x = x.detach().clone()

@@ -20,7 +20,7 @@ from numpy.lib.stride_tricks import as_strided
 from .augment import Augment, spoil, uniform
 from .catalog import CARDS, cite
 from .derivatives import TRAILING, compute_alpha, compute_omega, derivatives, three_points
-from .index import WindowIndex, person_numbers
+from .window_index import WindowIndex, person_numbers
 from .schema import CHANNELS, GROUPS, MUSCLES, REASON_CODES, DataError, data_error
 from .splits import SPLITS, assign_patient_to_split, make_splits
 from .store import Store
@@ -138,7 +138,10 @@ class Mapped(NamedTuple):
     address: int
 
     @classmethod
-    def of(cls, array: np.ndarray) -> "Mapped":
+    def of(
+        cls,
+        array: np.ndarray,  # (n, ...) memory map
+    ) -> "Mapped":
         "The place of an array, without the subclass of memory maps, which is slow"
         return cls(np.asarray(array), array.__array_interface__["data"][0])
 

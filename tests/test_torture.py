@@ -16,7 +16,7 @@ def test_every_kind_of_mutation_is_survived():
     "A few mutations of every dataset, every kind among them; `make torture` does all"
     plan = short_plan(few=5)
     assert {m.kind for m in plan} == set(KINDS) and {m.dataset for m in plan} == set(targets())
-    result = run_plan(plan, jobs=2)
+    result = run_plan(plan, jobs=2, timeout=300)
     bad = result[result.end.isin(["forbidden", "contained"])]
     assert not len(bad), "\n" + bad[["dataset", "number", "kind", "done", "sentence"]].to_string()
     assert (result.end == "error").any() and (result.end == "loss").any() and (result.end == "exact").any()
@@ -56,7 +56,7 @@ class Greedy(Reader):
     def recordings(self, root, patient):
         kept = []
         while True:
-            kept.append(np.ones(10**7))
+            kept.append(np.empty(10**7))
         yield kept
 
 
@@ -98,7 +98,7 @@ FLAWS = {Reader: ("exact", ""), Hangs: ("contained", "took longer than 4 s"), Cr
 @pytest.mark.parametrize("flaw", FLAWS, ids=lambda c: c.__name__)
 def test_the_judge_bites(flaw):
     "Each way to go wrong is named"
-    row = run_plan([HARMLESS], timeout=4, memory=10**9, reader=flaw()).iloc[0]
+    row = run_plan([HARMLESS], timeout=4 if flaw is Hangs else 60, memory=10**9, reader=flaw()).iloc[0]
     end, words = FLAWS[flaw]
     assert row.end == end and words in row.sentence
 
@@ -106,7 +106,7 @@ def test_the_judge_bites(flaw):
 def test_a_death_costs_one_mutation():
     "The worker is replaced and the next mutation is judged"
     plan = [HARMLESS, HARMLESS]
-    assert list(run_plan(plan, timeout=4, reader=Crashes()).end) == ["contained"] * 2
+    assert list(run_plan(plan, reader=Crashes()).end) == ["contained"] * 2
     assert list(run_plan(plan).end) == ["exact"] * 2
 
 

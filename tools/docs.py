@@ -5,6 +5,7 @@ the names that those links use, makes every link relative (the site works from a
 pages and the sidebar, and checks every link of the result. Warnings are errors.
 """
 import argparse
+import json
 import os
 import re
 import runpy
@@ -21,13 +22,30 @@ from posixpath import relpath
 from urllib.parse import unquote, urlsplit
 
 import yaml
+from api import modules
 from nbdev.config import get_config
 from pages import NBS, PROC, ROOT, make_page, relink
+from reference import reference
 
 HIDDEN = re.compile(r"(^|/)[._]")
-SECTIONS = {"Data model": range(10), "Datasets": "readers", "Signals": range(30, 40), "Store": range(40, 50),
-            "Learning": range(50, 60), "Models": range(60, 70), "Command": range(70, 80), "Tutorials": "tutorials"}
-OWN_PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+# in the order of the sidebar: a folder below nbs/, or the numbers of notebooks
+SECTIONS = {
+    "Tutorials": {"tutorials"},
+    "Datasets": {1, "readers", *range(10, 30), 46},
+    "Data model": {0, *range(2, 10)},
+    "Signals": {*range(30, 40)},
+    "Store": {*range(40, 48), 54} - {46},
+    "Learning": {*range(48, 54)},
+    "Models": {*range(60, 70)} - {63},
+    "Deployment": {63},
+    "Command": {*range(70, 80)},
+    "Format": {55},
+    "Reference": set(),  # made from the modules
+    "Results": {90},
+    "Faults and limits": {91},
+}
+OWN_PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md", "DATA_CARD.md": "data_card.md",
+             "MODEL_CARD.md": "model_card.md", "SECURITY.md": "security.md"}
 KATEX = "katex@0.16.11"
 KATEX_CDN = f"https://cdn.jsdelivr.net/npm/{KATEX}/dist"
 KATEX_FILES = re.compile(r"katex\.min\.(css|js)|contrib/auto-render\.min\.js|fonts/.+\.woff2")
@@ -37,7 +55,8 @@ def page_name(
     path: PurePosixPath,  # a notebook below nbs/
 ) -> PurePosixPath:  # without its number
     "The name of a notebook's page: `readers/12_camargo.ipynb` is `readers/camargo.ipynb`"
-    return path.with_name(re.sub(r"^\d+[a-z]?_", "", path.name))
+    name = re.sub(r"^\d+[a-z]?_", "", path.name)
+    return path if name == "index.ipynb" else path.with_name(name)  # that name is the start page's
 
 
 def section_of(
@@ -45,34 +64,62 @@ def section_of(
 ) -> str:
     "The section of the sidebar that a notebook belongs to"
     number = re.match(r"(\d+)[a-z]?_", path.name)
-    for name, where in SECTIONS.items():
-        inside = str(path.parent) == where if isinstance(where, str) else (
-            str(path.parent) == "." and number and int(number[1]) in where)
-        if inside:
+    place = str(path.parent) if str(path.parent) != "." else number and int(number[1])
+    for name, places in SECTIONS.items():
+        if place in places:
             return name
     raise ValueError(f"nbs/{path}: no section of the sidebar holds it; see SECTIONS in tools/docs.py")
 
 
 def sidebar(
     notebooks: list[PurePosixPath],  # below nbs/
+    made: list[str],  # pages of the reference, the overview first
 ) -> list:  # Quarto's `contents`
-    "The sidebar: the notebooks that exist, in order of work"
-    found: dict[str, list] = {name: [] for name in SECTIONS}
-    for path in sorted(notebooks, key=lambda p: p.name):
+    "The sidebar: the pages that exist, in order of work; a section of one page is that page"
+    found: dict[str, list] = {name: [] for name in SECTIONS} | {"Reference": made, "Project": list(OWN_PAGES.values())}
+    for path in in_order(notebooks):
         if path.name != "index.ipynb":
             found[section_of(path)].append(str(page_name(path)))
-    start = [{"text": "Start", "href": "index.ipynb"}]
-    rooms = [{"section": name, "contents": pages} for name, pages in found.items() if pages]
-    return [*start, *rooms, {"section": "Project", "contents": list(OWN_PAGES.values())}]
+    rooms = [{"section": name, "contents": pages} if len(pages) > 1 else {"text": name, "href": pages[0]}
+             for name, pages in found.items() if pages]
+    return [{"text": "Start", "href": "index.ipynb"}, *rooms]
+
+
+def in_order(
+    notebooks: list[PurePosixPath],  # below nbs/
+) -> list[PurePosixPath]:
+    "The start page, then the notebooks as the sidebar has them"
+    sections = ["", *SECTIONS]
+    return sorted(notebooks, key=lambda p: (sections.index("" if p.name == "index.ipynb" else section_of(p)), p.name))
+
+
+def reference_pages(
+    notebooks: list[PurePosixPath],  # below nbs/, in order
+    cfg,  # settings.ini
+) -> dict[str, str]:  # page -> Markdown
+    "The reference, in the sections of the notebooks that make the modules"
+    sections, about = {}, {}
+    for path in notebooks:
+        cells = json.loads((NBS / path).read_text(encoding="utf-8"))["cells"]
+        text = ["".join(c["source"]) for c in cells]
+        made = next((m[1] for t in text if (m := re.search(r"^#\|\s*default_exp\s+(\S+)", t, re.M))), None)
+        if made:
+            subtitle = re.search(r"^> (.+)$", text[0], re.M)
+            sections[made] = section_of(path)
+            about[made] = (str(page_name(path).with_suffix(".html")), subtitle[1] if subtitle else "")
+    index = runpy.run_path(str(cfg.lib_path / "_modidx.py"))["d"]["syms"]
+    linked = {name: place for names in index.values() for name, (place, _) in names.items()}
+    return reference(modules(Path(cfg.lib_path)), sections, about, linked)
 
 
 def prepare(cfg) -> None:
     "Fill _proc with everything that the site is made of"
     found = [PurePosixPath(p.relative_to(NBS)) for p in NBS.rglob("*.ipynb")]
-    found = sorted((p for p in found if not HIDDEN.search(str(p))), key=lambda p: p.name)
+    found = in_order([p for p in found if not HIDDEN.search(str(p))])
     pages = {f"nbs/{p}": str(page_name(p)) for p in found} | OWN_PAGES
-    if len(set(pages.values())) < len(pages):
-        raise ValueError("two notebooks make a page of the same name")
+    twice = sorted(source for source, page in pages.items() if list(pages.values()).count(page) > 1)
+    if twice:
+        raise ValueError(f"{' and '.join(twice)} make a page of the same name")
     pages["README.md"] = "index.ipynb"
     shutil.rmtree(PROC, ignore_errors=True)
     PROC.mkdir()
@@ -86,16 +133,20 @@ def prepare(cfg) -> None:
         body = relink(body, PurePosixPath(source), pages, cfg)
         (PROC / page).write_text(f"---\ntitle: {title}\norder: {order}\n---\n{body}", encoding="utf-8")
     config = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))
-    config["website"]["sidebar"]["contents"] = sidebar(found)
+    made = reference_pages(found, cfg)
+    for page, text in made.items():
+        (PROC / page).parent.mkdir(exist_ok=True)
+        (PROC / page).write_text(text, encoding="utf-8")
+    config["website"]["sidebar"]["contents"] = sidebar(found, list(made))
     (PROC / "_quarto.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def render(engine: str, output: Path) -> None:
+def render(engine: str, output: Path, strict: bool = True) -> None:
     "Build the site from _proc"
     if engine == "quarto":
         subprocess.run(["quarto", "render", PROC, "--no-execute"], check=True)
     else:
-        subprocess.run([sys.executable, "-m", "smalldocs.cli", "render", "--strict", "--quiet", PROC], check=True)
+        subprocess.run([sys.executable, "-m", "smalldocs.cli", "render", *["--strict"] * strict, "--quiet", PROC], check=True)
     shutil.rmtree(output, ignore_errors=True)
     shutil.move(PROC / output.name, output)
 
@@ -156,14 +207,15 @@ def search_from_folder(output: Path) -> None:
 
 
 class Links(HTMLParser):
-    "Where a page leads, and where one can land in it"
+    "Where a page leads, where one can land in it, and its pictures that say nothing to those who do not see them"
 
     def __init__(self):
         super().__init__()
-        self.links, self.ids = [], set()
+        self.links, self.ids, self.mute = [], set(), 0
 
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
+        self.mute += tag == "img" and not (attrs.get("alt") or "").strip()
         self.ids |= {attrs[k] for k in ("id", "name") if attrs.get(k)}
         self.links += [attrs[k] for k in ("href", "src") if attrs.get(k)]
 
@@ -219,22 +271,44 @@ def broken(
             for link in page.links if (what := missing(p, link, pages))]
 
 
+def mute(
+    output: Path,  # the built site
+) -> list[str]:  # one line for each page
+    "Pages with pictures that have no alternative text"
+    return [f"{p.relative_to(output)}: {page.mute} pictures without an alternative text"
+            for p, page in read_links(output).items() if page.mute]
+
+
+def outside(
+    output: Path,  # the built site
+) -> list[str]:  # one line for each
+    "What a page would load from elsewhere: scripts, styles, pictures, fonts"
+    loads = re.compile(r"""<(?:script|img|iframe|source|video|audio|embed)\b[^>]*?\bsrc=["']((?:https?:)?//[^"']+)"""
+                       r"""|<link\b(?=[^>]*rel=["'](?:stylesheet|preload|icon|modulepreload))[^>]*?href=["']((?:https?:)?//[^"']+)""")
+    found = {(p, m[1] or m[2]) for p in output.rglob("*.html") for m in loads.finditer(p.read_text(encoding="utf-8"))}
+    found |= {(p, m[1]) for p in output.rglob("*.css")
+              for m in re.finditer(r"""(?:@import\s+|url\()["']?((?:https?:)?//[^"')]+)""", p.read_text(encoding="utf-8"))}
+    return [f"{p.relative_to(output)}: loads {link} from the internet" for p, link in sorted(found)]
+
+
 def main() -> int:  # exit status
     "The command line"
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--engine", choices=["quarto", "smalldocs"])
-    engine = p.parse_args().engine or ("quarto" if shutil.which("quarto") else "smalldocs")
+    p.add_argument("--draft", action="store_true", help="finish in spite of warnings")
+    a = p.parse_args()
+    engine = a.engine or ("quarto" if shutil.which("quarto") else "smalldocs")
     os.chdir(ROOT)
     cfg = get_config()
     output = Path(cfg.doc_path)
     prepare(cfg)
-    render(engine, output)
+    render(engine, output, strict=not a.draft)
     if engine == "smalldocs":
         localise_maths(output)
         search_from_folder(output)
     drop_web_fonts(output)
     shorten_names(output, cfg)
-    bad = broken(output)
+    bad = [*broken(output), *mute(output), *outside(output)]
     for line in bad:
         print(line, file=sys.stderr)
     print(f"{len(list(output.rglob('*.html')))} pages in {output.relative_to(ROOT)}/, built by {engine}")

@@ -3,6 +3,7 @@
 A module of its own because the processes of tools/docs.py import it.
 """
 import ast
+import json
 import os
 import re
 from pathlib import Path, PurePosixPath
@@ -80,6 +81,31 @@ def show_source(nb) -> None:
     nb.cells = cells
 
 
+def words_of(text: str) -> str:
+    "Markdown as the words that one would read out"
+    text = re.sub(r"```(?s:.*?)```|<[^>]+>|^[#>|].*$", " ", text, flags=re.M)
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    return re.sub(r"\s+", " ", re.sub(r"[`*]|(?<!\w)_|_(?!\w)|^- ", "", text, flags=re.M)).strip()
+
+
+def describe_pictures(nb) -> None:
+    "An alternative text for each figure that has none of its own (`#| fig-alt:`): its place, and what the text leads up to it with"
+    title = words_of("".join(nb.cells[0]["source"]).splitlines()[0].lstrip("# ")) if nb.cells else ""
+    heading, lead = title, ""
+    for cell in nb.cells:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            heading = next((words_of(h) for h in reversed(re.findall(r"^#+ (.+)$", text, re.M))), heading)
+            lead = words_of(text)
+        elif cell["cell_type"] == "code" and any("image/png" in o.get("data", {}) for o in cell.get("outputs", [])):
+            if re.search(r"^#\|\s*fig-alt:", text, re.M):
+                continue
+            caption = re.search(r"^#\|\s*fig-cap:\s*[\"']?(.+?)[\"']?\s*$", text, re.M)
+            told = caption[1] if caption else next(iter(re.findall(r"[^.!?]+[.!?:](?=\s|$)", lead)), lead)[:300].strip()
+            where = title if heading == title else f"{title}, {heading}"
+            cell["source"] = f"#| fig-alt: {json.dumps(f'Figure on {where}. {told}'.strip(), ensure_ascii=False)}\n{text}"
+
+
 class Page(FilterDefaults):
     "nbdev's processors for a page"
 
@@ -98,6 +124,7 @@ def make_page(
     nb = read_nb(ROOT / source)
     show_source(nb)
     Page()(nb)
+    describe_pictures(nb)
     for cell in nb.cells:
         text = "".join(cell["source"])
         if cell["cell_type"] == "raw" and text.startswith("---"):

@@ -1,5 +1,6 @@
 """README.md is nbs/index.ipynb: the start page and the first page of the repository say the same."""
 import argparse
+import base64
 import json
 import re
 import sys
@@ -35,6 +36,19 @@ def shown(
     return text if kind == "text/markdown" else f"```\n{text}\n```"
 
 
+def pictures(
+    nb: Path,  # index.ipynb
+) -> dict[str, bytes]:  # path below nbs/ -> PNG
+    "The figures of the start page as files: those of cells that name one, `#| file: images/x.png`"
+    out = {}
+    for cell in json.loads(nb.read_text(encoding="utf-8"))["cells"]:
+        name = re.search(r"^#\|\s*file:\s*(\S+)", "".join(cell["source"]), re.M)
+        for o in cell.get("outputs", []) if name else []:
+            if "image/png" in o.get("data", {}):
+                out[name[1]] = base64.b64decode("".join(o["data"]["image/png"]))
+    return out
+
+
 def readme(
     nb: Path,  # index.ipynb
 ) -> str:  # README.md
@@ -51,7 +65,9 @@ def readme(
         code = re.sub(r"^#\|.*\n?", "", source, flags=re.M).strip()
         if code and "echo: false" not in flags:
             parts.append(f"```python\n{code}\n```")
-        parts += [shown(o) for o in cell["outputs"]]
+        picture = re.search(r"^#\|\s*file:\s*(\S+)", source, re.M)
+        alt = re.search(r'^#\|\s*fig-alt:\s*"(.+)"', source, re.M)
+        parts += [f"![{alt[1]}]({picture[1]})"] if picture else [shown(o) for o in cell["outputs"]]
     note = "<!-- Made from nbs/index.ipynb by tools/readme.py: edit the notebook. -->"
     return relink("\n\n".join([note, *parts])) + "\n"
 
@@ -62,9 +78,11 @@ def main() -> int:  # exit status
     p.add_argument("--check", action="store_true", help="write nothing; fail if README.md is not up to date")
     a = p.parse_args()
     text, out = readme(ROOT / "nbs" / "index.ipynb"), ROOT / "README.md"
-    same = out.exists() and out.read_text(encoding="utf-8") == text
-    if not same and not a.check:
-        out.write_text(text, encoding="utf-8")
+    files = {out: text.encode()} | {ROOT / "nbs" / k: v for k, v in pictures(ROOT / "nbs" / "index.ipynb").items()}
+    same = all(f.exists() and f.read_bytes() == wanted for f, wanted in files.items())
+    for f, wanted in files.items() if not (same or a.check) else ():
+        f.parent.mkdir(exist_ok=True)
+        f.write_bytes(wanted)
     if a.check and not same:
         print("README.md is not what nbs/index.ipynb makes of it: run python tools/readme.py", file=sys.stderr)
     return int(a.check and not same)

@@ -106,7 +106,7 @@ def cells(
     node: Mapping,  # EMG, jointAngles or jointMoments
     name: str,
     limit: int | None = None,  # how many are wanted
-) -> list[np.ndarray]:  # empty where there is none
+) -> list[np.ndarray]:  # (samples, columns) each; empty where there is none
     "The cells of a channel"
     if name not in list(node):
         return []

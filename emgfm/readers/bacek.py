@@ -205,7 +205,7 @@ def cut_by_knee(
 
 def cut_by_emg(
     left: list[np.ndarray],  # of each muscle (strides, points)
-    right: list[np.ndarray],
+    right: list[np.ndarray],  # of each muscle (strides, points)
 ) -> tuple[str | None, str]:  # RHS, LHS or None, evidence
     "Whose strike begins the rows of the right leg's EMG"
     def shape(x):

@@ -165,7 +165,8 @@ def _conditions(
             out[name] = float(x) if number else x if isinstance(x, pd.DataFrame if table else kind) else None
             if out[name] is None and x is not None and np.size(x):
                 wanted = "one number" if kind is float else "text"
-                out.setdefault("problems", []).append(data_error(f"is {type(x).__name__}, expected {wanted}", file=file, field=name, **place))
+                out.setdefault("problems", []).append(data_error(
+                    f"is {type(x).__name__}, expected {wanted}", file=file, field=name, **place))
     return out
 
 

@@ -130,7 +130,7 @@ class Leg:
     letter: str  # L, R, P or N
     side: str
     start: np.ndarray  # (n,) frames in the trial
-    stop: np.ndarray
+    stop: np.ndarray  # (n,) frames in the trial
     trial: list[str]
     toe_off: np.ndarray  # (n,) point of the stride, 1 to 1001
     landing: np.ndarray  # (n,) 1 where the foot met a plate well

@@ -112,7 +112,7 @@ def _key(name: str) -> str:
 
 
 def emg_columns(
-    table: Mapping[str, np.ndarray],  # a MATLAB table or a struct of the twelve channels
+    table: Mapping[str, np.ndarray],  # (n,) each: a MATLAB table or a struct of the twelve channels
     envelope: bool,  # the mean of both electrodes of the soleus, else the medial one
 ) -> dict[str, np.ndarray]:  # name as in `ROWS` -> samples
     "Channels of a step by name"

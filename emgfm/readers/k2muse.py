@@ -318,7 +318,7 @@ def position(
 
 
 def clock(
-    cells: list[np.ndarray],
+    cells: list[np.ndarray],  # (samples, muscles) EMG of each stride
     starts: np.ndarray,  # (strides,) frames
     whole: np.ndarray,  # (n, muscles) continuous EMG
 ) -> float | None:  # EMG sample of frame 0, None if cells and frames do not fit

@@ -324,7 +324,8 @@ def _movements(
     group = np.where(active, table.Group.to_numpy(float), np.nan)
     joints = np.flatnonzero(np.diff(table.Time.to_numpy(float)) < 0.5 / RATE) + 1
     if len(joints) > MOST_PIECES:
-        raise data_error(f"goes back {len(joints)} times, expected {MOST_PIECES} pieces at most: its rows are in disorder", field="Time", **place)
+        found = f"goes back {len(joints)} times, expected {MOST_PIECES} pieces at most: its rows are in disorder"
+        raise data_error(found, field="Time", **place)
     for k, (a, b) in enumerate(zip([0, *joints], [*joints, len(table)])):
         found = pd.DataFrame([dict(start=(a + i) / RATE, stop=(a + j) / RATE, activity=CHAIR[move], not_gait=True, wrapped=False)
                               for _, i, j in runs(group[a:b])])
