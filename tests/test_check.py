@@ -8,7 +8,7 @@ import pytest
 from emgfm.build import build_store
 from emgfm.cli import main
 from emgfm.readers import falisse2019
-from emgfm.store import checksum, write_json
+from emgfm.store import Store, checksum, write_json
 
 
 @pytest.fixture(scope="module")
@@ -21,13 +21,14 @@ def store(tmp_path_factory):
 
 
 def plant(store, name, change):
-    "Change an array of the patient, and make its checksum right again"
+    "Change an array of the patient, and make its checksum and the index right again"
     folder = store / "falisse2019" / "subject1"
     file = folder / f"{name}.npy"
     np.save(file, change(np.load(file)))
     facts = json.loads((folder / "patient.json").read_text(encoding="utf-8"))
     facts["files"][file.name] = dict(bytes=file.stat().st_size, sha256=checksum(file))
     write_json(folder / "patient.json", facts)
+    Store(store).write_index()
 
 
 def turned(x):
