@@ -28,10 +28,16 @@ def parse(file: Path) -> int:
     elif file.suffix == ".mat":
         if h5py.is_hdf5(file):
             with h5py.File(file) as f:
-                f.visititems(lambda _, x: x[()] if isinstance(x, h5py.Dataset) else None)
+                f.visititems(_load)
         else:
             loadmat(file, squeeze_me=True)
     return file.stat().st_size
+
+
+def _load(_, x):
+    "Read a dataset; what is returned would end the visit"
+    if isinstance(x, h5py.Dataset):
+        x[()]
 
 
 def clock(f) -> float:
