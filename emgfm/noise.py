@@ -33,10 +33,12 @@ def signal_to_noise(
 ) -> np.ndarray:  # (channels,) dB, NaN where it cannot be told
     "Power of the loudest tenth of pieces over that of the quietest tenth"
     p = piece_power(x, rate)
-    out = np.full(x.shape[1], np.nan)
-    for c in np.flatnonzero((~np.isnan(p)).sum(0) >= 10):
-        low, high = np.nanquantile(p[:, c], [0.1, 0.9])
-        out[c] = 10 * np.log10(high / low) if low > 0 else np.nan
+    out, pieces = np.full(x.shape[1], np.nan), (~np.isnan(p)).sum(0)
+    for n in np.unique(pieces[pieces >= 10]):  # channels with as many pieces at once
+        cols = np.flatnonzero(pieces == n)
+        q = np.sort(p[:, cols], axis=0)[:n]  # NaN go last
+        low, high = np.quantile(q, [0.1, 0.9], axis=0)
+        out[cols] = 10 * np.log10(np.divide(high, low, out=np.full(len(cols), np.nan), where=low > 0))
     return out
 
 # %% ../nbs/33_noise.ipynb #29efe591
@@ -80,13 +82,14 @@ def channel_quality(
     columns = ["muscle", "snr_db", "mains_db", "clipped", "missing"]
     if rec.emg is None or not len(rec.emg):
         return pd.DataFrame(columns=columns)
-    x, rate = rec.emg.data.astype(float), float(rec.emg.rate)
-    bridged, _ = bridge_gaps(x, int(EMG_GAP * rate))
-    raw = rec.emg.state == "raw"
-    bipolar = rec.emg.state in ("raw", "filtered")
-    centred = bridged - np.nanmedian(np.where(np.isnan(x).all(0), 0, x), axis=0)
-    snr = signal_to_noise((filtered if filtered is not None else Signal(centred, rate)).data.astype(float), rate)
-    table = dict(muscle=MUSCLES, snr_db=snr if bipolar else np.nan,
+    rate, nan = float(rec.emg.rate), np.isnan(rec.emg.data)
+    here = np.flatnonzero(~nan.all(0))
+    x, gaps = rec.emg.data[:, here].astype(float), nan[:, here].any()
+    raw, bipolar = rec.emg.state == "raw", rec.emg.state in ("raw", "filtered")
+    bridged = bridge_gaps(x, int(EMG_GAP * rate))[0] if gaps else x
+    centred = bridged - (np.nanmedian if gaps else np.median)(x, axis=0)
+    clean = filtered.data[:, here].astype(float) if filtered is not None else centred
+    table = dict(muscle=[MUSCLES[c] for c in here], snr_db=signal_to_noise(clean, rate) if bipolar else np.nan,
                  mains_db=mains_residue(centred, rate, mains) if raw else np.nan,
-                 clipped=clipped_share(x) if bipolar else np.nan, missing=np.isnan(x).mean(0))
-    return pd.DataFrame(table, columns=columns)[~np.isnan(x).all(0)].reset_index(drop=True)
+                 clipped=clipped_share(x) if bipolar else np.nan, missing=nan[:, here].mean(0))
+    return pd.DataFrame(table, columns=columns)

@@ -128,13 +128,14 @@ def bridge_gaps(
 ) -> tuple[np.ndarray, np.ndarray]:  # the copy, and bool of x's shape: which samples were filled
     "Bridge NaN gaps of up to `limit` samples inside each channel by straight lines"
     y = x.reshape(len(x), int(np.prod(x.shape[1:]))).copy()
-    filled = np.zeros(y.shape, bool)
-    for c in np.flatnonzero(np.isnan(y).any(0) & ~np.isnan(y).all(0)):
-        ok = np.flatnonzero(~np.isnan(y[:, c]))
-        for a, b in zip(ok[:-1], ok[1:]):
-            if 1 < b - a <= limit + 1:
-                y[a + 1:b, c] = np.interp(np.arange(a + 1, b), [a, b], y[[a, b], c])
-                filled[a + 1:b, c] = True
+    missing, filled = np.isnan(y), np.zeros(y.shape, bool)
+    for c in np.flatnonzero(missing.any(0) & ~missing.all(0)):
+        ok = np.flatnonzero(~missing[:, c])
+        gap = np.diff(ok)
+        for k in np.flatnonzero((gap > 1) & (gap <= limit + 1)):
+            a, b = ok[k], ok[k + 1]
+            y[a + 1:b, c] = np.interp(np.arange(a + 1, b), [a, b], y[[a, b], c])
+            filled[a + 1:b, c] = True
     return y.reshape(x.shape), filled.reshape(x.shape)
 
 # %% ../nbs/00_schema.ipynb #0b47c2d4
@@ -183,6 +184,17 @@ def empty_emg(
     return np.full((n, len(MUSCLES)), np.nan, np.float32)
 
 # %% ../nbs/00_schema.ipynb #f6086066
+def _constant(
+    x: np.ndarray,  # (n, channels)
+) -> np.ndarray:  # (channels,) bool
+    "Which channels never move"
+    if not len(x):
+        return np.zeros(x.shape[1], bool)
+    still = x[0] == x[len(x) // 2]  # two samples acquit most channels
+    still[still] = np.ptp(x[:, still], axis=0) == 0
+    return still
+
+# %% ../nbs/00_schema.ipynb #d61d773a
 def _signal_codes(
     signal: Signal | None,
     strides: pd.DataFrame,
@@ -195,16 +207,19 @@ def _signal_codes(
         return codes
     data = signal.data.reshape(len(signal), width)
     rate = float(signal.rate)
-    alive = ~np.isnan(data).all(0)
+    nan = np.isnan(data)
+    alive, gappy = ~nan.all(0), np.flatnonzero(nan.any(0) & ~nan.all(0))
     for i, (start, stop) in enumerate(zip(strides.start, strides.stop)):
         x = data[span(signal, start, stop)]
         # the last grid point of a time-normalised stride is the next heel strike, so a stride may be one sample short
         complete = len(x) >= np.floor((stop - start) * rate - 1e-6) and len(x) > 1
-        x, _ = bridge_gaps(x, int(limit(stop - start) * rate))
-        missing = np.isnan(x).any(0) if complete else np.ones(width, bool)
-        constant = np.ptp(x, axis=0) == 0 if len(x) else np.zeros(width, bool)
+        missing = np.full(width, not complete)
+        if len(gappy):
+            x = x.copy()
+            x[:, gappy], _ = bridge_gaps(x[:, gappy], int(limit(stop - start) * rate))
+            missing[gappy] |= np.isnan(x[:, gappy]).any(0)
         codes[i, alive] = REASON_CODES["measured"]
-        codes[i, alive & constant] = REASON_CODES["dead"]
+        codes[i, alive & _constant(x)] = REASON_CODES["dead"]
         codes[i, alive & missing] = REASON_CODES["partly_missing"]
     return codes
 
@@ -235,12 +250,15 @@ def stride_filled(
     limits = dict(emg=lambda T: EMG_GAP, angle=lambda T: JOINT_GAP * T, moment=lambda T: JOINT_GAP * T)
     out, codes = np.zeros((len(rec.strides), 3)), stride_codes(rec)
     for k, (name, limit) in enumerate(limits.items()):
-        signal = getattr(rec, name)
-        if signal is None or not np.isnan(signal.data).any():
+        signal, mine = getattr(rec, name), codes[:, GROUPS[name]] == REASON_CODES["measured"]
+        if signal is None:
+            continue
+        data = signal.data.reshape(len(signal), mine.shape[1])
+        gappy = np.isnan(data).any(0)
+        if not (mine & gappy).any():
             continue
         for i, (start, stop) in enumerate(zip(rec.strides.start, rec.strides.stop)):
-            x = signal.data[span(signal, start, stop)].reshape(-1, codes[:, GROUPS[name]].shape[1])
-            x = x[:, codes[i, GROUPS[name]] == 0]
+            x = data[span(signal, start, stop)][:, mine[i] & gappy]
             _, filled = bridge_gaps(x, int(limit(stop - start) * float(signal.rate)))
             out[i, k] = filled.mean(0).max(initial=0) if len(x) else 0
     return pd.DataFrame(out, columns=["filled_emg", "filled_angle", "filled_moment"])
