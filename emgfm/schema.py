@@ -209,7 +209,7 @@ def _signal_codes(
     rate = float(signal.rate)
     nan = np.isnan(data)
     alive, gappy = ~nan.all(0), np.flatnonzero(nan.any(0) & ~nan.all(0))
-    for i, (start, stop) in enumerate(zip(strides.start, strides.stop)):
+    for i, (start, stop) in enumerate(zip(strides.start.to_numpy(), strides.stop.to_numpy())):
         x = data[span(signal, start, stop)]
         # the last grid point of a time-normalised stride is the next heel strike, so a stride may be one sample short
         complete = len(x) >= np.floor((stop - start) * rate - 1e-6) and len(x) > 1
@@ -243,25 +243,30 @@ def stride_codes(
     return codes
 
 # %% ../nbs/00_schema.ipynb #55d2f12e
+_FILLED = ["filled_emg", "filled_angle", "filled_moment"]
+
+
 def stride_filled(
     rec: Recording,
 ) -> pd.DataFrame:  # one row a stride: filled_emg, filled_angle, filled_moment, each 0..1
     "How much of each stride was bridged over gaps"
     limits = dict(emg=lambda T: EMG_GAP, angle=lambda T: JOINT_GAP * T, moment=lambda T: JOINT_GAP * T)
-    out, codes = np.zeros((len(rec.strides), 3)), stride_codes(rec)
+    out, signals = np.zeros((len(rec.strides), 3)), [getattr(rec, name) for name in limits]
+    nan = [None if s is None else np.isnan(s.data.reshape(len(s), -1 if len(s) else 0)) for s in signals]
+    gappy = [None if n is None else n.any(0) & ~n.all(0) for n in nan]
+    if not any(g is not None and g.any() for g in gappy):
+        return pd.DataFrame(out, columns=_FILLED)
+    codes = stride_codes(rec)
     for k, (name, limit) in enumerate(limits.items()):
-        signal, mine = getattr(rec, name), codes[:, GROUPS[name]] == REASON_CODES["measured"]
-        if signal is None:
+        if gappy[k] is None or not gappy[k].any():
             continue
-        data = signal.data.reshape(len(signal), mine.shape[1])
-        gappy = np.isnan(data).any(0)
-        if not (mine & gappy).any():
-            continue
-        for i, (start, stop) in enumerate(zip(rec.strides.start, rec.strides.stop)):
-            x = data[span(signal, start, stop)][:, mine[i] & gappy]
-            _, filled = bridge_gaps(x, int(limit(stop - start) * float(signal.rate)))
+        data = signals[k].data.reshape(nan[k].shape)
+        wanted = gappy[k] & (codes[:, GROUPS[name]] == REASON_CODES["measured"])
+        for i, (start, stop) in enumerate(zip(rec.strides.start.to_numpy(), rec.strides.stop.to_numpy())):
+            x = data[span(signals[k], start, stop)][:, wanted[i]]
+            _, filled = bridge_gaps(x, int(limit(stop - start) * float(signals[k].rate)))
             out[i, k] = filled.mean(0).max(initial=0) if len(x) else 0
-    return pd.DataFrame(out, columns=["filled_emg", "filled_angle", "filled_moment"])
+    return pd.DataFrame(out, columns=_FILLED)
 
 # %% ../nbs/00_schema.ipynb #755a69c5
 MAX_ANGLE = 3.15  # rad
