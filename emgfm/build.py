@@ -76,7 +76,7 @@ class BuildParameters:
         if self.filtering not in ("causal", "zero_phase"):
             raise DataError(f"filtering is {self.filtering!r}, expected causal or zero_phase")
 
-
+# %% ../nbs/41_build.ipynb #1d0a34ba
 def process(
     rec: Recording,
     parameters: BuildParameters = BuildParameters(),
@@ -117,7 +117,7 @@ def _normalise_person(
         }
     return scales
 
-
+# %% ../nbs/41_build.ipynb #443e3a9a
 def _codes(
     rec: Recording,
     scales: dict,
@@ -176,7 +176,7 @@ def _stride_tables(
     strides["transition"] = strides.transition.fillna(False).astype(bool)
     return strides, pd.concat(rejected, ignore_index=True) if rejected else pd.DataFrame(columns=columns)
 
-# %% ../nbs/41_build.ipynb #d735a16c
+# %% ../nbs/41_build.ipynb #f5b8ba37
 @dataclass
 class Outcome:
     "What became of a person"
@@ -189,7 +189,7 @@ class Outcome:
     losses: list[str] = field(default_factory=list)
     sentence: str = ""  # why it failed, or what is to be done
 
-
+# %% ../nbs/41_build.ipynb #0f5d038e
 def store_patient(
     store: str | Path,
     dataset: str,
@@ -212,7 +212,7 @@ def store_patient(
     write_patient(Path(store), dataset, patient, arrays, tables, facts)
     return len(strides), len(rejected)
 
-# %% ../nbs/41_build.ipynb #f5b8ba37
+# %% ../nbs/41_build.ipynb #89710a4a
 def _read(dataset: str, root: Path, patient: str, parameters: BuildParameters) -> tuple[list[Recording], list[Loss]]:
     "The recordings of a person that have strides, and what was lost"
     module = reader(dataset)
@@ -235,7 +235,7 @@ def _without_strides(rec: Recording) -> Loss:
     where = f"trial {rec.trial}{' ' + rec.subtrial if rec.subtrial else ''}, {rec.side} leg"
     return Loss(rec.patient, rec.trial, str(data_error(f"no stride was kept: {words}", rec.dataset, rec.patient, field=where)))
 
-
+# %% ../nbs/41_build.ipynb #76bd3927
 def _quality(recordings: list[Recording], signals: list[dict[str, Signal]]) -> pd.DataFrame:
     "Signal over noise, hum and clipping of every EMG channel, measured before anything is normalised"
     parts = []
@@ -246,7 +246,7 @@ def _quality(recordings: list[Recording], signals: list[dict[str, Signal]]) -> p
     parts = [p for p in parts if len(p)]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
-
+# %% ../nbs/41_build.ipynb #ba51fe20
 def _merge(decisions) -> dict:  # what was decided -> sorted different evidences
     "Decisions of all recordings, each evidence once"
     out = {}
@@ -272,7 +272,7 @@ def wanted_parameters(
         raise data_error(why, file=parameters.masses) from None
     return dict(filtering=parameters.filtering, mass=mine["mass_kg"].tolist() if "mass_kg" in mine else [])
 
-
+# %% ../nbs/41_build.ipynb #3fb40a64
 def _note(store: Path, dataset: str, patient: str) -> Path:
     "Where it stands that a person could not be read"
     return Path(store) / folder_name(dataset) / ".failed" / f"{folder_name(patient)}.json"
@@ -282,7 +282,26 @@ def _relative(text: str, root: Path) -> str:
     "A sentence without the place where the downloads lie, which is not part of the result"
     return text.replace(f"{root}{os.sep}", "").replace(str(root), ".")
 
-# %% ../nbs/41_build.ipynb #510b983e
+# %% ../nbs/41_build.ipynb #e8e0b327
+def _failed(store: Path, dataset: str, patient: str, sentence: str, made_from: dict, root: Path) -> Outcome:
+    "Note that a person could not be read, and why"
+    note = _note(store, dataset, patient)
+    shutil.rmtree(note.parent.parent / folder_name(patient), ignore_errors=True)
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        write_json(note, dict(sentence=_relative(sentence, root), made_from=made_from))
+    except OSError as e:
+        return Outcome(dataset, patient, "halted", sentence=_no_room(store, e))
+    return Outcome(dataset, patient, "failed", sentence=sentence)
+
+
+def _no_room(store: Path, e: OSError) -> str:
+    "Why nothing can be written any more, and what to do"
+    advice = "free some space and run the same command again: what was stored is kept" if e.errno in (errno.ENOSPC, errno.EDQUOT) else \
+        "make it writable, or choose another folder"
+    return str(data_error(f"cannot be written ({e.strerror or e}); {advice}", file=store))
+
+# %% ../nbs/41_build.ipynb #156a3626
 def build_patient(
     dataset: str,
     root: str | Path,  # the dataset's folder
@@ -312,25 +331,6 @@ def build_patient(
         return Outcome(dataset, patient, "halted", sentence=_no_room(store, e))
     return Outcome(dataset, patient, "built", strides, rejected, [x.sentence for x in losses])
 
-
-def _failed(store: Path, dataset: str, patient: str, sentence: str, made_from: dict, root: Path) -> Outcome:
-    "Note that a person could not be read, and why"
-    note = _note(store, dataset, patient)
-    shutil.rmtree(note.parent.parent / folder_name(patient), ignore_errors=True)
-    try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        write_json(note, dict(sentence=_relative(sentence, root), made_from=made_from))
-    except OSError as e:
-        return Outcome(dataset, patient, "halted", sentence=_no_room(store, e))
-    return Outcome(dataset, patient, "failed", sentence=sentence)
-
-
-def _no_room(store: Path, e: OSError) -> str:
-    "Why nothing can be written any more, and what to do"
-    advice = "free some space and run the same command again: what was stored is kept" if e.errno in (errno.ENOSPC, errno.EDQUOT) else \
-        "make it writable, or choose another folder"
-    return str(data_error(f"cannot be written ({e.strerror or e}); {advice}", file=store))
-
 # %% ../nbs/41_build.ipynb #fc3d98d1
 @dataclass(frozen=True)
 class Task:
@@ -353,7 +353,7 @@ def _people_of(dataset: str, root: Path) -> list[str] | str:
         sentence = str(e)
         return sentence if dataset in sentence else str(data_error(sentence, dataset))
 
-
+# %% ../nbs/41_build.ipynb #d4a2be82
 def _task(store: Path, task: Task, parameters, known: Checksums, again: set, retry: bool) -> Task:
     "What is to be done about a person"
     dataset, root, patient, people = task.dataset, task.root, task.patient, task.people
@@ -453,7 +453,7 @@ def build_store(
             raise DataError(_no_room(store, e)) from None
     return broken + outcomes
 
-
+# %% ../nbs/41_build.ipynb #097ff117
 def parse_shard(
     text: str,  # "2/8", or empty
 ) -> tuple[int, int]:  # number from 0, of how many
@@ -551,7 +551,7 @@ def _write_report(store: Path, failed: list[Outcome]):
     write_file(store / "build.csv", lambda f: f.write(table.to_csv(index=False).encode()))
     write_file(store / "CITE.bib", lambda f: f.write((cite(s.datasets) + "\n").encode()))
 
-
+# %% ../nbs/41_build.ipynb #ea4a01ec
 def summary(
     outcomes: list[Outcome],
 ) -> pd.DataFrame:  # one row a dataset
