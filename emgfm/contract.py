@@ -36,7 +36,7 @@ def natural(
     "Key that sorts Subject2 before Subject10"
     return tuple((0, int(p), "") if p.isdigit() else (1, 0, p.lower()) for p in re.split(r"(\d+)", str(name)) if p)
 
-
+# %% ../nbs/05_contract.ipynb #a29ad7fc
 _COPY = re.compile(r"(?:copy of )?(.+?)(?: \(\d+\)| - copy| copy)?(\.\w+)?", re.I)
 
 
@@ -104,7 +104,7 @@ class Row:
     scale: float = 1.0  # source unit and sign -> ours
     note: str = ""  # why, where the sign or unit is not obvious
 
-
+# %% ../nbs/05_contract.ipynb #8d82ac18
 def gather(
     rows: Iterable[Row],
     columns: Mapping[str, np.ndarray],  # label -> (n,) samples
@@ -148,7 +148,7 @@ def rows_decided(
         out.append(replace(r, scale=r.scale * flip * (factors.get(quantity) or 1.0)))
     return out
 
-
+# %% ../nbs/05_contract.ipynb #2388c18d
 _OPENSIM = {"hip_adduction": "hip_adduction", "hip_rotation": "hip_rotation", "hip_flexion": "hip_flexion",
             "knee_angle": "knee_flexion", "ankle_angle": "ankle_flexion"}
 
@@ -397,7 +397,7 @@ def _same_strides(
     near = [np.flatnonzero((np.abs(times - s) <= far).all(1)) for s in got.strides[["start", "stop"]].to_numpy(float)]
     return [i for i, x in enumerate(near) if len(x)], [int(x[0]) for x in near if len(x)]
 
-
+# %% ../nbs/05_contract.ipynb #789c3a56
 def _pick(
     rec: Recording,
     rows: list[int],  # of its strides
@@ -414,7 +414,7 @@ def _pick(
             signals[name] = replace(x, data=data.reshape(x.data.shape))
     return replace(rec, strides=strides, second_sites={}, **signals)
 
-# %% ../nbs/05_contract.ipynb #46b8498c
+# %% ../nbs/05_contract.ipynb #72b547ed
 def _denied(
     g: Recording,
     w: Recording,  # of the truth
@@ -436,7 +436,7 @@ def _denied(
         out += _compare_emg(a, b)
     return out + [f"{f} is {v!r}, the truth is {w.info[f]!r}" for f, v in g.info.items() if f in w.info and v == v and v != w.info[f]]
 
-
+# %% ../nbs/05_contract.ipynb #f4180201
 ALIKE = 1.5 * DEG  # rad, mean difference of the same stride on two clocks, whose edges may lie a frame apart
 
 
@@ -467,7 +467,7 @@ def _known_emg(g: Recording, i: int, family: list[Recording]) -> bool:
             return True
     return False
 
-
+# %% ../nbs/05_contract.ipynb #0168cced
 def _elsewhere(
     g: Recording,
     i: int,  # stride
@@ -553,21 +553,9 @@ def check_physics(
     return out
 
 # %% ../nbs/05_contract.ipynb #49c5d020
-def check_reader(
-    reader,  # module or object with `patients` and `recordings`
-    root: str | Path,  # raw folder
-    truth: list[Recording] | None = None,  # what `write_lookalike` returned
-    channels: Iterable[str] | None = None,  # those that the dataset measures; each must be found, and no other
-    losses: int = 0,  # how many losses are expected
-) -> pd.DataFrame:  # check, evidence
-    "Whether a reader keeps the contract on the files under `root`"
-    people = list(reader.patients(root))
-    failed, done = [], []
-    if people != sorted(set(people), key=natural) or not all(isinstance(p, str) and p for p in people):
-        failed.append(f"patients() gives {people[:5]}, expected different names in natural order")
-    done.append(("people", f"{len(people)}: {', '.join(people[:6])}{' ...' if len(people) > 6 else ''}"))
-    read = [read_patient(reader, root, p) for p in people]
-    recordings, lost = [r for x, _ in read for r in x], [x for _, y in read for x in y]
+def _check_recordings(read, losses, failed, done):
+    "There are strides, nothing more is lost than was expected, and every recording has a name of its own"
+    recordings, lost = [r for x, _ in read.values() for r in x], [x for _, y in read.values() for x in y]
     strides = sum(len(r.strides) for r in recordings)
     done.append(("recordings", f"{len(recordings)} with {strides} strides"))
     if not strides:
@@ -577,7 +565,7 @@ def check_reader(
             f"{len(lost)} recordings were lost, expected {losses}" + "".join(f"; {x.sentence}" for x in lost[:3])
         )
     done.append(("losses", f"{len(lost)}" + (f", the first: {lost[0].sentence}" if lost else "")))
-    wrong = [r.key for p, (x, _) in zip(people, read) for r in x if r.patient != p]
+    wrong = [r.key for p, (x, _) in read.items() for r in x if r.patient != p]
     keys = [r.key for r in recordings]
     if wrong or len(keys) != len(set(keys)):
         failed.append(
@@ -586,24 +574,8 @@ def check_reader(
             else "two recordings have the same trial, subtrial and side"
         )
     done.append(("every recording valid and its name unique", "yes"))
-    _check_again(reader, root, people, read, failed, done)
-    _check_channels(recordings, channels, failed, done)
-    for claim, evidence in check_physics(recordings).items():
-        done.append((claim, evidence))
-        failed += [f"{claim}: {evidence}"] if evidence.startswith("FAILS") else []
-    if truth is not None:
-        differences = compare(recordings, truth)
-        failed += differences
-        done.append(("equal to the truth", f"{len(truth)} recordings, {len(differences)} differences"))
-    if failed:
-        more = f" (and {len(failed) - 8} more)" if len(failed) > 8 else ""
-        raise data_error(
-            f"the reader breaks its contract: {'; '.join(failed[:8])}{more}",
-            getattr(recordings[0], "dataset", "") if recordings else "",
-        )
-    return pd.DataFrame(done, columns=["check", "evidence"])
 
-# %% ../nbs/05_contract.ipynb #3a6670af
+# %% ../nbs/05_contract.ipynb #930c0f02
 def _check_again(reader, root, people, read, failed, done):
     "Reading a second time gives the same bytes"
 
@@ -633,6 +605,40 @@ def _check_channels(recordings, channels, failed, done):
             failed.append(
                 f"{CHANNELS[c]} is {'measured' if found[c] else 'nowhere measured'}, unlike the list that was given"
             )
+
+# %% ../nbs/05_contract.ipynb #43dee543
+def check_reader(
+    reader,  # module or object with `patients` and `recordings`
+    root: str | Path,  # raw folder
+    truth: list[Recording] | None = None,  # what `write_lookalike` returned
+    channels: Iterable[str] | None = None,  # those that the dataset measures; each must be found, and no other
+    losses: int = 0,  # how many losses are expected
+) -> pd.DataFrame:  # check, evidence
+    "Whether a reader keeps the contract on the files under `root`"
+    people = list(reader.patients(root))
+    failed, done = [], []
+    if people != sorted(set(people), key=natural) or not all(isinstance(p, str) and p for p in people):
+        failed.append(f"patients() gives {people[:5]}, expected different names in natural order")
+    done.append(("people", f"{len(people)}: {', '.join(people[:6])}{' ...' if len(people) > 6 else ''}"))
+    read = [read_patient(reader, root, p) for p in people]
+    recordings = [r for x, _ in read for r in x]
+    _check_recordings(dict(zip(people, read)), losses, failed, done)
+    _check_again(reader, root, people, read, failed, done)
+    _check_channels(recordings, channels, failed, done)
+    for claim, evidence in check_physics(recordings).items():
+        done.append((claim, evidence))
+        failed += [f"{claim}: {evidence}"] if evidence.startswith("FAILS") else []
+    if truth is not None:
+        differences = compare(recordings, truth)
+        failed += differences
+        done.append(("equal to the truth", f"{len(truth)} recordings, {len(differences)} differences"))
+    if failed:
+        more = f" (and {len(failed) - 8} more)" if len(failed) > 8 else ""
+        raise data_error(
+            f"the reader breaks its contract: {'; '.join(failed[:8])}{more}",
+            getattr(recordings[0], "dataset", "") if recordings else "",
+        )
+    return pd.DataFrame(done, columns=["check", "evidence"])
 
 # %% ../nbs/05_contract.ipynb #63559141
 def zero_phase_envelope(
