@@ -220,7 +220,7 @@ def free_space(
     path = Path(path).absolute()
     return shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
 
-
+# %% ../nbs/09_archives.ipynb #cd68e801
 def _write(
     source,  # open file of a member
     to: Path,

@@ -1,7 +1,8 @@
 """What can happen to a build, done to it for real: killed at any moment, a worker killed, a full disk, a disk that cannot be
 written, two builds at once, damaged files. Afterwards the store is byte by byte that of an undisturbed build.
 
-EMGFM_KILLS says how often the build is killed (`make torture`: 30)."""
+EMGFM_KILLS says how often the build is killed (`make torture`: 30), EMGFM_KILLS_TABLE where it is noted how far it had come."""
+import csv
 import errno
 import os
 import random
@@ -56,27 +57,32 @@ def undisturbed(tmp_path_factory):
 
 def test_killed_at_any_moment(undisturbed, tmp_path):
     raw, whole, duration = undisturbed
-    rng, hits, lengths = random.Random(0), 0, set()
+    rng, kills = random.Random(0), []
     store = tmp_path / "native"
     for attempt in range(6 * KILLS):
-        p = command("build", raw, store, "--jobs", 2)
-        time.sleep(duration * rng.uniform(0.3, 1))
+        p, moment = command("build", raw, store, "--jobs", 2), rng.uniform(0.3, 1)
+        time.sleep(duration * moment)
         if p.poll() is None:
-            hits += 1
-            lengths.add(sum(1 for _ in store.glob("*/*/patient.json")) if store.exists() else 0)
-            os.killpg(p.pid, signal.SIGKILL) if attempt % 2 else p.kill()  # all at once, or the parent alone
+            stored = sum(1 for _ in store.glob("*/*/patient.json")) if store.exists() else 0
+            kills.append(dict(share_of_a_build=round(moment, 2), killed="all" if attempt % 2 else "parent", people_stored=stored))
+            os.killpg(p.pid, signal.SIGKILL) if attempt % 2 else p.kill()
         p.communicate()
         if p.returncode == 0:  # it had ended: begin anew
             assert content(store) == whole
             shutil.rmtree(store)
-        if hits >= KILLS:
+        if len(kills) >= KILLS:
             break
-    assert hits >= KILLS, f"killed {hits} times, with {sorted(lengths)} people stored"
+    assert len(kills) >= KILLS, f"killed {len(kills)} times only: {kills}"
     time.sleep(0.5)
     status, err = finish(command("build", raw, store, "--jobs", 2))
     assert status == 0, err
     assert content(store) == whole
     assert not [p for p in store.rglob(".*.new")] and not [p for p in store.rglob(".*.old")], "nothing half-written is left"
+    if table := os.environ.get("EMGFM_KILLS_TABLE"):
+        with open(table, "w", newline="", encoding="utf-8") as f:
+            rows = csv.DictWriter(f, kills[0], lineterminator="\n")
+            rows.writeheader()
+            rows.writerows(kills)
 
 
 def test_worker_killed(undisturbed, tmp_path):
