@@ -21,7 +21,7 @@ QUERIES = {"one activity": ("activity == 'stair_ascent'", ()),
 
 
 def person(store: Path, dataset: str, name: str, rng):
-    "Someone with as many strides as an average person of the fourteen datasets"
+    "Someone with as many strides as an average person of the public datasets"
     n, per = STRIDES // PEOPLE, 20
     start = np.arange(n) % per * 1.1
     strides = pd.DataFrame(dict(recording=np.arange(n) // per, start=start, stop=start + 1.1, speed=rng.uniform(0.5, 2, n), incline=0.0,

@@ -58,7 +58,7 @@ class Reconstructor(EMGTransformer):
         emg = self.say_emg(memory).unflatten(2, (-1, self.config.patch)).transpose(1, 2)
         return dict(emg=emg, z=self.say_state(q.mean(1)))  # (B, muscles, patches, patch), (B, 27) in spreads
 
-
+# %% ../nbs/62_adapt.ipynb #27708aad
 def hidden_terms(
     out: dict,  # of `Reconstructor`
     batch: dict,  # of tensors, from `conceal`
@@ -76,7 +76,7 @@ def hidden_terms(
     z = ((batch["input_kin_state"] - scaler.state_mean) / scaler.state_std).clamp(-10, 10)
     return dict(emg=masked_square(out["emg"], cut(batch["emg"]), weight, EMG_SPREAD), state=masked_square(out["z"], z, absent))
 
-
+# %% ../nbs/62_adapt.ipynb #2aa91fdc
 def fill_in(
     patch: int,  # EMG samples
 ) -> Task:
@@ -128,7 +128,7 @@ class Part:
         order = rng.permutation(np.concatenate(drawn))
         return (order[i:i + batch_size] for i in range(0, len(order), batch_size))
 
-
+# %% ../nbs/62_adapt.ipynb #3eeda6a6
 def first_strides(
     ds,  # `SplitDataset`
     n: int,  # strides of each person
@@ -137,7 +137,7 @@ def first_strides(
     count = ds.strides.groupby(["dataset", "patient"]).cumcount().to_numpy()
     return Part(ds, np.flatnonzero(count < n)), Part(ds, np.flatnonzero(count >= n))
 
-# %% ../nbs/62_adapt.ipynb #3eeda6a6
+# %% ../nbs/62_adapt.ipynb #3a2c415e
 # phase counts little: a few strides would teach the network their durations
 ADAPT = TrainConfig(steps=60, batch_size=128, per_stride=40, lr=2e-4, warmup=10, val_every=60, phase=0.02,
                     vary_angle=0.0, vary_motion=0.0, vary_emg=0.0)
@@ -162,7 +162,7 @@ def adapt(
     model, meta = load_checkpoint(result.last, next(result.model.parameters()).device, type(old))
     return replace(result, model=model, meta=meta)
 
-
+# %% ../nbs/62_adapt.ipynb #df07720c
 def calibration_curve(
     checkpoint: str | Path,  # of a trained network, or the folder of its run
     ds,  # people whom the network has not seen, like `SplitDataset`

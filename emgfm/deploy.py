@@ -44,7 +44,7 @@ def example_inputs(
                 valid_length=r.integers(1, window_size + 1, n), input_kin_state=r.normal(0, 0.5, (n, 27)).astype(f),
                 kin_mask=(r.uniform(size=(n, 9)) > 0.2).astype(f), input_gait_pct=r.uniform(size=n).astype(f))
 
-
+# %% ../nbs/63_deploy.ipynb #853f695f
 class TorchRunner:
     "A network that takes and gives arrays"
     def __init__(self, model: nn.Module, horizons: list, window_size: int = 200):
@@ -55,6 +55,14 @@ class TorchRunner:
             return {k: v.numpy() for k, v in self.model({k: torch.from_numpy(x[k]) for k in INPUTS}).items()}
 
 # %% ../nbs/63_deploy.ipynb #9e108b4a
+def _needs(*packages: str):
+    "Say how to install what is missing"
+    from importlib.util import find_spec
+    lost = [p for p in packages if find_spec(p) is None]
+    if lost:
+        raise DataError(f"{' and '.join(lost)} {'are' if len(lost) > 1 else 'is'} not installed; run `pip install 'emgfm[deploy]'`")
+
+
 class _Positional(nn.Module):
     "A network with its inputs and outputs in a row instead of by name"
     def __init__(self, model, window_size):
@@ -68,7 +76,7 @@ class _Positional(nn.Module):
         out = self.model(dict(zip(INPUTS, inputs)))
         return tuple(out[k] for k in self.names)
 
-
+# %% ../nbs/63_deploy.ipynb #4179d5ed
 def export_onnx(
     checkpoint: str | Path,  # of a trained network, or the folder of its run
     path: str | Path,  # .onnx
@@ -86,15 +94,7 @@ def export_onnx(
     program.save(str(path), external_data=False)
     return Path(path)
 
-
-def _needs(*packages: str):
-    "Say how to install what is missing"
-    from importlib.util import find_spec
-    lost = [p for p in packages if find_spec(p) is None]
-    if lost:
-        raise DataError(f"{' and '.join(lost)} {'are' if len(lost) > 1 else 'is'} not installed; run `pip install 'emgfm[deploy]'`")
-
-# %% ../nbs/63_deploy.ipynb #e94ec771
+# %% ../nbs/63_deploy.ipynb #ce3df5a7
 class OnnxRunner:
     "An ONNX file that takes and gives arrays"
     def __init__(self, path: str | Path):  # from `export_onnx`
@@ -103,6 +103,7 @@ class OnnxRunner:
         if not Path(path).is_file():
             raise DataError(f"there is no ONNX file {path}")
         how = ort.SessionOptions()
+        # on a small network more threads cost more in waking up than they save, and make the slowest step slow
         how.intra_op_num_threads = how.inter_op_num_threads = 1
         self.session = ort.InferenceSession(str(path), how, providers=["CPUExecutionProvider"])
         about = self.session.get_modelmeta().custom_metadata_map.get("emgfm")
@@ -115,7 +116,7 @@ class OnnxRunner:
     def __call__(self, x: dict) -> dict:
         return dict(zip(self.names, self.session.run(None, {k: x[k] for k in INPUTS})))
 
-
+# %% ../nbs/63_deploy.ipynb #e4065a91
 def open_network(
     path: str | Path,  # .onnx, a checkpoint, or the folder of a run
     window_size: int = 200,  # EMG samples; an ONNX file knows its own
@@ -217,6 +218,22 @@ class EMGStream:
 
 # %% ../nbs/63_deploy.ipynb #3a7e8e46
 @patch
+def _watch(self: EMGStream, t: float):
+    "Which electrodes are bad"
+    x, how = self.raw.last(min(self.raw.size, self.raw.count)), self.electrode
+    missing = np.isnan(x).sum(0) > min(EMG_GAP * self.c.rate, 0.5 * len(x))
+    with np.errstate(invalid="ignore"):
+        top, low = np.fmax.reduce(x), np.fmin.reduce(x)
+        edge = ((x == top) | (x == low)).mean(0)
+    alive = self.c.state in ("raw", "filtered") and len(x) == self.raw.size  # an envelope may rest at 0
+    tests = [missing, (top == low) & alive, (edge > how.stuck) & alive, self.held > how.strong]
+    bad = np.any(tests, 0)
+    self.fault[bad] = np.argmax(tests, 0)[bad]
+    self.since[bad] = t
+    self.fault[t - self.since > how.recover] = -1
+
+# %% ../nbs/63_deploy.ipynb #95be72ee
+@patch
 def push(
     self: EMGStream,
     chunk: np.ndarray,  # (m, 13) in the unit of the calibration, NaN where nothing was measured
@@ -241,22 +258,6 @@ def push(
         self.kept.push(e)
         self.raw.push(chunk)
         self._watch(t)
-
-
-@patch
-def _watch(self: EMGStream, t: float):
-    "Which electrodes are bad"
-    x, how = self.raw.last(min(self.raw.size, self.raw.count)), self.electrode
-    missing = np.isnan(x).sum(0) > min(EMG_GAP * self.c.rate, 0.5 * len(x))
-    with np.errstate(invalid="ignore"):
-        top, low = np.fmax.reduce(x), np.fmin.reduce(x)
-        edge = ((x == top) | (x == low)).mean(0)
-    alive = self.c.state in ("raw", "filtered") and len(x) == self.raw.size  # an envelope may rest at 0
-    tests = [missing, (top == low) & alive, (edge > how.stuck) & alive, self.held > how.strong]
-    bad = np.any(tests, 0)
-    self.fault[bad] = np.argmax(tests, 0)[bad]
-    self.since[bad] = t
-    self.fault[t - self.since > how.recover] = -1
 
 # %% ../nbs/63_deploy.ipynb #5cc45312
 @patch
@@ -345,7 +346,7 @@ def _around(total: np.ndarray, count: np.ndarray) -> np.ndarray:  # (bins, cells
         out[:, c] = np.interp(np.arange(len(total)), k, total[k, c] / count[k, c], period=len(total))
     return out
 
-
+# %% ../nbs/63_deploy.ipynb #2d1e183c
 def fit_template(
     ds,  # the training split, like `SplitDataset`
     per_stride: int | None = 40,  # windows drawn from each stride; None: all
@@ -392,34 +393,40 @@ class PhaseFilter:
         prior = np.exp(-0.5 * (np.log(self.rates * self.template.duration) / 0.15) ** 2)
         self.belief = np.tile(prior / prior.sum() / len(self.bins), len(self.bins))
 
-    def ahead(self, dt: float):
-        "Move on by `dt` seconds"
-        shift = self.rates * dt * len(self.bins)
-        whole = np.floor(shift)
-        f = shift - whole
-        k = (self.bins - whole.astype(int)) % len(self.bins)
-        b = (1 - f) * np.take_along_axis(self.belief, k, 1) + f * np.take_along_axis(self.belief, (k - 1) % len(self.bins), 1)
-        q = min(self.drift * dt, 0.3)
-        self.belief = (1 - 2 * q) * b
-        self.belief[1:] += q * b[:-1]
-        self.belief[:-1] += q * b[1:]
+# %% ../nbs/63_deploy.ipynb #df72f44a
+@patch
+def ahead(self: PhaseFilter, dt: float):
+    "Move on by `dt` seconds"
+    shift = self.rates * dt * len(self.bins)
+    whole = np.floor(shift)
+    f = shift - whole
+    k = (self.bins - whole.astype(int)) % len(self.bins)
+    b = (1 - f) * np.take_along_axis(self.belief, k, 1) + f * np.take_along_axis(self.belief, (k - 1) % len(self.bins), 1)
+    q = min(self.drift * dt, 0.3)
+    self.belief = (1 - 2 * q) * b
+    self.belief[1:] += q * b[:-1]
+    self.belief[:-1] += q * b[1:]
 
-    def see(
-        self,
-        state: np.ndarray,  # (27,) rad, rad/s, rad/s²
-        dt: float,  # s since the last one
-    ):
-        "Weigh by how well the state fits; Student's likelihood, so that one strange joint does not decide alone"
-        z = (state[:18] - self.mean) / self.spread
-        fit = -2.5 * np.log1p(z**2 / 4).sum(1) * min(dt / self.memory, 1)
-        self.belief *= np.exp(fit - fit.max())
-        self.belief += 1e-9  # nothing is impossible: a stumble must be forgiven
-        self.belief /= self.belief.sum()
 
-    def estimate(self) -> tuple[float, float, float]:  # phase in cycles, cycles/s, confidence 0..1
-        "The mean of the belief, and its length"
-        v = self.belief.sum(0) @ self.circle
-        return float(np.angle(v) / (2 * np.pi) % 1), float(self.belief.sum(1) @ self.rates[:, 0]), float(abs(v))
+@patch
+def see(
+    self: PhaseFilter,
+    state: np.ndarray,  # (27,) rad, rad/s, rad/s²
+    dt: float,  # s since the last one
+):
+    "Weigh by how well the state fits; Student's likelihood, so that one strange joint does not decide alone"
+    z = (state[:18] - self.mean) / self.spread
+    fit = -2.5 * np.log1p(z**2 / 4).sum(1) * min(dt / self.memory, 1)
+    self.belief *= np.exp(fit - fit.max())
+    self.belief += 1e-9  # nothing is impossible: a stumble must be forgiven
+    self.belief /= self.belief.sum()
+
+
+@patch
+def estimate(self: PhaseFilter) -> tuple[float, float, float]:  # phase in cycles, cycles/s, confidence 0..1
+    "The mean of the belief, and its length"
+    v = self.belief.sum(0) @ self.circle
+    return float(np.angle(v) / (2 * np.pi) % 1), float(self.belief.sum(1) @ self.rates[:, 0]), float(abs(v))
 
 # %% ../nbs/63_deploy.ipynb #59086187
 @dataclass(frozen=True)
@@ -509,32 +516,7 @@ class Controller:
         if lost := {"K", "C", "M", "torque"} - said:
             raise DataError(f"the network says no {sorted(lost)[0]}, expected one with the head torque")
 
-
-@patch
-def step(
-    self: Controller,
-    emg_chunk: np.ndarray,  # (m, 13) EMG since the last step, perhaps none; NaN where nothing was measured
-    joint_angles: np.ndarray,  # (9,) or (3, 3) rad
-    t: float,  # s, on any clock that only goes forwards
-    emg_t: float | None = None,  # s, time of the newest sample in the chunk; None: samples are counted
-) -> Command:
-    "Take in what has arrived, say what to do"
-    dt = 0.0 if self.t is None else t - self.t
-    if dt < 0:
-        raise data_error(f"has a step at {t:g} s after one at {self.t:g} s, expected time to go forwards", field="t")
-    self.emg.push(emg_chunk, t, emg_t)
-    wrong, inputs = self._look(joint_angles, t, dt)
-    self.t = t
-    if wrong:
-        self.faulty = t
-    elif t - self.faulty < self.trust.recover and np.isfinite(self.faulty):
-        wrong = [f"no fault for {1000 * (t - self.faulty):.0f} ms"]
-    out = None if wrong else {k: v[0] for k, v in self.network(inputs).items()}
-    if out and not all(np.isfinite(v).all() for v in out.values()):
-        out, wrong, self.faulty = None, ["the network said what is not a number"], t
-    return self._answer(out or self._mean_stride(), wrong, inputs["emg_mask"][0], dt)
-
-
+# %% ../nbs/63_deploy.ipynb #9da4433e
 @patch
 def _look(self: Controller, angles, t: float, dt: float) -> tuple[list, dict]:
     "What is wrong with the inputs, and the inputs as a batch of one"
@@ -561,7 +543,7 @@ def _look(self: Controller, angles, t: float, dt: float) -> tuple[list, dict]:
     return wrong, dict(emg=emg[None], emg_mask=mask[None], valid_length=np.array([valid]), input_kin_state=state[None],
                        kin_mask=self.cells[None], input_gait_pct=np.array([self.now[0]], f))
 
-
+# %% ../nbs/63_deploy.ipynb #a59fecc5
 @patch
 def _mean_stride(self: Controller) -> dict:
     "What to do without the network"
@@ -583,6 +565,31 @@ def _answer(self: Controller, out: dict, wrong: list, mask: np.ndarray, dt: floa
                    out.get("phase", (phase + cadence * self.ahead) % 1), out["state"], **self.last,
                    equilibrium=np.concatenate([out["theta_d"], out["omega_d"], out["alpha_d"]], -1),
                    emg_mask=mask, faults=faults)
+
+# %% ../nbs/63_deploy.ipynb #556b68f2
+@patch
+def step(
+    self: Controller,
+    emg_chunk: np.ndarray,  # (m, 13) EMG since the last step, perhaps none; NaN where nothing was measured
+    joint_angles: np.ndarray,  # (9,) or (3, 3) rad
+    t: float,  # s, on any clock that only goes forwards
+    emg_t: float | None = None,  # s, time of the newest sample in the chunk; None: samples are counted
+) -> Command:
+    "Take in what has arrived, say what to do"
+    dt = 0.0 if self.t is None else t - self.t
+    if dt < 0:
+        raise data_error(f"has a step at {t:g} s after one at {self.t:g} s, expected time to go forwards", field="t")
+    self.emg.push(emg_chunk, t, emg_t)
+    wrong, inputs = self._look(joint_angles, t, dt)
+    self.t = t
+    if wrong:
+        self.faulty = t
+    elif t - self.faulty < self.trust.recover and np.isfinite(self.faulty):
+        wrong = [f"no fault for {1000 * (t - self.faulty):.0f} ms"]
+    out = None if wrong else {k: v[0] for k, v in self.network(inputs).items()}
+    if out and not all(np.isfinite(v).all() for v in out.values()):
+        out, wrong, self.faulty = None, ["the network said what is not a number"], t
+    return self._answer(out or self._mean_stride(), wrong, inputs["emg_mask"][0], dt)
 
 # %% ../nbs/63_deploy.ipynb #abea8f65
 def packets(

@@ -21,7 +21,7 @@ METHODS = dict(
 )
 SMOOTH, TRAILING = (31, 4), (11, 2)  # points and order of the polynomial
 
-
+# %% ../nbs/48_derivatives.ipynb #2956da37
 def three_points(
     before: np.ndarray,  # (..., n, channels) slopes from each sample's neighbour to it
     after: np.ndarray,  # (..., n, channels) and from it to the next
@@ -33,7 +33,31 @@ def three_points(
     omega = after if method == "causal" else (b * before + a * after) / (a + b)
     return omega, 2 * (after - before) / (a + b)
 
+# %% ../nbs/48_derivatives.ipynb #7791b765
+def _smoothed(theta: np.ndarray, dt: float) -> tuple[np.ndarray, np.ndarray]:
+    "Derivatives of a polynomial through 31 samples around each (Savitzky & Golay, Anal Chem 36:1627, 1964)"
+    if np.ndim(dt) or theta.shape[-2] < SMOOTH[0]:
+        raise DataError(f"smoothing was asked for {theta.shape[-2]} samples, expected at least {SMOOTH[0]} with one common step")
+    x = theta.astype(float)
+    return tuple(savgol_filter(x, *SMOOTH, deriv=order, delta=float(dt), axis=-2, mode="interp") for order in (1, 2))
 
+# %% ../nbs/48_derivatives.ipynb #fcecf67c
+def _trailing(theta: np.ndarray, dt) -> tuple[np.ndarray, np.ndarray]:
+    "Derivatives of a polynomial through the last samples, at its end"
+    n, degree = TRAILING
+    out = np.full((2, *theta.shape), np.nan)
+    if theta.shape[-2] >= n:
+        t = np.zeros(theta.shape[:-1])
+        t[..., 1:] = np.cumsum(np.broadcast_to(np.asarray(dt, float), t[..., 1:].shape), -1)
+        t = sliding_window_view(t, n, -1)
+        scale = (t[..., -1] - t[..., 0])[..., None]  # powers of numbers from -1 to 0 keep the equations well-conditioned
+        u = ((t - t[..., -1:]) / scale)[..., None] ** np.arange(degree + 1)
+        y, ut = np.swapaxes(sliding_window_view(theta, n, -2), -1, -2), np.swapaxes(u, -1, -2)
+        c = np.linalg.solve(ut @ u, ut @ y)
+        out[0, ..., n - 1:, :], out[1, ..., n - 1:, :] = c[..., 1, :] / scale, 2 * c[..., 2, :] / scale**2
+    return out[0], out[1]
+
+# %% ../nbs/48_derivatives.ipynb #009a9173
 def derivatives(
     theta: np.ndarray,  # (..., n, channels) rad, samples along the last axis but one
     dt: np.ndarray | float,  # s, time from each sample to the next: a number or (..., n - 1)
@@ -53,7 +77,7 @@ def derivatives(
         omega[..., 1:2, :] = slope[..., :1, :]  # two samples are enough for a velocity
     return omega, alpha
 
-
+# %% ../nbs/48_derivatives.ipynb #c8490b48
 def compute_omega(
     theta: np.ndarray,  # (..., n, channels) rad
     dt: np.ndarray | float,  # s, as for `derivatives`
@@ -62,7 +86,7 @@ def compute_omega(
     "Angular velocity, the first part of `derivatives`"
     return derivatives(theta, dt, method)[0]
 
-
+# %% ../nbs/48_derivatives.ipynb #c01b0bc8
 def compute_alpha(
     theta: np.ndarray,  # (..., n, channels) rad
     dt: np.ndarray | float,  # s, as for `derivatives`
@@ -70,27 +94,3 @@ def compute_alpha(
 ) -> np.ndarray:  # (..., n, channels) rad/s^2
     "Angular acceleration, the second part of `derivatives`"
     return derivatives(theta, dt, method)[1]
-
-# %% ../nbs/48_derivatives.ipynb #7791b765
-def _smoothed(theta: np.ndarray, dt: float) -> tuple[np.ndarray, np.ndarray]:
-    "Derivatives of a polynomial through 31 samples around each (Savitzky & Golay, Anal Chem 36:1627, 1964)"
-    if np.ndim(dt) or theta.shape[-2] < SMOOTH[0]:
-        raise DataError(f"smoothing was asked for {theta.shape[-2]} samples, expected at least {SMOOTH[0]} with one common step")
-    x = theta.astype(float)
-    return tuple(savgol_filter(x, *SMOOTH, deriv=order, delta=float(dt), axis=-2, mode="interp") for order in (1, 2))
-
-
-def _trailing(theta: np.ndarray, dt) -> tuple[np.ndarray, np.ndarray]:
-    "Derivatives of a polynomial through the last samples, at its end"
-    n, degree = TRAILING
-    out = np.full((2, *theta.shape), np.nan)
-    if theta.shape[-2] >= n:
-        t = np.zeros(theta.shape[:-1])
-        t[..., 1:] = np.cumsum(np.broadcast_to(np.asarray(dt, float), t[..., 1:].shape), -1)
-        t = sliding_window_view(t, n, -1)
-        scale = (t[..., -1] - t[..., 0])[..., None]  # powers of numbers from -1 to 0 keep the equations well-conditioned
-        u = ((t - t[..., -1:]) / scale)[..., None] ** np.arange(degree + 1)
-        y, ut = np.swapaxes(sliding_window_view(theta, n, -2), -1, -2), np.swapaxes(u, -1, -2)
-        c = np.linalg.solve(ut @ u, ut @ y)
-        out[0, ..., n - 1:, :], out[1, ..., n - 1:, :] = c[..., 1, :] / scale, 2 * c[..., 2, :] / scale**2
-    return out[0], out[1]

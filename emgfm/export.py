@@ -27,7 +27,7 @@ def quantise(
     step = float(np.abs(x).max(initial=0)) / 32767 or 1.0
     return np.round(x / step).astype(np.int16), step
 
-# %% ../nbs/54_export.ipynb #7112f54b
+# %% ../nbs/54_export.ipynb #c2be8778
 NAMES = {"emg": [f"filtered_{m}" for m in MUSCLES], "envelope": [f"envelope_{m}" for m in MUSCLES],
          "angle": [f"angle_{c}" for c in CELLS], "moment": [f"moment_{c}" for c in CELLS]}
 
@@ -45,7 +45,7 @@ def stride_row(
         row |= {name: q[:, i] if mask[i] and len(x) else None for i, name in enumerate(NAMES[a])}
     return row
 
-
+# %% ../nbs/54_export.ipynb #94abe787
 def _arrow_schema(facts: pd.DataFrame, arrays: tuple[str, ...]):
     "Types of all columns: the same in each file, whatever its strides have"
     import pyarrow as pa
@@ -58,7 +58,47 @@ def _arrow_schema(facts: pd.DataFrame, arrays: tuple[str, ...]):
     units = dict(angle="rad", moment="N·m/kg", envelope="of the person's scale", emg="of the source")
     return pa.schema(fields, metadata={"emgfm": "value = sample * step", **{f"unit_{a}": units[a] for a in arrays}})
 
-# %% ../nbs/54_export.ipynb #c2be8778
+# %% ../nbs/54_export.ipynb #4c4d0cc3
+def _begin(store: str | Path | Store, out: str | Path, arrays: tuple[str, ...]) -> tuple[SyncAll, Path]:
+    "Check what is asked for, and make the folder"
+    unknown = [a for a in arrays if a not in ARRAYS]
+    if unknown or not arrays:
+        raise data_error(f"is no array of a store, expected some of {', '.join(ARRAYS)}", field=(unknown or ["(none)"])[0])
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise data_error("exists and is not empty, expected a new folder", file=out)
+    sync = SyncAll(store)
+    out.mkdir(parents=True, exist_ok=True)
+    return sync, out
+
+# %% ../nbs/54_export.ipynb #bdb9d3dd
+LICENCE = {"CC0-1.0": "cc0-1.0", "CC-BY-4.0": "cc-by-4.0", "CC-BY-SA-4.0": "cc-by-sa-4.0"}
+
+
+def _papers(out: Path, store: Store, datasets: list[str]):
+    "Card and citations beside the data"
+    rows = [f"| {d} | {CARDS[d].licence} | {CARDS[d].redistribution} |" for d in datasets if d in CARDS]
+    configs = [f"  - config_name: {d}\n    data_files: {folder_name(d)}.parquet" for d in datasets]
+    text = ["---", "configs:", *configs, "---", "", "# Strides of human walking", "",
+            f"Exported from a {store.kind} store of emgfm: one row a stride; value = sample * step; angles in rad, moments in N·m/kg,",
+            "envelopes in units of each person's scale; a channel that was not measured is null. Please cite what is in CITE.bib.", "",
+            "| dataset | licence | may be passed on |", "|---|---|---|", *rows, ""]
+    write_file(out / "README.md", lambda f: f.write("\n".join(text).encode()))
+    write_file(out / "CITE.bib", lambda f: f.write((cite([d for d in datasets if d in CARDS]) + "\n").encode()))
+
+# %% ../nbs/54_export.ipynb #56c8a497
+def _by_person(sync: SyncAll, table: pd.DataFrame, query: str, has, arrays) -> Iterator[list[dict]]:
+    "The rows of one person after the other, so that memory holds one person"
+    for (d, p), _ in table.groupby(["dataset", "patient"], sort=True):
+        person = f"dataset == {d!r} and patient == {p!r}"
+        yield [stride_row(s, arrays) for s in sync.strides(f"({query}) and {person}" if query else person, has)]
+
+
+def _null(value):
+    "Missing facts are null, not NaN"
+    return None if isinstance(value, float) and np.isnan(value) or value is pd.NA else value
+
+# %% ../nbs/54_export.ipynb #12512d38
 def export_parquet(
     store: str | Path | Store,
     out: str | Path,  # new folder
@@ -85,47 +125,21 @@ def export_parquet(
     _papers(out, sync.store, list(dict.fromkeys(table.dataset)))
     return files
 
-
-def _by_person(sync: SyncAll, table: pd.DataFrame, query: str, has, arrays) -> Iterator[list[dict]]:
-    "The rows of one person after the other, so that memory holds one person"
-    for (d, p), _ in table.groupby(["dataset", "patient"], sort=True):
-        person = f"dataset == {d!r} and patient == {p!r}"
-        yield [stride_row(s, arrays) for s in sync.strides(f"({query}) and {person}" if query else person, has)]
-
-
-def _null(value):
-    "Missing facts are null, not NaN"
-    return None if isinstance(value, float) and np.isnan(value) or value is pd.NA else value
-
-# %% ../nbs/54_export.ipynb #103d9662
-def _begin(store: str | Path | Store, out: str | Path, arrays: tuple[str, ...]) -> tuple[SyncAll, Path]:
-    "Check what is asked for, and make the folder"
-    unknown = [a for a in arrays if a not in ARRAYS]
-    if unknown or not arrays:
-        raise data_error(f"is no array of a store, expected some of {', '.join(ARRAYS)}", field=(unknown or ["(none)"])[0])
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise data_error("exists and is not empty, expected a new folder", file=out)
-    sync = SyncAll(store)
-    out.mkdir(parents=True, exist_ok=True)
-    return sync, out
-
-
-LICENCE = {"CC0-1.0": "cc0-1.0", "CC-BY-4.0": "cc-by-4.0", "CC-BY-SA-4.0": "cc-by-sa-4.0"}
-
-
-def _papers(out: Path, store: Store, datasets: list[str]):
-    "Card and citations beside the data"
-    rows = [f"| {d} | {CARDS[d].licence} | {CARDS[d].redistribution} |" for d in datasets if d in CARDS]
-    configs = [f"  - config_name: {d}\n    data_files: {folder_name(d)}.parquet" for d in datasets]
-    text = ["---", "configs:", *configs, "---", "", "# Strides of human walking", "",
-            f"Exported from a {store.kind} store of emgfm: one row a stride; value = sample * step; angles in rad, moments in N·m/kg,",
-            "envelopes in units of each person's scale; a channel that was not measured is null. Please cite what is in CITE.bib.", "",
-            "| dataset | licence | may be passed on |", "|---|---|---|", *rows, ""]
-    write_file(out / "README.md", lambda f: f.write("\n".join(text).encode()))
-    write_file(out / "CITE.bib", lambda f: f.write((cite([d for d in datasets if d in CARDS]) + "\n").encode()))
-
 # %% ../nbs/54_export.ipynb #1e3f750a
+def _column(c: pd.Series):
+    "A column as MATLAB has it: numbers, or a cell of texts"
+    if c.dtype.kind in "iufb":
+        return c.to_numpy(float)
+    return cell(["" if pd.isna(x) else str(x) for x in c])
+
+
+def _masked(s: Stride, a: str) -> np.ndarray:
+    "The samples of a stride, NaN where nothing was measured"
+    x = np.array(getattr(s, a), np.float32)
+    mask = s.mask[GROUPS["emg" if a in ("emg", "envelope") else a]].reshape(ARRAYS[a])
+    return np.where(mask, x, np.float32(np.nan))
+
+# %% ../nbs/54_export.ipynb #05d0d753
 def export_mat(
     store: str | Path | Store,
     out: str | Path,  # new folder
@@ -148,17 +162,3 @@ def export_mat(
         write_mat(files[-1], content, version="7.3")
     _papers(out, sync.store, list(dict.fromkeys(table.dataset)))
     return files
-
-
-def _column(c: pd.Series):
-    "A column as MATLAB has it: numbers, or a cell of texts"
-    if c.dtype.kind in "iufb":
-        return c.to_numpy(float)
-    return cell(["" if pd.isna(x) else str(x) for x in c])
-
-
-def _masked(s: Stride, a: str) -> np.ndarray:
-    "The samples of a stride, NaN where nothing was measured"
-    x = np.array(getattr(s, a), np.float32)
-    mask = s.mask[GROUPS["emg" if a in ("emg", "envelope") else a]].reshape(ARRAYS[a])
-    return np.where(mask, x, np.float32(np.nan))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['APIS', 'LEDGER', 'Web', 'Remote', 'matches', 'remote_files', 'check_type', 'Resume', 'download', 'read_ledger',
            'write_ledger', 'standing', 'Fetched', 'visible', 'inspect', 'packed', 'unpack_all', 'dataset_folder',
-           'introduction', 'fetch', 'hand_steps']
+           'introduction', 'hand_steps', 'fetch']
 
 # %% ../nbs/25_fetch.ipynb #6d380ac0
 import hashlib
@@ -51,6 +51,11 @@ class Web:
         self.session.headers["User-Agent"] = f"emgfm/{__version__}"
         self.session.max_redirects = 10
 
+
+def _digits(text: str | None) -> str:
+    "A number of seconds; hosts may send a date as well, which is not worth a clock"
+    return text if text and text.isdigit() else "0"
+
 # %% ../nbs/25_fetch.ipynb #c49895d7
 @patch
 def get(
@@ -80,12 +85,7 @@ def get(
         self.sleep(pause)
     raise data_error(f"does not answer ({why}, {self.tries} tries): try again later, what is there already stays", file=url)
 
-# %% ../nbs/25_fetch.ipynb #be205e66
-def _digits(text: str | None) -> str:
-    "A number of seconds; hosts may send a date as well, which is not worth a clock"
-    return text if text and text.isdigit() else "0"
-
-
+# %% ../nbs/25_fetch.ipynb #10e96c6e
 @patch
 def ask(
     self: Web,
@@ -131,7 +131,7 @@ def _rows(answer: object, url: str) -> list[dict]:
         raise data_error("answers in another form than expected: its programming interface may have changed", file=url)
     return answer
 
-
+# %% ../nbs/25_fetch.ipynb #a81e6699
 def _figshare(web: Web, api: str, record: str) -> Iterator[Remote]:
     "Files of an article, or of all articles of a collection"
     number = record.removeprefix("c.")
@@ -157,7 +157,7 @@ def _mendeley(web: Web, api: str, record: str) -> Iterator[Remote]:
             yield Remote("/".join([*above, f["filename"]]), c["download_url"], c.get("size", f.get("size")),
                          f"sha256:{c['sha256_hash']}" if c.get("sha256_hash") else "")
 
-# %% ../nbs/25_fetch.ipynb #0b86018c
+# %% ../nbs/25_fetch.ipynb #a779606e
 def _zenodo(web: Web, api: str, record: str) -> Iterator[Remote]:
     "Files of a record"
     for f in _rows(web.ask(f"{api}/records/{record}")["files"], api):
@@ -180,12 +180,12 @@ def _github(web: Web, api: str, record: str) -> Iterator[Remote]:
             elif f["type"] == "file":
                 yield Remote(f["path"].removeprefix(f"{top}/"), f["download_url"], f.get("size"), f"git:{f['sha']}")
 
-
+# %% ../nbs/25_fetch.ipynb #4e8ec98a
 def _direct(web: Web, api: str, record: str) -> Iterator[Remote]:
     "One file at an address"
     yield Remote(record.partition("?")[0].rstrip("/").rpartition("/")[2], record, None)
 
-# %% ../nbs/25_fetch.ipynb #4e8ec98a
+
 _HOSTS = dict(figshare=_figshare, mendeley=_mendeley, zenodo=_zenodo, github=_github, direct=_direct)
 
 
@@ -195,29 +195,6 @@ def matches(
 ) -> bool:
     "Whether a file is among the wanted"
     return any(fnmatch(name.lower(), p.lower()) or fnmatch(name.lower(), f"*/{p.lower()}") for p in patterns)
-
-
-def remote_files(
-    c: Card,
-    web: Web,
-    only: tuple[str, ...] = (),  # patterns instead of those that the card knows
-    apis: dict[str, str] | None = None,  # host -> address, instead of `APIS`
-) -> list[Remote]:  # by name
-    "The files of a dataset that are to be fetched"
-    out = []
-    for s in c.sources:
-        api = (APIS | (apis or {})).get(s.host, "")
-        try:
-            found = [_named(f, c.name) for f in _HOSTS[s.host](web, api, s.record)]
-        except (KeyError, TypeError, AttributeError) as e:
-            raise data_error(f"lists its files in another form than expected ({type(e).__name__}: {e})", c.name,
-                             file=f"{s.host} {s.record}") from e
-        mine = [f for f in found if matches(f.name, only or s.wanted + s.optional)]
-        if not mine:
-            raise data_error(f"lists {', '.join(f.name for f in found[:12]) or 'no file'}; expected "
-                             f"{', '.join(only or s.wanted)}", c.name, file=f"{s.host} {s.record}")
-        out += _one_each(mine, dict(s.sizes), c.name)
-    return sorted(_one_each(out, {}, c.name), key=lambda f: natural(f.name))
 
 # %% ../nbs/25_fetch.ipynb #42067061
 def _named(f: Remote, dataset: str) -> Remote:
@@ -241,6 +218,47 @@ def _one_each(files: list[Remote], sizes: dict[str, int], dataset: str) -> list[
                              "meant is not known: download the right one in a browser and verify", dataset, field=same[0].name)
         out[key] = (known or same)[0]
     return list(out.values())
+
+# %% ../nbs/25_fetch.ipynb #3d033c18
+def remote_files(
+    c: Card,
+    web: Web,
+    only: tuple[str, ...] = (),  # patterns instead of those that the card knows
+    apis: dict[str, str] | None = None,  # host -> address, instead of `APIS`
+) -> list[Remote]:  # by name
+    "The files of a dataset that are to be fetched"
+    out = []
+    for s in c.sources:
+        api = (APIS | (apis or {})).get(s.host, "")
+        try:
+            found = [_named(f, c.name) for f in _HOSTS[s.host](web, api, s.record)]
+        except (KeyError, TypeError, AttributeError) as e:
+            raise data_error(f"lists its files in another form than expected ({type(e).__name__}: {e})", c.name,
+                             file=f"{s.host} {s.record}") from e
+        mine = [f for f in found if matches(f.name, only or s.wanted + s.optional)]
+        if not mine:
+            raise data_error(f"lists {', '.join(f.name for f in found[:12]) or 'no file'}; expected "
+                             f"{', '.join(only or s.wanted)}", c.name, file=f"{s.host} {s.record}")
+        out += _one_each(mine, dict(s.sizes), c.name)
+    return sorted(_one_each(out, {}, c.name), key=lambda f: natural(f.name))
+
+# %% ../nbs/25_fetch.ipynb #78a4bcb1
+def _error_in(head: bytes) -> str:
+    "The message in an error that a host sends as JSON; empty if it is none"
+    try:
+        answer = json.loads(head)
+    except ValueError:
+        return ""
+    found = answer.keys() & {"message", "error", "errors"} if isinstance(answer, dict) else ()
+    return str(answer[min(found)])[:120] if found else ""
+
+
+def _check_mat(path: Path, place: dict):
+    "Raise a `DataError` if a file is of no version of MATLAB"
+    try:
+        mat_version(path)
+    except DataError as e:
+        raise data_error(str(e).rpartition(f"{path}: ")[2], **place) from None
 
 # %% ../nbs/25_fetch.ipynb #c38c88bd
 _MAGIC = {".zip": b"PK", ".xlsx": b"PK", ".gz": b"\x1f\x8b", ".tgz": b"\x1f\x8b", ".bz2": b"BZh", ".xz": b"\xfd7zXZ",
@@ -273,24 +291,6 @@ def check_type(
         raise data_error("holds binary data, expected text", **place)
     if suffix == ".mat":
         _check_mat(path, place)
-
-# %% ../nbs/25_fetch.ipynb #78a4bcb1
-def _error_in(head: bytes) -> str:
-    "The message in an error that a host sends as JSON; empty if it is none"
-    try:
-        answer = json.loads(head)
-    except ValueError:
-        return ""
-    found = answer.keys() & {"message", "error", "errors"} if isinstance(answer, dict) else ()
-    return str(answer[min(found)])[:120] if found else ""
-
-
-def _check_mat(path: Path, place: dict):
-    "Raise a `DataError` if a file is of no version of MATLAB"
-    try:
-        mat_version(path)
-    except DataError as e:
-        raise data_error(str(e).rpartition(f"{path}: ")[2], **place) from None
 
 # %% ../nbs/25_fetch.ipynb #022a286c
 class Resume:
@@ -329,27 +329,40 @@ class Resume:
         "How much is there"
         return self.part.stat().st_size if self.part.exists() else 0
 
-# %% ../nbs/25_fetch.ipynb #69b06e40
+# %% ../nbs/25_fetch.ipynb #9b853f89
 @patch
-def fill(
-    self: Resume,
-    url: str,
-):
-    "Ask until the file is whole"
-    if not (self.remote.checksum or self.tag.exists()) or self.have > (self.remote.bytes or self.have):
+def _judge(self: Resume, r: object, have: int):
+    "Raise a `DataError` if an answer cannot be the file that was listed"
+    place, total = dict(dataset=self.dataset, file=self.remote.name), self.remote.bytes
+    if self.remote.url.startswith("https:") and not r.url.startswith("https:"):
+        raise data_error(f"is redirected to {r.url}, which is not encrypted", **place)
+    length = r.headers.get("Content-Length")
+    if total is None or length is None or have + int(length) == total:
+        return
+    self.discard()
+    if "html" in r.headers.get("Content-Type", ""):
+        raise data_error("is answered with a web page instead of data: the download probably needs a login", **place)
+    raise data_error(f"has {have + int(length):,} bytes at the server, the listing states {total:,}: it may just be changing, "
+                     "try again later", **place)
+
+# %% ../nbs/25_fetch.ipynb #51a81428
+@patch
+def _take(self: Resume, r: object, on: bool, bar: tqdm):
+    "Write what the server sends"
+    if not on:
         self.discard()
-    tries, total = 0, self.remote.bytes
-    with tqdm(total=total, initial=self.have, unit="B", unit_scale=True, desc=self.remote.name, disable=not self.progress) as bar:
-        while total is None or self.have < total or not self.part.exists():
-            before = self.have
-            why = self.some(url, bar)
-            if not why:
-                return
-            tries = 0 if self.have - before >= 1 << 20 else tries + 1
-            if tries >= self.web.tries:
-                raise data_error(f"breaks off after {self.have:,} of {total or 'unknown'} bytes ({why}): the same command goes "
-                                 "on from there", self.dataset, file=self.remote.name)
-            self.web.sleep(min(2.0 ** tries, 60))
+        bar.reset(self.remote.bytes)
+        if tag := r.headers.get("ETag") or r.headers.get("Last-Modified"):
+            if not tag.startswith("W/"):  # a weak tag does not promise the same bytes
+                self.tag.write_text(tag, encoding="utf-8")
+    with self.part.open("ab") as f:
+        while block := r.raw.read1(1 << 16, decode_content=False):  # what is there, so that a cut loses nothing
+            if f.tell() + len(block) > (self.remote.bytes or f.tell() + len(block)):
+                f.close()
+                self.discard()
+                raise data_error(f"is longer than the {self.remote.bytes:,} bytes of the listing", self.dataset, file=self.remote.name)
+            f.write(block)
+            bar.update(len(block))
 
 # %% ../nbs/25_fetch.ipynb #df98a081
 @patch
@@ -376,40 +389,27 @@ def some(
             return type(e).__name__
     return "" if self.have == (self.remote.bytes or self.have) else "the answer was too short"
 
-# %% ../nbs/25_fetch.ipynb #035aadde
+# %% ../nbs/25_fetch.ipynb #69b06e40
 @patch
-def _judge(self: Resume, r: object, have: int):
-    "Raise a `DataError` if an answer cannot be the file that was listed"
-    place, total = dict(dataset=self.dataset, file=self.remote.name), self.remote.bytes
-    if self.remote.url.startswith("https:") and not r.url.startswith("https:"):
-        raise data_error(f"is redirected to {r.url}, which is not encrypted", **place)
-    length = r.headers.get("Content-Length")
-    if total is None or length is None or have + int(length) == total:
-        return
-    self.discard()
-    if "html" in r.headers.get("Content-Type", ""):
-        raise data_error("is answered with a web page instead of data: the download probably needs a login", **place)
-    raise data_error(f"has {have + int(length):,} bytes at the server, the listing states {total:,}: it may just be changing, "
-                     "try again later", **place)
-
-
-@patch
-def _take(self: Resume, r: object, on: bool, bar: tqdm):
-    "Write what the server sends"
-    if not on:
+def fill(
+    self: Resume,
+    url: str,
+):
+    "Ask until the file is whole"
+    if not (self.remote.checksum or self.tag.exists()) or self.have > (self.remote.bytes or self.have):
         self.discard()
-        bar.reset(self.remote.bytes)
-        if tag := r.headers.get("ETag") or r.headers.get("Last-Modified"):
-            if not tag.startswith("W/"):  # a weak tag does not promise the same bytes
-                self.tag.write_text(tag, encoding="utf-8")
-    with self.part.open("ab") as f:
-        while block := r.raw.read1(1 << 16, decode_content=False):  # what is there, so that a cut loses nothing
-            if f.tell() + len(block) > (self.remote.bytes or f.tell() + len(block)):
-                f.close()
-                self.discard()
-                raise data_error(f"is longer than the {self.remote.bytes:,} bytes of the listing", self.dataset, file=self.remote.name)
-            f.write(block)
-            bar.update(len(block))
+    tries, total = 0, self.remote.bytes
+    with tqdm(total=total, initial=self.have, unit="B", unit_scale=True, desc=self.remote.name, disable=not self.progress) as bar:
+        while total is None or self.have < total or not self.part.exists():
+            before = self.have
+            why = self.some(url, bar)
+            if not why:
+                return
+            tries = 0 if self.have - before >= 1 << 20 else tries + 1
+            if tries >= self.web.tries:
+                raise data_error(f"breaks off after {self.have:,} of {total or 'unknown'} bytes ({why}): the same command goes "
+                                 "on from there", self.dataset, file=self.remote.name)
+            self.web.sleep(min(2.0 ** tries, 60))
 
 # %% ../nbs/25_fetch.ipynb #c04ed2d4
 def _git_hash(
@@ -434,30 +434,6 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         log.setLevel(level)
-
-# %% ../nbs/25_fetch.ipynb #b8ad335a
-def download(
-    remote: Remote,
-    root: str | Path,  # folder of the dataset
-    web: Web,
-    dataset: str = "",
-    progress: bool = True,
-) -> dict:  # bytes, sha256, url, checksum
-    "Fetch one file into `root`, whole and checked"
-    final, parts = inside(root, remote.name, dataset=dataset), Path(root) / ".fetch"
-    if final.exists():
-        raise data_error("is there already: it is not overwritten", dataset, file=final)
-    parts.mkdir(parents=True, exist_ok=True)
-    getter = Resume(web, remote, _part(root, remote), dataset, progress)
-    try:
-        got = _whole(remote, parts, getter)
-    except OSError as e:
-        raise data_error(f"cannot be written ({e.strerror or e}): the same command goes on from there", dataset, file=final) from e
-    facts = dict(bytes=got.stat().st_size, sha256=_sha256(got), url=remote.url, checksum=remote.checksum)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(got, final)
-    getter.discard()
-    return facts
 
 # %% ../nbs/25_fetch.ipynb #1f07d440
 def _part(root: str | Path, remote: Remote) -> Path:
@@ -492,6 +468,30 @@ def _sha256(path: Path) -> str:
     "Checksum of a file"
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
+
+# %% ../nbs/25_fetch.ipynb #b8ad335a
+def download(
+    remote: Remote,
+    root: str | Path,  # folder of the dataset
+    web: Web,
+    dataset: str = "",
+    progress: bool = True,
+) -> dict:  # bytes, sha256, url, checksum
+    "Fetch one file into `root`, whole and checked"
+    final, parts = inside(root, remote.name, dataset=dataset), Path(root) / ".fetch"
+    if final.exists():
+        raise data_error("is there already: it is not overwritten", dataset, file=final)
+    parts.mkdir(parents=True, exist_ok=True)
+    getter = Resume(web, remote, _part(root, remote), dataset, progress)
+    try:
+        got = _whole(remote, parts, getter)
+    except OSError as e:
+        raise data_error(f"cannot be written ({e.strerror or e}): the same command goes on from there", dataset, file=final) from e
+    facts = dict(bytes=got.stat().st_size, sha256=_sha256(got), url=remote.url, checksum=remote.checksum)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(got, final)
+    getter.discard()
+    return facts
 
 # %% ../nbs/25_fetch.ipynb #c069aa84
 LEDGER = "emgfm-fetch.json"
@@ -570,6 +570,37 @@ class Fetched:
         out = [f"{self.dataset}: {len(self.people)} of {self.expected} people in {self.folder}"]
         return "\n".join(out + [f"- {p}" for p in self.problems])
 
+# %% ../nbs/25_fetch.ipynb #5d1a6ac0
+def _by_hand(c: Card, root: Path, files: list[Path], ledger: dict) -> Iterator[str]:
+    "What the card misses among the files"
+    names = [p.relative_to(root).as_posix() for p in files]
+    for s in c.sources:
+        for pattern in s.wanted:
+            if not is_archive(pattern) and not any(matches(n, (pattern,)) for n in (*names, *ledger)):
+                yield str(data_error("is not there", c.name, file=root / pattern))
+        for p, n in ((p, n) for p in files for name, n in s.sizes if p.name == name and name not in ledger):
+            if (found := p.stat().st_size) != n:
+                yield str(data_error(f"has {found:,} bytes, {n:,} are known: it is another version, or not whole", c.name, file=p))
+
+
+def _people(c: Card, root: Path, out: Fetched, partial: bool) -> Iterator[str]:
+    "Ask the reader who is there"
+    try:
+        out.people = list(reader(c.name).patients(root))
+    except DataError as e:
+        yield str(e)
+        return
+    if len(out.people) < c.subjects and not partial:
+        yield str(data_error(f"{c.subjects - len(out.people)} of {c.subjects} people are missing", c.name, file=root))
+
+
+def _size(n: int) -> str:
+    "Bytes for people"
+    for unit, k in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n >= k:
+            return f"{n / k:.3g} {unit}"
+    return f"{n} bytes"
+
 
 def visible(
     root: Path,
@@ -607,37 +638,6 @@ def inspect(
         except DataError as e:
             out.problems.append(str(e))
     out.problems += [*(() if partial else _by_hand(c, root, files, ledger)), *_people(c, root, out, partial)]
-
-# %% ../nbs/25_fetch.ipynb #00588319
-def _by_hand(c: Card, root: Path, files: list[Path], ledger: dict) -> Iterator[str]:
-    "What the card misses among the files"
-    names = [p.relative_to(root).as_posix() for p in files]
-    for s in c.sources:
-        for pattern in s.wanted:
-            if not is_archive(pattern) and not any(matches(n, (pattern,)) for n in (*names, *ledger)):
-                yield str(data_error("is not there", c.name, file=root / pattern))
-        for p, n in ((p, n) for p in files for name, n in s.sizes if p.name == name and name not in ledger):
-            if (found := p.stat().st_size) != n:
-                yield str(data_error(f"has {found:,} bytes, {n:,} are known: it is another version, or not whole", c.name, file=p))
-
-
-def _people(c: Card, root: Path, out: Fetched, partial: bool) -> Iterator[str]:
-    "Ask the reader who is there"
-    try:
-        out.people = list(reader(c.name).patients(root))
-    except DataError as e:
-        yield str(e)
-        return
-    if len(out.people) < c.subjects and not partial:
-        yield str(data_error(f"{c.subjects - len(out.people)} of {c.subjects} people are missing", c.name, file=root))
-
-
-def _size(n: int) -> str:
-    "Bytes for people"
-    for unit, k in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if n >= k:
-            return f"{n / k:.3g} {unit}"
-    return f"{n} bytes"
 
 # %% ../nbs/25_fetch.ipynb #46fba1b0
 def packed(
@@ -692,7 +692,7 @@ def introduction(
     return (f"{c.title}\n\nlicence    {c.licence}; redistribution: {c.redistribution}; commercial use: {c.commercial}{unknown}\n"
             f"size       {c.size}\nlogin      {c.login}\nget it     {c.landing}: {c.how}\n\nPlease cite:\n\n{cite(c.name)}\n")
 
-
+# %% ../nbs/25_fetch.ipynb #f013018e
 @contextmanager
 def _alone(root: Path, dataset: str) -> Iterator[None]:
     "Nobody else fetches into `root`"
@@ -771,6 +771,36 @@ def _agreed(ask: Callable[[str], str], question: str) -> bool:
     except EOFError:
         return False
 
+# %% ../nbs/25_fetch.ipynb #d612fb3b
+def hand_steps(
+    c: Card,
+    folder: Path,
+) -> str:
+    "What to do by hand, numbered"
+    last = f"Check it: emgfm fetch {c.name} --raw {folder.parent} --verify"
+    return "\n".join(f"{k}. {step.format(folder=folder)}" for k, step in enumerate((*c.steps, last), 1))
+
+
+def _fetch(c, root, out, only, agree, echo, progress, web, apis) -> bool:
+    "List, ask, download; whether somebody agreed"
+    files = remote_files(c, web, only, apis)
+    todo = _plan(c, root, out, files)
+    if todo:
+        echo(_told(todo, files))
+        if not agree(f"Download into {root}?"):
+            out.problems.append(str(data_error("nothing was downloaded, because nobody agreed", c.name)))
+            return False
+        _get_all(c, root, out, todo, web, progress)
+    return True
+
+
+def _tidy(root: Path, out: Fetched, keep_archives: bool):
+    "Delete archives that are not needed any more, if that is wanted"
+    for name, facts in read_ledger(root).items() if out.people and not keep_archives else ():
+        if facts.get("unpacked"):
+            (root / name).unlink(missing_ok=True)
+    out.files |= {n: "unpacked" for n, x in read_ledger(root).items() if x.get("unpacked") and not (root / n).exists()}
+
 # %% ../nbs/25_fetch.ipynb #26d51aa9
 def fetch(
     name: str,  # of a dataset
@@ -803,33 +833,3 @@ def fetch(
                 _tidy(root, out, keep_archives)
     echo(str(out))
     return out
-
-# %% ../nbs/25_fetch.ipynb #d612fb3b
-def hand_steps(
-    c: Card,
-    folder: Path,
-) -> str:
-    "What to do by hand, numbered"
-    last = f"Check it: emgfm fetch {c.name} --raw {folder.parent} --verify"
-    return "\n".join(f"{k}. {step.format(folder=folder)}" for k, step in enumerate((*c.steps, last), 1))
-
-
-def _fetch(c, root, out, only, agree, echo, progress, web, apis) -> bool:
-    "List, ask, download; whether somebody agreed"
-    files = remote_files(c, web, only, apis)
-    todo = _plan(c, root, out, files)
-    if todo:
-        echo(_told(todo, files))
-        if not agree(f"Download into {root}?"):
-            out.problems.append(str(data_error("nothing was downloaded, because nobody agreed", c.name)))
-            return False
-        _get_all(c, root, out, todo, web, progress)
-    return True
-
-
-def _tidy(root: Path, out: Fetched, keep_archives: bool):
-    "Delete archives that are not needed any more, if that is wanted"
-    for name, facts in read_ledger(root).items() if out.people and not keep_archives else ():
-        if facts.get("unpacked"):
-            (root / name).unlink(missing_ok=True)
-    out.files |= {n: "unpacked" for n, x in read_ledger(root).items() if x.get("unpacked") and not (root / n).exists()}

@@ -40,7 +40,7 @@ class _Safe(pickle.Unpickler):
             raise pickle.UnpicklingError(f"asks for {module}.{name}")
         return super().find_class(module, name)
 
-
+# %% ../nbs/45_legacy.ipynb #75a2ad2b
 def wanted_names(
     data: bytes,
 ) -> set[tuple[str, str]]:  # (module, name) of every class and function that a pickle asks for
@@ -57,7 +57,10 @@ def wanted_names(
             strings.append("?")
     return found
 
-# %% ../nbs/45_legacy.ipynb #5eca8e1f
+# %% ../nbs/45_legacy.ipynb #4876c364
+_TORN = (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, KeyError, TypeError, ValueError, MemoryError)
+
+
 def load_pickle(
     path: str | Path,
 ):  # the dictionary
@@ -69,32 +72,16 @@ def load_pickle(
     try:
         asked = wanted_names(data)
     except Exception as e:  # pickletools raises many kinds for bytes that are no pickle
-        raise data_error(
-            f"is no pickle ({type(e).__name__}), expected one of the original pipeline", file=path
-        ) from None
+        raise data_error(f"is no pickle ({type(e).__name__}), expected one of the original pipeline", file=path) from None
     # names that are put together from memoised parts cannot be seen here; `_Safe` checks those one by one
     bad = sorted(a for a in asked - ALLOWED if "?" not in a)
     if any(m.startswith("torch") for m, _ in bad):
-        raise data_error(
-            "holds torch tensors, whose bytes lie in shared memory; save it again with NumPy arrays", file=path
-        )
+        raise data_error("holds torch tensors, whose bytes lie in shared memory; save it again with NumPy arrays", file=path)
     if bad:
-        raise data_error(
-            f"asks for {'.'.join(bad[0])}, expected plain containers and arrays; nothing of it was run", file=path
-        )
+        raise data_error(f"asks for {'.'.join(bad[0])}, expected plain containers and arrays; nothing of it was run", file=path)
     try:
         return _Safe(io.BytesIO(data)).load()
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        AttributeError,
-        ImportError,
-        IndexError,
-        KeyError,
-        TypeError,
-        ValueError,
-        MemoryError,
-    ) as e:
+    except _TORN as e:
         raise data_error(f"cannot be loaded ({e})", file=path) from None
 
 # %% ../nbs/45_legacy.ipynb #daeaf28e
@@ -108,7 +95,7 @@ class Nesting:
     mask: str = "mask"
     leg: str = "right"  # where there is no level of legs
 
-
+# %% ../nbs/45_legacy.ipynb #a60d8173
 NESTINGS = {
     "criekinge": Nesting(("activity", "leg"), ("patient", "stride"), moment="kinetics"),
     "moghadam": Nesting(("activity", "leg"), ("patient", "trial", "stride"), angle="kinematic"),
@@ -128,24 +115,12 @@ NESTINGS = {
 
 # %% ../nbs/45_legacy.ipynb #1a61914f
 _ACTIVITY = {  # the original's words
-    "walk": "level_walk",
-    "levelwalking": "level_walk",
-    "stepup": "stair_ascent",
-    "stepdown": "stair_descent",
-    "ramp": "other",
-    "stair": "other",
-    "rampup": "ramp_ascent",
-    "rampdown": "ramp_descent",
-    "upramp": "ramp_ascent",
-    "downramp": "ramp_descent",
-    "stairup": "stair_ascent",
-    "stairdown": "stair_descent",
-    "slopeascent": "ramp_ascent",
-    "slopedescent": "ramp_descent",
-    "stairascent": "stair_ascent",
-    "stairdescent": "stair_descent",
-    "sittostand": "sit_to_stand",
-    "standtosit": "stand_to_sit",
+    "walk": "level_walk", "levelwalking": "level_walk", "ramp": "other", "stair": "other",
+    "stepup": "stair_ascent", "stairup": "stair_ascent", "stairascent": "stair_ascent",
+    "stepdown": "stair_descent", "stairdown": "stair_descent", "stairdescent": "stair_descent",
+    "rampup": "ramp_ascent", "upramp": "ramp_ascent", "slopeascent": "ramp_ascent",
+    "rampdown": "ramp_descent", "downramp": "ramp_descent", "slopedescent": "ramp_descent",
+    "sittostand": "sit_to_stand", "standtosit": "stand_to_sit",
 }
 _WORDS = {"angle": ("angle", "angles", "kinematic"), "moment": ("kinetic", "kinetics"), "mask": ("mask", "masks")}
 
@@ -166,7 +141,7 @@ def _pick(d: dict, names: tuple[str, ...], where: str, dataset: str, file) -> ob
     found = ", ".join(map(str, d)) if isinstance(d, dict) else type(d).__name__
     raise data_error(f"holds {found or 'nothing'}, expected one of {', '.join(names)}", dataset, file=file, field=where)
 
-
+# %% ../nbs/45_legacy.ipynb #a05eb14e
 def _leaves(x, lists: tuple[str, ...], key: tuple = ()) -> Iterator[tuple[tuple, object]]:
     "Strides below nested lists, with their numbers on each level"
     if not lists:
@@ -175,7 +150,7 @@ def _leaves(x, lists: tuple[str, ...], key: tuple = ()) -> Iterator[tuple[tuple,
     for i, part in enumerate(x):
         yield from _leaves(part, lists[1:], (*key, i))
 
-
+# %% ../nbs/45_legacy.ipynb #3e214b67
 def _branches(data: dict, levels: tuple[str, ...], key: dict | None = None) -> Iterator[tuple[dict, dict]]:
     "Dictionaries that hold the lists, with the activity and leg that led there"
     if not levels:
@@ -185,7 +160,45 @@ def _branches(data: dict, levels: tuple[str, ...], key: dict | None = None) -> I
         if isinstance(part, dict) and name not in ("mask", "masks", "metadata", "grf"):
             yield from _branches(part, levels[1:], {**(key or {}), levels[0]: name})
 
-# %% ../nbs/45_legacy.ipynb #d7e56379
+# %% ../nbs/45_legacy.ipynb #0b893eb0
+def _hide(x: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    "NaN where the mask is 0, or where a channel is all zero"
+    if mask is not None:
+        x[:, ~mask.reshape(x.shape[1:])] = np.nan
+    x[:, (x == 0).all(0)] = np.nan
+    return x
+
+
+def _masks_of(data: dict, key: dict, nesting: Nesting) -> dict:
+    "Masks for the EMG, angles and moments of a leg"
+    m = _pick(data, _WORDS["mask"], "", "", "")
+    m = m.get(key.get("leg"), m)
+    words = dict(emg=("emg",), angle=_WORDS["angle"], moment=_WORDS["moment"])
+    return {q: np.asarray(m[n], bool) for q, names in words.items() for n in names if n in m}
+
+# %% ../nbs/45_legacy.ipynb #a0a4d3bc
+def _legacy_recording(dataset, nesting, key, side, number, emg, angle, moment, masks, rate) -> Recording:
+    "One stride: degrees or radians by its range, duration by its EMG"
+    emg = np.asarray(emg, float).T.copy()
+    T = len(emg) / float(rate)
+    numbers = dict(zip(nesting.lists, number))
+    state = "rectified" if np.nanmin(emg) >= 0 else "filtered"
+    signals = {"emg": Signal(_hide(emg, masks.get("emg")), rate, 0.0, "unknown", state)}
+    for q, x in (("angle", angle), ("moment", moment)):
+        if x is not None:
+            x = np.moveaxis(np.asarray(x, float), -1, 0).copy()
+            x = np.deg2rad(x) if q == "angle" and np.nanmax(np.abs(x), initial=0) > 3.2 else x
+            unit = dict(angle="rad", moment="as published")[q]
+            signals[q] = Signal(_hide(x, masks.get(q)), (len(x) - 1) / T, 0.0, unit, time_normalised=True)
+    patient = f"number {numbers['patient'] + 1}"
+    trial = " ".join(f"{k} {numbers[k] + 1}" for k in ("trial", "subtrial") if k in numbers)
+    activity = activity_of(key.get("activity", "other"))
+    table = pd.DataFrame(dict(start=[0.0], stop=[T], activity=activity))
+    notes = ("from a pickle of the original pipeline: people are numbered anew in every activity and leg",)
+    return Recording(dataset, patient, f"{key.get('activity', '')} {trial}".strip(), "left" if side == "left" else "right", table,
+                     str(numbers["stride"] + 1), **signals, notes=notes)
+
+# %% ../nbs/45_legacy.ipynb #b4918248
 def legacy_strides(
     data: dict,  # a loaded pickle
     dataset: str,
@@ -200,81 +213,14 @@ def legacy_strides(
         where = " > ".join(key.values())
         emg = dict(_leaves(_pick(branch, ("emg",), where, dataset, file), nesting.lists))
         angle = dict(_leaves(_pick(branch, _WORDS["angle"], where, dataset, file), nesting.lists))
-        moment = (
-            dict(_leaves(_pick(branch, _WORDS["moment"], where, dataset, file), nesting.lists))
-            if nesting.moment
-            else {}
-        )
+        moment = dict(_leaves(_pick(branch, _WORDS["moment"], where, dataset, file), nesting.lists)) if nesting.moment else {}
         if emg.keys() != angle.keys() or moment and moment.keys() != angle.keys():
-            raise data_error(
-                f"has {len(emg)} EMG, {len(angle)} angle and {len(moment)} moment strides, expected equal numbers",
-                dataset,
-                file=file,
-                field=where,
-            )
+            found = f"has {len(emg)} EMG, {len(angle)} angle and {len(moment)} moment strides, expected equal numbers"
+            raise data_error(found, dataset, file=file, field=where)
         side = key.get("leg", nesting.leg)
         masks = _masks_of(data, key, nesting)
         for number, x in emg.items():
-            yield _legacy_recording(
-                dataset, nesting, key, side, number, x, angle[number], moment.get(number), masks, emg_rate
-            )
-
-# %% ../nbs/45_legacy.ipynb #a05eb14e
-def _masks_of(data: dict, key: dict, nesting: Nesting) -> dict:
-    "Masks for the EMG, angles and moments of a leg"
-    m = _pick(data, _WORDS["mask"], "", "", "")
-    m = m.get(key.get("leg"), m)
-    return {
-        q: np.asarray(m[n], bool)
-        for q, names in (("emg", ("emg",)), *((q, _WORDS[q]) for q in ("angle", "moment")))
-        for n in names
-        if n in m
-    }
-
-
-def _legacy_recording(dataset, nesting, key, side, number, emg, angle, moment, masks, rate) -> Recording:
-    "One stride: degrees or radians by its range, duration by its EMG"
-    emg = np.asarray(emg, float).T.copy()
-    T = len(emg) / float(rate)
-    numbers = dict(zip(nesting.lists, number))
-    signals = {
-        "emg": Signal(
-            _hide(emg, masks.get("emg")), rate, 0.0, "unknown", "rectified" if np.nanmin(emg) >= 0 else "filtered"
-        )
-    }
-    for q, x in (("angle", angle), ("moment", moment)):
-        if x is not None:
-            x = np.moveaxis(np.asarray(x, float), -1, 0).copy()
-            x = np.deg2rad(x) if q == "angle" and np.nanmax(np.abs(x), initial=0) > 3.2 else x
-            signals[q] = Signal(
-                _hide(x, masks.get(q)),
-                (len(x) - 1) / T,
-                0.0,
-                dict(angle="rad", moment="as published")[q],
-                time_normalised=True,
-            )
-    patient = f"number {numbers['patient'] + 1}"
-    trial = " ".join(f"{k} {numbers[k] + 1}" for k in ("trial", "subtrial") if k in numbers)
-    activity = activity_of(key.get("activity", "other"))
-    table = pd.DataFrame(dict(start=[0.0], stop=[T], activity=activity))
-    return Recording(
-        dataset,
-        patient,
-        f"{key.get('activity', '')} {trial}".strip(),
-        "left" if side == "left" else "right",
-        table,
-        str(numbers["stride"] + 1),
-        **signals,
-        notes=("from a pickle of the original pipeline: people are numbered anew in every activity and leg",),
-    )
-
-
-def _hide(x: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    "NaN where the mask is 0, or where a channel is all zero"
-    if mask is not None:
-        x[:, ~mask.reshape(x.shape[1:])] = np.nan
-    x[:, (x == 0).all(0)] = np.nan
-    return x
+            yield _legacy_recording(dataset, nesting, key, side, number, x, angle[number], moment.get(number), masks, emg_rate)
 
 # %% ../nbs/45_legacy.ipynb #6ff17255
 def import_pickle(

@@ -46,7 +46,7 @@ class ModelConfig:
         if self.d_model % self.n_heads or self.d_model % 2:
             raise ValueError(f"d_model {self.d_model} is not even and a multiple of n_heads {self.n_heads}")
 
-
+# %% ../nbs/60_model.ipynb #6bcbad6b
 SIZES = {"tiny": dict(d_model=64, n_heads=2, n_layers=1, ff=2, patch=40, n_filters=16, dropout=0.0),
          "base": dict(d_model=256, n_heads=8, n_layers=4, ff=4, patch=10, n_filters=32, dropout=0.1),
          "large": dict(d_model=512, n_heads=8, n_layers=6, ff=4, patch=10, n_filters=64, dropout=0.1)}
@@ -84,7 +84,7 @@ def phase_difference(
     "How far phase `a` is ahead of phase `b`, the short way round"
     return (a - b + 0.5) % 1 - 0.5
 
-
+# %% ../nbs/60_model.ipynb #610539b8
 class Scaler(nn.Module):
     "Means and spreads of the training split, as buffers"
     def __init__(self, n_horizons, n_state=27):
@@ -105,7 +105,7 @@ def masked_moments(
     x = np.where(mask > 0, x, 0)
     return (mask > 0).sum(0), x.sum(0), (x * x).sum(0)
 
-
+# %% ../nbs/60_model.ipynb #a4cb191c
 def stride_names(
     metadata: dict,  # of a batch
     rows: np.ndarray,  # samples of interest
@@ -115,7 +115,25 @@ def stride_names(
     names = list(dict.fromkeys(f"{d} {p} stride {s}" for d, p, s in who))
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
-# %% ../nbs/60_model.ipynb #f6da2121
+# %% ../nbs/60_model.ipynb #836f965e
+@patch
+def _set(self: Scaler, state, delta, torque, phase, seen):
+    "Fill the buffers from (count, sum, sum of squares) of each part"
+    def stats(count, total, squares):
+        mean = total / np.maximum(count, 1)
+        return mean, np.sqrt(np.maximum(squares / np.maximum(count, 1) - mean ** 2, 0))
+    def spread(count, squares):  # about zero; 1 where nothing was measured or nothing moved
+        rms = np.sqrt(squares / np.maximum(count, 1))
+        return np.where(rms > 1e-6, rms, 1)
+    mean, std = stats(*state)
+    advance, around = stats(*phase)
+    values = dict(state_mean=mean, state_std=np.where(std > 1e-6, std, 1), delta_std=spread(delta[0], delta[2]),
+                  torque_std=spread(torque[0].sum(0), torque[2].sum(0)), phase_advance=advance,
+                  phase_std=np.maximum(around, 0.01), seen=stats(*seen)[0])
+    for k, v in values.items():
+        getattr(self, k).copy_(torch.as_tensor(v))
+
+# %% ../nbs/60_model.ipynb #15a5411c
 @patch
 def fit(
     self: Scaler,
@@ -146,24 +164,6 @@ def fit(
     self._set(**sums)
     return self
 
-
-@patch
-def _set(self: Scaler, state, delta, torque, phase, seen):
-    "Fill the buffers from (count, sum, sum of squares) of each part"
-    def stats(count, total, squares):
-        mean = total / np.maximum(count, 1)
-        return mean, np.sqrt(np.maximum(squares / np.maximum(count, 1) - mean ** 2, 0))
-    def spread(count, squares):  # about zero; 1 where nothing was measured or nothing moved
-        rms = np.sqrt(squares / np.maximum(count, 1))
-        return np.where(rms > 1e-6, rms, 1)
-    mean, std = stats(*state)
-    advance, around = stats(*phase)
-    values = dict(state_mean=mean, state_std=np.where(std > 1e-6, std, 1), delta_std=spread(delta[0], delta[2]),
-                  torque_std=spread(torque[0].sum(0), torque[2].sum(0)), phase_advance=advance,
-                  phase_std=np.maximum(around, 0.01), seen=stats(*seen)[0])
-    for k, v in values.items():
-        getattr(self, k).copy_(torch.as_tensor(v))
-
 # %% ../nbs/60_model.ipynb #cec11240
 def compute_impedance_torque(
     K,  # (..., 9) stiffness, N·m/rad/kg, >= 0
@@ -190,7 +190,7 @@ def time_encoding(
     rate = torch.exp(torch.arange(0, d, 2, device=device, dtype=torch.float32) * (-math.log(1000.0) / d))
     return torch.cat([torch.sin(back * rate), torch.cos(back * rate)], -1)
 
-
+# %% ../nbs/60_model.ipynb #de6b5021
 class EMGFrontEnd(nn.Module):
     "Masked EMG (B, muscles, T) to tokens (B, n, d_model)"
     def __init__(self, c: ModelConfig):
@@ -231,7 +231,7 @@ class Attention(nn.Module):
                                            dropout_p=self.dropout if self.training else 0.0)
         return self.out(y.transpose(1, 2).flatten(2))
 
-
+# %% ../nbs/60_model.ipynb #d6753245
 class Block(nn.Module):
     "Self-attention, attention over a `memory` if it is a decoder's, feed-forward; each added to what came in"
     def __init__(self, c: ModelConfig, cross: bool):
@@ -371,6 +371,18 @@ class LinearExtrapolation(nn.Module):
         return dict(state=torch.cat([theta + omega * h, omega, alpha], -1))
 
 # %% ../nbs/60_model.ipynb #80b2bcf7
+def _circular_mean(
+    count: np.ndarray,  # (bins, cells)
+    total: np.ndarray,  # (bins, cells)
+) -> np.ndarray:  # (bins, cells), empty bins bridged, NaN for cells without data
+    "Mean in each bin around the cycle"
+    y = np.full(count.shape, np.nan)
+    for c in np.flatnonzero(count.any(0)):
+        k = np.flatnonzero(count[:, c])
+        y[:, c] = np.interp(np.arange(len(count)), k, total[k, c] / count[k, c], period=len(count))
+    return y
+
+# %% ../nbs/60_model.ipynb #3851dd33
 def _sum_by_phase(
     b: dict,  # batch of arrays
     bins: int,
@@ -385,18 +397,6 @@ def _sum_by_phase(
     np.add.at(by_phase[1], k, y)
     advance = phase_difference(b["target_gait_pct"], b["input_gait_pct"][:, None])[of]
     return [by_phase, np.stack(masked_moments(advance, b["target_mask"][of])[:2])]
-
-
-def _circular_mean(
-    count: np.ndarray,  # (bins, cells)
-    total: np.ndarray,  # (bins, cells)
-) -> np.ndarray:  # (bins, cells), empty bins bridged, NaN for cells without data
-    "Mean in each bin around the cycle"
-    y = np.full(count.shape, np.nan)
-    for c in np.flatnonzero(count.any(0)):
-        k = np.flatnonzero(count[:, c])
-        y[:, c] = np.interp(np.arange(len(count)), k, total[k, c] / count[k, c], period=len(count))
-    return y
 
 
 def _phase_sums(ds, per_stride: int | None, bins: int, batch_size: int) -> dict:

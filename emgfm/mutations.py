@@ -136,7 +136,7 @@ class Kind:
         "What may happen after it"
         return self.text_promise if self.text_promise and format in ("csv", "opensim", "text") else self.promise
 
-
+# %% ../nbs/26_mutations.ipynb #1777117e
 KINDS: dict[str, Kind] = {}
 
 
@@ -176,19 +176,15 @@ def _truncate(data, rng):
     n = int(rng.integers(1, max(len(data), 2)))
     return data[:n], f"cut after {n} of {len(data)} bytes"
 
-
+# %% ../nbs/26_mutations.ipynb #6c6deb14
 @_bytes("lost head", STRUCTURE)
 def _lost_head(data, rng):
     n = int(rng.integers(1, min(len(data), 4096)))
     return data[n:], f"without its first {n} bytes"
 
-# %% ../nbs/26_mutations.ipynb #c3e8e0ef
-def _flipped(
-    data: bytes,
-    rng: np.random.Generator,
-    many: int,  # bits
-) -> bytes:
-    "The same with some bits turned"
+
+def _flipped(data: bytes, rng: np.random.Generator, many: int) -> bytes:
+    "The same with so many bits turned"
     out = bytearray(data)
     for at in rng.integers(len(out), size=many):
         out[at] ^= 1 << int(rng.integers(8))
@@ -444,10 +440,8 @@ class _Spot:
         "Name of the field or column; empty within a cell"
         return self.key if isinstance(self.key, str) else self.key[0] if isinstance(self.key[0], str) else ""
 
-# %% ../nbs/26_mutations.ipynb #cc797399
-def _below(
-    spot: _Spot,
-) -> list[_Spot]:
+# %% ../nbs/26_mutations.ipynb #3b89918e
+def _below(spot: _Spot) -> list[_Spot]:
     "What is in a container"
     x, where = spot.value, spot.path
     if isinstance(x, pd.DataFrame):
@@ -464,24 +458,17 @@ def _is_numeric(x) -> bool:
     return isinstance(x, (np.ndarray, pd.Series)) and x.dtype.kind in "biuf" and np.size(x) > 0
 
 
-def _descend(
-    raw: dict,  # variables
-    rng: np.random.Generator,
-) -> list[_Spot]:  # from a variable to a leaf
-    "A random way down"
-    spots = [_Spot(k, raw, k) for k in sorted(raw)]
-    way = []
+def _descend(raw: dict, rng: np.random.Generator) -> list[_Spot]:
+    "A random way down, from one of the variables to a leaf"
+    spots, way = [_Spot(k, raw, k) for k in sorted(raw)], []
     while spots:
         way.append(spots[int(rng.integers(len(spots)))])
         spots = _below(way[-1])
     return way
 
-# %% ../nbs/26_mutations.ipynb #3b89918e
-def _edit_mat(
-    file: Path,
-    change: Callable,  # function of the variables that changes them and says what it did
-) -> str:
-    "Change what is in a MATLAB file"
+# %% ../nbs/26_mutations.ipynb #6c130d51
+def _edit_mat(file: Path, change: Callable) -> str:
+    "Change what is in a MATLAB file by a function of its variables that says what it did"
     version = mat_version(file)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -493,6 +480,13 @@ def _edit_mat(
     return words
 
 
+def _wrapped_in(x: np.ndarray, dtype) -> np.ndarray:  # (1, 1)
+    "A cell, or a struct, around an array"
+    out = np.empty((1, 1), dtype)
+    (out["value"] if out.dtype.names else out)[0, 0] = x
+    return out
+
+# %% ../nbs/26_mutations.ipynb #ba5af74b
 def _put(spot: _Spot, new):
     "Set a value; a table's column must keep its length"
     n = len(spot.container)
@@ -514,14 +508,7 @@ def _change_leaf(file: Path, rng, change: Callable) -> str:
         return f"{spot.path} of shape {x.shape}"
     return _edit_mat(file, one)
 
-# %% ../nbs/26_mutations.ipynb #4b27b403
-def _wrapped_in(x: np.ndarray, dtype) -> np.ndarray:  # (1, 1)
-    "A cell, or a struct, around an array"
-    out = np.empty((1, 1), dtype)
-    (out["value"] if out.dtype.names else out)[0, 0] = x
-    return out
-
-
+# %% ../nbs/26_mutations.ipynb #889803cf
 _LEAVES = {  # name: promise, function of (array, random generator) to the new value
     "transposed": (STRUCTURE, lambda x, rng: x.T),
     "flattened": (STRUCTURE, lambda x, rng: x.reshape(1, -1)),
@@ -587,11 +574,8 @@ def _split_table(file: Path) -> tuple[list[str], str, list[list[str]]]:  # lines
     return lines[:top], sep, [x.split(sep) for x in lines[top:]]
 
 
-def _edit_table(
-    file: Path,
-    change: Callable,  # function of the cells (names first) that changes them and says what it did
-) -> str:
-    "Change the cells of a table of text"
+def _edit_table(file: Path, change: Callable) -> str:
+    "Change the cells of a table of text by a function of them (names first) that says what it did"
     head, sep, cells = _split_table(file)
     words = change(cells)
     file.write_text("\n".join([*head, *map(sep.join, cells)]) + "\n", encoding="utf-8")
@@ -706,11 +690,8 @@ def _no_endheader(file, rng, root):
     return "no line endheader"
 
 # %% ../nbs/26_mutations.ipynb #f726d5ff
-def _edit_sheet(
-    file: Path,
-    change: Callable,  # function of the rows (lists of values) that changes them and says what it did
-) -> str:
-    "Change the first sheet of a workbook"
+def _edit_sheet(file: Path, change: Callable) -> str:
+    "Change the first sheet of a workbook by a function of its rows that says what it did"
     table = pd.read_excel(file, header=None, dtype=object)
     rows = table.astype(object).where(table.notna(), None).to_numpy().tolist()
     words = change(rows)
@@ -766,11 +747,7 @@ def _dates(rows, rng):
     return f"{rows[0][k]} as dates"
 
 # %% ../nbs/26_mutations.ipynb #6ddb6c21
-def _names(
-    name: str,
-    promise: str,
-    text_promise: str = "",
-):  # decorator
+def _names(name: str, promise: str, text_promise: str = ""):  # decorator
     "Declare a mutation of names: function of a name to the new one, or None"
     def declare(function):
         for formats, rename in ((MAT, _rename_in_mat), (TABLES, _rename_in_table), (("xlsx",), _rename_in_sheet)):
@@ -825,11 +802,8 @@ _NUMBERS = {  # name: promise, function of (array, random generator) to the new 
 }
 
 # %% ../nbs/26_mutations.ipynb #b4626b98
-def _edit_c3d(
-    file: Path,
-    change: Callable,  # function of the opened file that changes it and says what it did
-) -> str:
-    "Change what is in a C3D file"
+def _edit_c3d(file: Path, change: Callable) -> str:
+    "Change what is in a C3D file by a function of the opened file that says what it did"
     import ezc3d
 
     c = ezc3d.c3d(str(file))
@@ -893,12 +867,8 @@ def _another_rate(c, rng):
     return f"{rate:g} frames a second"
 
 # %% ../nbs/26_mutations.ipynb #5440198f
-def _edit_block(
-    file: Path,
-    change: Callable,  # function of a block's bytes (a matrix with its tag) to (bytes, words)
-    rng: np.random.Generator,
-) -> str:
-    "Change a variable's block of a v5 file, under its compression if it has one"
+def _edit_block(file: Path, change: Callable, rng: np.random.Generator) -> str:
+    "Change a variable's block of a v5 file, under its compression if it has one; `change`: of its bytes to (bytes, words)"
     data, blocks, at = file.read_bytes(), [], 128
     while at + 8 <= len(data):
         type_, length = struct.unpack_from("<2I", data, at)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HORIZONS', 'write_lookalikes', 'example_raw', 'Parts', 'open_parts', 'judge', 'typical_stride', 'score_text', 'Run',
-           'run', 'report']
+           'report', 'run']
 
 # %% ../nbs/65_pipeline.ipynb #b805042f
 import inspect
@@ -87,7 +87,7 @@ class Parts:
     test: SplitDataset
     judged_on: str  # in words
 
-
+# %% ../nbs/65_pipeline.ipynb #7048872f
 def open_parts(
     aligned: Store,
     splits: pd.DataFrame,  # dataset, patient, split
@@ -127,7 +127,7 @@ def judge(
     blind = evaluate({"without EMG": model}, parts.test, per_stride=per_stride, emg=False)
     return pd.concat([seen, blind], ignore_index=True)
 
-
+# %% ../nbs/65_pipeline.ipynb #7dc0b37d
 def typical_stride(
     ds: SplitDataset,
 ) -> int:  # row of `ds.strides`
@@ -149,7 +149,28 @@ def score_text(
         parts.append(t.rename_axis(f"{horizon} ahead", axis=0).rename_axis(None, axis=1).reset_index().to_string(index=False))
     return "\n\n".join(parts)
 
-# %% ../nbs/65_pipeline.ipynb #537e5cc5
+# %% ../nbs/65_pipeline.ipynb #2bc71b9a
+def _add_scores(page: Page, parts: Parts, scores: pd.DataFrame, model):
+    "Scores and the prediction of one stride"
+    page.section(
+        "How good it is",
+        f"Mean absolute errors on {parts.judged_on}. One step is a two-hundredth of the stride, about 5 ms: "
+        "there, staying where one is is hard to beat. What EMG is worth shows at 100 ms and in the moments.",
+    )
+    for horizon in HORIZONS:
+        page.table(score_table(scores, horizons=[horizon]))
+    stride = typical_stride(parts.test)
+    r = parts.test.strides.iloc[stride]
+    shown = {
+        "EMG transformer": predict_stride(model, parts.test, stride),
+        "persistence": predict_stride(Persistence(), parts.test, stride),
+    }
+    page.figure(
+        plot_prediction(shown, "100 ms"),
+        f"What was predicted 100 ms before, over one stride: {r.dataset} {r.patient}, {r.activity.replace('_', ' ')}, {r.side} leg.",
+    )
+
+# %% ../nbs/65_pipeline.ipynb #afcd8f91
 @dataclass
 class Run:
     "What a run leaves"
@@ -165,48 +186,6 @@ class Run:
         return score_text(self.scores)
 
 
-def run(
-    out: str | Path,  # folder of the run
-    raw: str | Path | None = None,  # folder with downloads; None: look-alikes are written
-    datasets: list[str] | None = None,  # names; by default all that are found, or that can be written
-    people: int = 6,  # in each look-alike
-    steps: int = 1600,  # of the optimiser
-    size: str = "tiny",  # of the network
-    seed: int = 0,
-    jobs: int | None = None,  # processes; by default one a core
-    progress: bool = True,
-) -> Run:
-    "The whole path, from raw files to a report"
-    out = Path(out)
-    if raw is None:
-        write_lookalikes(out / "raw", datasets, people, seed, progress)
-    outcomes = build_store(raw or out / "raw", out / "native", datasets, jobs, progress)
-    if raw is None:
-        _forget_others(out / "native", {(o.dataset, o.patient) for o in outcomes})
-    failed = [o.sentence for o in outcomes if o.status == "failed"]
-    if len(failed) == len(outcomes):
-        raise DataError(f"nobody could be read; the first reason: {failed[0] if failed else 'there are no patients'}")
-    aligned = resample_all_datasets(out / "native", out / "aligned", jobs=jobs, progress=progress)
-    splits = make_splits(aligned.people)
-    save_splits(splits, out / "splits.csv")
-    parts = open_parts(aligned, splits)
-    config = TrainConfig(steps=steps, warmup=min(50, steps // 4), val_every=max(steps // 12, 10), seed=seed)
-    result = train_transformer(parts.train, parts.val, out / "model", config, size, resume=True, progress=progress)
-    return report(
-        out, Store(out / "native"), splits, outcomes, parts, result.model, result.history, failed
-    )
-
-
-def _forget_others(store: Path, people: set[tuple[str, str]]):
-    "Look-alikes of an earlier run with other people go; real people stay in a store when their raw files are gone"
-    s = Store(store)
-    others = [k for k in s.people if k not in people]
-    for d, p in others:
-        shutil.rmtree(s.folder(d, p))
-    if others:
-        Store(store).write_index()
-
-# %% ../nbs/65_pipeline.ipynb #0ef600b9
 def report(out, native, splits, outcomes, parts, model, log, failed) -> Run:
     "Judge the network and write scores, checks and the page"
     import matplotlib as mpl
@@ -240,23 +219,44 @@ def _report(out, native, splits, outcomes, parts, model, log, failed) -> Run:
     page.write(out / "report.html")
     return Run(out, scores, checks, parts.judged_on, failed)
 
+# %% ../nbs/65_pipeline.ipynb #537e5cc5
+def _forget_others(store: Path, people: set[tuple[str, str]]):
+    "Look-alikes of an earlier run with other people go; real people stay in a store when their raw files are gone"
+    s = Store(store)
+    others = [k for k in s.people if k not in people]
+    for d, p in others:
+        shutil.rmtree(s.folder(d, p))
+    if others:
+        Store(store).write_index()
 
-def _add_scores(page: Page, parts: Parts, scores: pd.DataFrame, model):
-    "Scores and the prediction of one stride"
-    page.section(
-        "How good it is",
-        f"Mean absolute errors on {parts.judged_on}. One step is a two-hundredth of the stride, about 5 ms: "
-        "there, staying where one is is hard to beat. What EMG is worth shows at 100 ms and in the moments.",
-    )
-    for horizon in HORIZONS:
-        page.table(score_table(scores, horizons=[horizon]))
-    stride = typical_stride(parts.test)
-    r = parts.test.strides.iloc[stride]
-    shown = {
-        "EMG transformer": predict_stride(model, parts.test, stride),
-        "persistence": predict_stride(Persistence(), parts.test, stride),
-    }
-    page.figure(
-        plot_prediction(shown, "100 ms"),
-        f"What was predicted 100 ms before, over one stride: {r.dataset} {r.patient}, {r.activity.replace('_', ' ')}, {r.side} leg.",
+# %% ../nbs/65_pipeline.ipynb #9b2e0f7c
+def run(
+    out: str | Path,  # folder of the run
+    raw: str | Path | None = None,  # folder with downloads; None: look-alikes are written
+    datasets: list[str] | None = None,  # names; by default all that are found, or that can be written
+    people: int = 6,  # in each look-alike
+    steps: int = 1600,  # of the optimiser
+    size: str = "tiny",  # of the network
+    seed: int = 0,
+    jobs: int | None = None,  # processes; by default one a core
+    progress: bool = True,
+) -> Run:
+    "The whole path, from raw files to a report"
+    out = Path(out)
+    if raw is None:
+        write_lookalikes(out / "raw", datasets, people, seed, progress)
+    outcomes = build_store(raw or out / "raw", out / "native", datasets, jobs, progress)
+    if raw is None:
+        _forget_others(out / "native", {(o.dataset, o.patient) for o in outcomes})
+    failed = [o.sentence for o in outcomes if o.status == "failed"]
+    if len(failed) == len(outcomes):
+        raise DataError(f"nobody could be read; the first reason: {failed[0] if failed else 'there are no patients'}")
+    aligned = resample_all_datasets(out / "native", out / "aligned", jobs=jobs, progress=progress)
+    splits = make_splits(aligned.people)
+    save_splits(splits, out / "splits.csv")
+    parts = open_parts(aligned, splits)
+    config = TrainConfig(steps=steps, warmup=min(50, steps // 4), val_every=max(steps // 12, 10), seed=seed)
+    result = train_transformer(parts.train, parts.val, out / "model", config, size, resume=True, progress=progress)
+    return report(
+        out, Store(out / "native"), splits, outcomes, parts, result.model, result.history, failed
     )

@@ -27,7 +27,7 @@ def plot_learning(
     axs[0, 0].legend()
     return fig
 
-# %% ../nbs/64_report.ipynb #2af91f32
+# %% ../nbs/64_report.ipynb #3f0bec76
 def add_data(
     page: Page,
     store,  # `Store`, native or aligned
@@ -48,7 +48,7 @@ def add_data(
     page.section("Why data are missing", "Channels times strides, by reason. Every gap in a mask has one.")
     page.table(reasons.loc[:, reasons.any()])
 
-
+# %% ../nbs/64_report.ipynb #f8fc7d1e
 def add_walking(
     page: Page,
     means: pd.DataFrame,  # from `emgfm.quality.mean_strides`

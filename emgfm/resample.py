@@ -98,6 +98,44 @@ def stride_grid(
     return pd.DataFrame(dict(kin_length=length, kin_step=step, kin_offset=np.cumsum(length) - length,
                              follows=np.concatenate([[False], same & touching])[:len(T)]), index=strides.index)
 
+# %% ../nbs/43_resample.ipynb #ec653078
+def _align_emg(s: Store, dataset: str, patient: str, recs: pd.DataFrame, emg_hz: float) -> tuple[dict, pd.DataFrame]:
+    "EMG and envelope of all recordings at one rate, one after the other"
+    arrays, places = {}, {}
+    for q, change in (("emg", resample_signal), ("envelope", resample_envelope)):
+        x, parts = s.array(dataset, patient, q), []
+        for r in recs.itertuples():
+            offset, n = getattr(r, f"{q}_offset"), getattr(r, f"{q}_length")
+            piece = np.array(x[offset : offset + n], float)
+            rate = Fraction(getattr(r, f"{q}_rate_exact"))
+            parts.append(np.nan_to_num(change(piece, rate, emg_hz)) if n else np.zeros((0, 13), np.float32))
+        lengths = np.array([len(p) for p in parts])
+        arrays[q] = np.concatenate(parts)
+        places |= {
+            f"{q}_offset": np.cumsum(lengths) - lengths,
+            f"{q}_length": lengths,
+            f"{q}_start": recs[f"{q}_start"].to_numpy(),
+        }
+    return arrays, pd.DataFrame(places)
+
+# %% ../nbs/43_resample.ipynb #a45771ec
+def _align_joints(
+    s: Store, dataset: str, patient: str, recs: pd.DataFrame, strides: pd.DataFrame, q: str
+) -> np.ndarray:
+    "Angles or moments of all strides on their grids, one after the other; 0 where missing"
+    x, out = s.array(dataset, patient, q), np.zeros((int(strides.kin_length.sum()), 9), np.float32)
+    for i, group in strides.groupby("recording"):
+        r = recs.iloc[i]
+        n, offset = r[f"{q}_length"], r[f"{q}_offset"]
+        if not n:
+            continue
+        times = r[f"{q}_start"] + np.arange(n) / r[f"{q}_rate"]
+        piece = np.array(x[offset : offset + n], float).reshape(n, 9)
+        at = np.concatenate([g.start + np.arange(g.kin_length) * g.kin_step for g in group.itertuples()])
+        rows = np.concatenate([np.arange(g.kin_offset, g.kin_offset + g.kin_length) for g in group.itertuples()])
+        out[rows] = np.nan_to_num(spline_at(piece, times, at, JOINT_GAP * float((group.stop - group.start).max())))
+    return out.reshape(-1, 3, 3)
+
 # %% ../nbs/43_resample.ipynb #459be89b
 def align_patient(
     native: str | Path,
@@ -126,45 +164,34 @@ def align_patient(
                   dict(recordings=table, strides=strides.drop(columns=["dataset", "patient"])), facts)
     return dataset, patient, len(strides)
 
-# %% ../nbs/43_resample.ipynb #8bcaf8ae
-def _align_emg(s: Store, dataset: str, patient: str, recs: pd.DataFrame, emg_hz: float) -> tuple[dict, pd.DataFrame]:
-    "EMG and envelope of all recordings at one rate, one after the other"
-    arrays, places = {}, {}
-    for q, change in (("emg", resample_signal), ("envelope", resample_envelope)):
-        x, parts = s.array(dataset, patient, q), []
-        for r in recs.itertuples():
-            offset, n = getattr(r, f"{q}_offset"), getattr(r, f"{q}_length")
-            piece = np.array(x[offset : offset + n], float)
-            rate = Fraction(getattr(r, f"{q}_rate_exact"))
-            parts.append(np.nan_to_num(change(piece, rate, emg_hz)) if n else np.zeros((0, 13), np.float32))
-        lengths = np.array([len(p) for p in parts])
-        arrays[q] = np.concatenate(parts)
-        places |= {
-            f"{q}_offset": np.cumsum(lengths) - lengths,
-            f"{q}_length": lengths,
-            f"{q}_start": recs[f"{q}_start"].to_numpy(),
-        }
-    return arrays, pd.DataFrame(places)
-
-
-def _align_joints(
-    s: Store, dataset: str, patient: str, recs: pd.DataFrame, strides: pd.DataFrame, q: str
-) -> np.ndarray:
-    "Angles or moments of all strides on their grids, one after the other; 0 where missing"
-    x, out = s.array(dataset, patient, q), np.zeros((int(strides.kin_length.sum()), 9), np.float32)
-    for i, group in strides.groupby("recording"):
-        r = recs.iloc[i]
-        n, offset = r[f"{q}_length"], r[f"{q}_offset"]
-        if not n:
-            continue
-        times = r[f"{q}_start"] + np.arange(n) / r[f"{q}_rate"]
-        piece = np.array(x[offset : offset + n], float).reshape(n, 9)
-        at = np.concatenate([g.start + np.arange(g.kin_length) * g.kin_step for g in group.itertuples()])
-        rows = np.concatenate([np.arange(g.kin_offset, g.kin_offset + g.kin_length) for g in group.itertuples()])
-        out[rows] = np.nan_to_num(spline_at(piece, times, at, JOINT_GAP * float((group.stop - group.start).max())))
-    return out.reshape(-1, 3, 3)
-
 # %% ../nbs/43_resample.ipynb #81c11a9a
+def _made_from(store: Path, dataset: str, patient: str) -> dict | None:
+    "What an aligned patient was made from; None: there is none"
+    file = store / folder_name(dataset) / folder_name(patient) / "patient.json"
+    return json.loads(file.read_text(encoding="utf-8")).get("made_from") if file.is_file() else None
+
+
+def _forget(store: Path, people: set[tuple[str, str]]):
+    "Who is no longer in the native store is not in the aligned one"
+    for d, p in Store(store).people:
+        if (d, p) not in people:
+            shutil.rmtree(store / folder_name(d) / folder_name(p))
+
+# %% ../nbs/43_resample.ipynb #44b20f1a
+def _align_all(todo: list[tuple], jobs: int | None, progress: bool):
+    "Align those who are to be aligned; who cannot be is told when everybody else is done"
+    bars = Bars([t[1] for t in todo], "resample", progress)
+    try:
+        results = run_tasks(align_patient, todo, jobs, on_done=lambda i, _: bars.update(todo[i][1]))
+    finally:
+        bars.close()
+    failed = [(t, r) for t, r in zip(todo, results) if isinstance(r, Died)]
+    if failed:
+        (_, d, p, *_), died = failed[0]
+        more = f" ({len(failed)} people in all)" if len(failed) > 1 else ""
+        raise data_error(f"resampling {died}{more}; the store may be damaged: see `emgfm check`", d, p)
+
+# %% ../nbs/43_resample.ipynb #ed16acee
 def resample_all_datasets(
     native: str | Path,  # native store
     out: str | Path,  # aligned store, new or begun with the same parameters
@@ -194,30 +221,3 @@ def resample_all_datasets(
         _align_all(todo, jobs, progress)
         Store(store).write_index()
     return Store(store)
-
-
-def _made_from(store: Path, dataset: str, patient: str) -> dict | None:
-    "What an aligned patient was made from; None: there is none"
-    file = store / folder_name(dataset) / folder_name(patient) / "patient.json"
-    return json.loads(file.read_text(encoding="utf-8")).get("made_from") if file.is_file() else None
-
-
-def _forget(store: Path, people: set[tuple[str, str]]):
-    "Who is no longer in the native store is not in the aligned one"
-    for d, p in Store(store).people:
-        if (d, p) not in people:
-            shutil.rmtree(store / folder_name(d) / folder_name(p))
-
-
-def _align_all(todo: list[tuple], jobs: int | None, progress: bool):
-    "Align those who are to be aligned; who cannot be is told when everybody else is done"
-    bars = Bars([t[1] for t in todo], "resample", progress)
-    try:
-        results = run_tasks(align_patient, todo, jobs, on_done=lambda i, _: bars.update(todo[i][1]))
-    finally:
-        bars.close()
-    failed = [(t, r) for t, r in zip(todo, results) if isinstance(r, Died)]
-    if failed:
-        (_, d, p, *_), died = failed[0]
-        more = f" ({len(failed)} people in all)" if len(failed) > 1 else ""
-        raise data_error(f"resampling {died}{more}; the store may be damaged: see `emgfm check`", d, p)

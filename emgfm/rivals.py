@@ -35,7 +35,7 @@ def features(
     point = unit_circle(batch["input_gait_pct"][:, None] * k).flatten(1)
     return torch.cat([torch.ones_like(z[:, :1]), z, batch["kin_mask"], emg_mask, emg, point], 1)
 
-
+# %% ../nbs/61_rivals.ipynb #7017a5f1
 def targets(
     batch: dict,  # of tensors
     scaler: Scaler,
@@ -49,7 +49,15 @@ def targets(
     y = torch.cat([delta, torque, (ahead / scaler.phase_std)[..., None]], -1)
     return y, torch.cat([*masks, torch.ones_like(far)], -1) * far
 
-# %% ../nbs/61_rivals.ipynb #7017a5f1
+# %% ../nbs/61_rivals.ipynb #b6f28090
+def _add(sums: dict, x: torch.Tensor, y: torch.Tensor, patterns: torch.Tensor, owner: torch.Tensor):
+    "Add a batch to the normal equations; a pattern is a column of weights that several targets share"
+    xx = torch.stack([(x * p[:, None]).T @ x for p in patterns])[owner]
+    xy = torch.stack([x.T @ (y[:, i] * patterns[k]) for i, k in enumerate(owner.tolist())])
+    for k, v in dict(n=patterns.sum(1)[owner], xx=xx, xy=xy).items():
+        sums[k] = sums.get(k, 0) + v
+
+# %% ../nbs/61_rivals.ipynb #e99daa24
 class Ridge(nn.Module):
     "Least squares with a penalty, each target by itself"
     def __init__(self, scaler, weights):
@@ -72,7 +80,7 @@ class Ridge(nn.Module):
             x, (y, mask) = features(batch, scaler).double(), (t.double() for t in targets(batch, scaler))
             # targets that were measured in the same samples share their matrix
             patterns, owner = torch.unique(mask.flatten(1).T, dim=0, return_inverse=True)
-            cls._add(sums, x, y.flatten(1), patterns, owner)
+            _add(sums, x, y.flatten(1), patterns, owner)
             seen += len(idx)
             if seen >= max_windows:
                 break
@@ -80,14 +88,6 @@ class Ridge(nn.Module):
         penalties = penalty * n.clamp(min=1)[:, None, None] * torch.eye(xx.shape[-1])
         weights = torch.linalg.solve(xx + penalties, xy[..., None])[..., 0]
         return cls(scaler, weights.T.reshape(-1, len(ds.horizons), y.shape[2]).float())
-
-    @staticmethod
-    def _add(sums, x, y, patterns, owner):
-        "Add a batch to the normal equations"
-        xx = torch.stack([(x * p[:, None]).T @ x for p in patterns])[owner]
-        xy = torch.stack([x.T @ (y[:, i] * patterns[k]) for i, k in enumerate(owner.tolist())])
-        for k, v in dict(n=patterns.sum(1)[owner], xx=xx, xy=xy).items():
-            sums[k] = sums.get(k, 0) + v
 
     def forward(self, batch):
         s, state = self.scaler, batch["input_kin_state"].masked_fill(~batch["kin_mask"].bool().repeat(1, 3), 0)
@@ -116,7 +116,7 @@ class Reader(Network):
         x = self.join(torch.cat([x, z, point], -1))
         return self.answer(self.last(x[:, None] + self.horizons), self.last(x), state, batch["input_gait_pct"])
 
-
+# %% ../nbs/61_rivals.ipynb #26cba4d3
 class GRU(Reader):
     "Gated recurrent unit over EMG patches"
     def __init__(self, config):
@@ -148,6 +148,15 @@ def _head(d, hidden, out):
     return nn.Sequential(nn.Linear(d, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Dropout(0.1), nn.Linear(hidden, out))
 
 
+def _begin(m: nn.Module):
+    "Weights to begin with, as in the scripts"
+    if isinstance(m, nn.Linear):
+        nn.init.xavier_uniform_(m.weight, 0.5)
+        nn.init.zeros_(m.bias)
+    elif isinstance(m, nn.Conv1d):
+        nn.init.kaiming_normal_(m.weight, mode="fan_out")
+
+# %% ../nbs/61_rivals.ipynb #18848c6b
 class OriginalEncoder(nn.Module):
     "EMG (B, 13, 200) to 13 tokens (B, 13, d)"
     def __init__(self, m, window, d):
@@ -162,7 +171,7 @@ class OriginalEncoder(nn.Module):
     def forward(self, emg):
         return F.dropout(self.layers(emg) + self.position, 0.1, self.training)
 
-
+# %% ../nbs/61_rivals.ipynb #9edb2cfa
 class OriginalNetwork(nn.Module):
     "The network of the original scripts"
     window = 200  # samples, fixed by its linear layer over time
@@ -179,12 +188,7 @@ class OriginalNetwork(nn.Module):
         self.transformer = nn.Transformer(d, c.n_heads, c.n_layers, c.n_layers, 1024, 0.1, custom_encoder=encoder, batch_first=True)
         self.say_state, self.say_gait = _head(d, 1024, n * H), nn.Sequential(_head(d, 512, H), nn.Sigmoid())
         self.say_impedance = nn.Sequential(_head(d, 1024, n * H), nn.Softplus())
-        for m in self.modules():
-            if isinstance(m, nn.Linear):
-                nn.init.xavier_uniform_(m.weight, 0.5)
-                nn.init.zeros_(m.bias)
-            elif isinstance(m, nn.Conv1d):
-                nn.init.kaiming_normal_(m.weight, mode="fan_out")
+        self.apply(_begin)
 
     def forward(self, batch):
         emg = batch["emg"].masked_fill(batch["emg_mask"][:, :, None] == 0, 0)
@@ -221,7 +225,7 @@ RIVALS = dict(
     original=Rival(OriginalNetwork, config=dict(d_model=32, n_heads=1), training=dict(lr=1e-3)),
 )
 
-
+# %% ../nbs/61_rivals.ipynb #04b30566
 def make_rival(
     name: str,  # a key of `RIVALS`
     ds,  # the training split, like `SplitDataset`

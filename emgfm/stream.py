@@ -23,72 +23,10 @@ from .order import stride_order
 from .schema import data_error
 from .store import Store, checksum, folder_name
 
-# %% ../nbs/53_stream.ipynb #eb9e63ca
+# %% ../nbs/53_stream.ipynb #00941095
 ATTEMPTS = 3  # to fetch a file
 
 
-class RemoteStore(Store):
-    "A store whose patients arrive when they are needed"
-
-    def __init__(
-        self,
-        address: str,  # of the store's folder, anything that fsspec can open: https://..., s3://..., sftp://..., /mnt/...
-        cache: str | Path,  # folder on this machine, new or used for the same store before
-        limit: float | None = None,  # bytes that patients may take there; the one not used for longest goes. None: no limit
-    ):
-        self.address, self.limit, self._used = address.rstrip("/"), limit, {}
-        self._coming = 0, None, {}  # process, its threads, and who is on the way
-        cache = Path(cache)
-        _fetch(self.address, "store.json", cache / "store.json")
-        _fetch(self.address, "index/index.json", cache / "index/index.json",
-               hint="run `Store.write_index()` where the store lies")
-        self.index = json.loads((cache / "index/index.json").read_text(encoding="utf-8"))
-        self._check_names([f.split("/") for f in self.index["patients"]] + [[f] for f in self.index["files"]])
-        for name, sha in self.index["files"].items():
-            if not (cache / "index" / name).is_file() or checksum(cache / "index" / name) != sha:
-                _fetch(self.address, f"index/{name}", cache / "index" / name, sha)
-        super().__init__(cache)
-        for who in self.people if limit is not None else ():
-            if self.has_arrived(*who):
-                self.folder(*who)
-
-    def _check_names(self, names: list[list[str]]):
-        "Refuse names that lead out of the cache: the address may be anybody's"
-        for parts in names:
-            if len(parts) > 2 or any(folder_name(unquote(p)) != p or p.startswith(".") for p in parts):
-                raise data_error(f"lists {'/'.join(parts)!r}, expected names of a dataset and a patient, or of a file", file=self.address)
-
-    @cached_property
-    def people(self) -> list[tuple[str, str]]:  # (dataset, patient)
-        "Everybody in the store, whether they have arrived or not; sorted as in `Store`"
-        return [tuple(map(unquote, folder)) for folder in sorted(f.split("/") for f in self.index["patients"])]
-
-    def digests(self) -> dict[str, str]:
-        "What the store holds, as its index says"
-        return self.index["patients"]
-
-    def index_is_fresh(self) -> bool:
-        "The index is what this store is opened by"
-        return True
-
-    def __getstate__(self):
-        "Without downloads that are under way"
-        return {**self.__dict__, "_coming": (0, None, {})}
-
-
-def open_store(
-    address: str | Path,  # a folder, or anything that fsspec can open
-    cache: str | Path | None = None,  # folder on this machine; needed for everything but a folder
-    limit: float | None = None,  # bytes, as for `RemoteStore`
-) -> Store:
-    "A store here or elsewhere"
-    if cache is None:
-        if "://" in str(address):
-            raise data_error("is not on this machine, expected a folder for `cache`", file=address)
-        return Store(address)
-    return RemoteStore(str(address), cache, limit)
-
-# %% ../nbs/53_stream.ipynb #a699770e
 def _fetch(
     address: str,
     name: str,  # path within the store
@@ -119,6 +57,69 @@ def _fetch(
     finally:
         part.unlink(missing_ok=True)
 
+# %% ../nbs/53_stream.ipynb #eb9e63ca
+def _check_names(address: str, names: list[list[str]]):
+    "Refuse names that lead out of the cache: the address may be anybody's"
+    for parts in names:
+        if len(parts) > 2 or any(folder_name(unquote(p)) != p or p.startswith(".") for p in parts):
+            raise data_error(f"lists {'/'.join(parts)!r}, expected names of a dataset and a patient, or of a file", file=address)
+
+# %% ../nbs/53_stream.ipynb #829b2cab
+class RemoteStore(Store):
+    "A store whose patients arrive when they are needed"
+
+    def __init__(
+        self,
+        address: str,  # of the store's folder, anything that fsspec can open: https://..., s3://..., sftp://..., /mnt/...
+        cache: str | Path,  # folder on this machine, new or used for the same store before
+        limit: float | None = None,  # bytes that patients may take there; the one not used for longest goes. None: no limit
+    ):
+        self.address, self.limit, self._used = address.rstrip("/"), limit, {}
+        self._coming = 0, None, {}  # process, its threads, and who is on the way
+        cache = Path(cache)
+        _fetch(self.address, "store.json", cache / "store.json")
+        _fetch(self.address, "index/index.json", cache / "index/index.json",
+               hint="run `Store.write_index()` where the store lies")
+        self.index = json.loads((cache / "index/index.json").read_text(encoding="utf-8"))
+        _check_names(self.address, [f.split("/") for f in self.index["patients"]] + [[f] for f in self.index["files"]])
+        for name, sha in self.index["files"].items():
+            if not (cache / "index" / name).is_file() or checksum(cache / "index" / name) != sha:
+                _fetch(self.address, f"index/{name}", cache / "index" / name, sha)
+        super().__init__(cache)
+        for who in self.people if limit is not None else ():
+            if self.has_arrived(*who):
+                self.folder(*who)
+
+    @cached_property
+    def people(self) -> list[tuple[str, str]]:  # (dataset, patient)
+        "Everybody in the store, whether they have arrived or not; sorted as in `Store`"
+        return [tuple(map(unquote, folder)) for folder in sorted(f.split("/") for f in self.index["patients"])]
+
+    def digests(self) -> dict[str, str]:
+        "What the store holds, as its index says"
+        return self.index["patients"]
+
+    def index_is_fresh(self) -> bool:
+        "The index is what this store is opened by"
+        return True
+
+    def __getstate__(self):
+        "Without downloads that are under way"
+        return {**self.__dict__, "_coming": (0, None, {})}
+
+# %% ../nbs/53_stream.ipynb #95ab37df
+def open_store(
+    address: str | Path,  # a folder, or anything that fsspec can open
+    cache: str | Path | None = None,  # folder on this machine; needed for everything but a folder
+    limit: float | None = None,  # bytes, as for `RemoteStore`
+) -> Store:
+    "A store here or elsewhere"
+    if cache is None:
+        if "://" in str(address):
+            raise data_error("is not on this machine, expected a folder for `cache`", file=address)
+        return Store(address)
+    return RemoteStore(str(address), cache, limit)
+
 # %% ../nbs/53_stream.ipynb #38f09ffb
 @patch
 def facts(self: RemoteStore, dataset: str, patient: str) -> dict:
@@ -135,31 +136,13 @@ def facts(self: RemoteStore, dataset: str, patient: str) -> dict:
         file = early
     return json.loads(file.read_text(encoding="utf-8"))
 
-
+# %% ../nbs/53_stream.ipynb #cb0d1dcb
 @patch
 def has_arrived(self: RemoteStore, dataset: str, patient: str) -> bool:
     "Whether a patient is in the cache, as the index says"
     name = f"{folder_name(dataset)}/{folder_name(patient)}"
     file = self.path / name / "patient.json"
     return file.is_file() and checksum(file) == self.index["patients"].get(name)
-
-
-@patch
-def _arrive(self: RemoteStore, dataset: str, patient: str) -> Path:
-    "Fetch a patient, all or nothing"
-    final = self.path / folder_name(dataset) / folder_name(patient)
-    if not self.has_arrived(dataset, patient):
-        files = self.facts(dataset, patient)["files"]
-        self._check_names([[name] for name in files])
-        part = final.with_name(f".{final.name}.{os.getpid()}-{threading.get_ident()}.part")
-        try:
-            for name, f in files.items():
-                _fetch(self.address, f"{folder_name(dataset)}/{folder_name(patient)}/{name}", part / name, f["sha256"])
-            shutil.copyfile(self.path / ".facts" / folder_name(dataset) / f"{folder_name(patient)}.json", part / "patient.json")
-            self._put(part, final, dataset, patient)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-    return final
 
 
 @patch
@@ -174,7 +157,25 @@ def _put(self: RemoteStore, part: Path, final: Path, dataset: str, patient: str)
             os.replace(part, final)
             shutil.rmtree(old)
 
+# %% ../nbs/53_stream.ipynb #45d7503d
+@patch
+def _arrive(self: RemoteStore, dataset: str, patient: str) -> Path:
+    "Fetch a patient, all or nothing"
+    final = self.path / folder_name(dataset) / folder_name(patient)
+    if not self.has_arrived(dataset, patient):
+        files = self.facts(dataset, patient)["files"]
+        _check_names(self.address, [[name] for name in files])
+        part = final.with_name(f".{final.name}.{os.getpid()}-{threading.get_ident()}.part")
+        try:
+            for name, f in files.items():
+                _fetch(self.address, f"{folder_name(dataset)}/{folder_name(patient)}/{name}", part / name, f["sha256"])
+            shutil.copyfile(self.path / ".facts" / folder_name(dataset) / f"{folder_name(patient)}.json", part / "patient.json")
+            self._put(part, final, dataset, patient)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return final
 
+# %% ../nbs/53_stream.ipynb #6bba4e1c
 @patch
 def folder(self: RemoteStore, dataset: str, patient: str) -> Path:
     "Folder of a patient, when everything in it has arrived"
@@ -207,7 +208,7 @@ def expect(self: RemoteStore, people: list[tuple[str, str]]):
         if who not in coming and not self.has_arrived(*who):
             coming[who] = pool.submit(self._arrive, *who)
 
-
+# %% ../nbs/53_stream.ipynb #e7564e90
 class StreamLoader(Loader):
     "Batches of a store that is still arriving: group after group of whole people"
 

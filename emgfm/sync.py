@@ -36,22 +36,14 @@ class Stride:
         return self.facts["stop"] - self.facts["start"]
 
 # %% ../nbs/42_sync.ipynb #82ae85d8
-def _cut(
-    array: np.ndarray,  # of the patient
-    offset: int,
-    length: int,  # of the recording
-    start: float,  # s, first sample of the recording
-    rate: float,  # Hz
-    begin: float,  # s, of the stride
-    end: float,
-) -> np.ndarray:
-    "The samples of a recording between two times"
+def _cut(array: np.ndarray, offset: int, length: int, start: float, rate: float, begin: float, end: float) -> np.ndarray:
+    "The samples between two times (s) of a recording that lies at `offset` in a patient's array and begins at `start`"
     if not length:
         return array[:0]
     i, j = (int(np.clip(np.ceil((t - start) * rate - 1e-6), 0, length)) for t in (begin, end))
     return array[offset + i:offset + j]
 
-
+# %% ../nbs/42_sync.ipynb #5e56a185
 class SyncAll:
     "Every stride of every dataset of a store, native or aligned"
     def __init__(
@@ -67,22 +59,7 @@ class SyncAll:
     def __len__(self):
         return len(self.store.strides)
 
-# %% ../nbs/42_sync.ipynb #dede49e2
-@patch
-def strides(
-    self: SyncAll,
-    query: str = "",  # pandas query over the columns of `select()`
-    has: tuple[str, ...] = (),  # channels that must have been measured
-) -> Iterator[Stride]:
-    "All chosen strides, person by person in the order of the store"
-    table = self.select(query, has)
-    for (dataset, patient), mine in table.groupby(["dataset", "patient"], sort=True):
-        arrays = {q: self.store.array(dataset, patient, q) for q in ARRAYS}
-        recs = self.store.table("recordings", dataset, patient)
-        for row in mine.to_dict("records"):
-            yield self._stride(row, recs.iloc[row["recording"]], arrays)
-
-
+# %% ../nbs/42_sync.ipynb #a751be4d
 @patch
 def _stride(self: SyncAll, row: dict, rec: pd.Series, arrays: dict) -> Stride:
     "One stride out of the arrays of its patient"
@@ -98,6 +75,21 @@ def _stride(self: SyncAll, row: dict, rec: pd.Series, arrays: dict) -> Stride:
         )
     facts = {k: v for k, v in row.items() if k not in CHANNELS}
     return Stride(facts, **parts, mask=np.array([row[c] == 0 for c in CHANNELS]), rates=rates)
+
+
+@patch
+def strides(
+    self: SyncAll,
+    query: str = "",  # pandas query over the columns of `select()`
+    has: tuple[str, ...] = (),  # channels that must have been measured
+) -> Iterator[Stride]:
+    "All chosen strides, person by person in the order of the store"
+    table = self.select(query, has)
+    for (dataset, patient), mine in table.groupby(["dataset", "patient"], sort=True):
+        arrays = {q: self.store.array(dataset, patient, q) for q in ARRAYS}
+        recs = self.store.table("recordings", dataset, patient)
+        for row in mine.to_dict("records"):
+            yield self._stride(row, recs.iloc[row["recording"]], arrays)
 
 # %% ../nbs/42_sync.ipynb #2b2d3621
 @patch
@@ -132,56 +124,6 @@ def _lengths(
         f"{name}_verdict": verdict,
     }
 
-
-def analyze_sample_counts(
-    store: str | Path | Store | SyncAll,
-    csv: str | Path | None = None,  # where to write the table as well
-) -> pd.DataFrame:  # one row a dataset and one for all
-    "Count strides and samples of every dataset"
-    sync = store if isinstance(store, SyncAll) else SyncAll(store)
-    rows = {d: _count(sync, d) for d in sync.store.datasets}
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("dataset")
-    table.insert(2, "share", (table.strides / table.strides.sum()).round(4))
-    if csv is not None:
-        table.to_csv(csv)
-    return table
-
-# %% ../nbs/42_sync.ipynb #452e9c5c
-def _count(sync: SyncAll, dataset: str) -> dict:
-    "The row of one dataset"
-    s = sync.select(f"dataset == {dataset!r}")
-    recs = sync.store.table("recordings", dataset).reset_index(drop=True)
-    recs["recording"] = recs.groupby("patient").cumcount()
-    both = s.merge(recs.drop(columns=["trial", "subtrial", "side"]), on=["dataset", "patient", "recording"])
-    kin = both.kin_length if "kin_length" in both else (both.duration * both.angle_rate).round()
-    emg_rate = (
-        both.envelope_rate
-        if "envelope_rate" in both
-        else np.where(both.envelope_length > 0, sync.store.parameters["emg_hz"], np.nan)
-    )
-    codes = s[list(CHANNELS)].to_numpy()
-    measured = [int((codes[:, g] == 0).any(0).sum()) for g in GROUPS.values()]
-    published = CARDS[dataset].strides if dataset in CARDS else None
-    return dict(
-        patients=s.patient.nunique(),
-        strides=len(s),
-        hours=round(float(s.duration.sum() / 3600), 3),
-        muscles=measured[0],
-        angles=measured[1],
-        moments=measured[2],
-        duration_median=round(float(s.duration.median()), 3),
-        duration_min=round(float(s.duration.min()), 3),
-        duration_max=round(float(s.duration.max()), 3),
-        **_lengths(np.nan_to_num(both.duration * emg_rate).round().astype(int), "emg"),
-        **_lengths(np.nan_to_num(kin).astype(int), "kin"),
-        rates_emg=_rates(recs, "envelope", sync),
-        rates_kin=_rates(recs, "angle", sync),
-        emg_nan_share=_nan_share(sync, dataset),
-        dead=int((codes == REASON_CODES["dead"]).sum()),
-        partly_missing=int((codes == REASON_CODES["partly_missing"]).sum()),
-        strides_of_the_original=published,
-    )
-
 # %% ../nbs/42_sync.ipynb #f35f8ccf
 def _rates(recs: pd.DataFrame, name: str, sync: SyncAll) -> str:
     "The different sampling rates of a dataset, Hz"
@@ -199,3 +141,46 @@ def _nan_share(sync: SyncAll, dataset: str) -> float:
         return np.nan
     quality = sync.store.table("quality", dataset)
     return round(float(quality.missing.astype(float).mean()), 5) if len(quality) else np.nan
+
+# %% ../nbs/42_sync.ipynb #99c98869
+def _count(sync: SyncAll, dataset: str) -> dict:
+    "The row of one dataset"
+    s = sync.select(f"dataset == {dataset!r}")
+    recs = sync.store.table("recordings", dataset).reset_index(drop=True)
+    recs["recording"] = recs.groupby("patient").cumcount()
+    both = s.merge(recs.drop(columns=["trial", "subtrial", "side"]), on=["dataset", "patient", "recording"])
+    kin = both.kin_length if "kin_length" in both else (both.duration * both.angle_rate).round()
+    aligned = "envelope_rate" not in both
+    emg_rate = np.where(both.envelope_length > 0, sync.store.parameters["emg_hz"], np.nan) if aligned else both.envelope_rate
+    codes = s[list(CHANNELS)].to_numpy()
+    measured = [int((codes[:, g] == 0).any(0).sum()) for g in GROUPS.values()]
+    published = CARDS[dataset].strides if dataset in CARDS else None
+    return dict(
+        patients=s.patient.nunique(),
+        strides=len(s),
+        hours=round(float(s.duration.sum() / 3600), 3),
+        **dict(zip(("muscles", "angles", "moments"), measured)),
+        **{f"duration_{f}": round(float(s.duration.agg(f)), 3) for f in ("median", "min", "max")},
+        **_lengths(np.nan_to_num(both.duration * emg_rate).round().astype(int), "emg"),
+        **_lengths(np.nan_to_num(kin).astype(int), "kin"),
+        rates_emg=_rates(recs, "envelope", sync),
+        rates_kin=_rates(recs, "angle", sync),
+        emg_nan_share=_nan_share(sync, dataset),
+        dead=int((codes == REASON_CODES["dead"]).sum()),
+        partly_missing=int((codes == REASON_CODES["partly_missing"]).sum()),
+        strides_of_the_original=published,
+    )
+
+# %% ../nbs/42_sync.ipynb #c7b35b36
+def analyze_sample_counts(
+    store: str | Path | Store | SyncAll,
+    csv: str | Path | None = None,  # where to write the table as well
+) -> pd.DataFrame:  # one row a dataset and one for all
+    "Count strides and samples of every dataset"
+    sync = store if isinstance(store, SyncAll) else SyncAll(store)
+    rows = {d: _count(sync, d) for d in sync.store.datasets}
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("dataset")
+    table.insert(2, "share", (table.strides / table.strides.sum()).round(4))
+    if csv is not None:
+        table.to_csv(csv)
+    return table

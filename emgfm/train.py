@@ -95,8 +95,7 @@ def loss_terms(
     weight = torch.cat([w * kin for w in parts], 1)[:, None] * far[..., None]
     terms["kinematics"] = masked_square(out["state"], batch["target_kin_state"], weight, scaler.delta_std)
     if "phase_vector" in out:
-        # squared distance on the circle: the sum over cos and sin, hence the root of 2 in the mean of both
-        scale = math.sqrt(2) * math.pi * scaler.phase_std[:, None]
+        scale = math.sqrt(2) * math.pi * scaler.phase_std[:, None]  # the mean is over cos and sin, whose squares add up
         point = unit_circle(batch["target_gait_pct"])
         terms["phase"] = masked_square(out["phase_vector"], point, far[..., None], scale)
     weight = batch["kinetic_mask"][:, None] * far[..., None]
@@ -106,7 +105,7 @@ def loss_terms(
         terms["offset"] = masked_square(out["offset"], torch.zeros_like(out["offset"]), weight)
     return terms
 
-
+# %% ../nbs/61_train.ipynb #947eda93
 def total_loss(
     terms: dict,  # name -> (sum, weight)
     c: TrainConfig,
@@ -144,10 +143,7 @@ class Ranks:
         "This process's share of a batch, never empty"
         return np.resize(x, max(len(x), self.world))[self.rank::self.world]
 
-    def sum(
-        self,
-        x: torch.Tensor,  # (...) one of each process
-    ) -> torch.Tensor:  # (...) the same everywhere
+    def sum(self, x: torch.Tensor) -> torch.Tensor:  # from (...), one of each process, to (...), the same everywhere
         "Sum over all processes"
         if self.world > 1:
             x = x.detach().clone()
@@ -161,7 +157,7 @@ class Ranks:
             distributed.broadcast_object_list(said)
         return said[0]
 
-
+# %% ../nbs/61_train.ipynb #e5f1490a
 def join_ranks(
     device: str | None,  # cpu, cuda, or None: cuda where there is one
 ) -> tuple[Ranks, torch.device]:  # and the device of this process
@@ -219,7 +215,7 @@ def learning_rate(
     progress = (step - c.warmup) / max(c.steps - c.warmup, 1)
     return c.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * min(progress, 1))))
 
-
+# %% ../nbs/61_train.ipynb #4f26115f
 def stream(
     ds,  # like `SplitDataset`
     c: TrainConfig,
@@ -240,7 +236,7 @@ def stream(
             idx = following
         epoch += 1
 
-
+# %% ../nbs/61_train.ipynb #3e2a8be6
 def fetch(
     ds,  # like `SplitDataset`
     c: TrainConfig,
@@ -304,7 +300,7 @@ def save_checkpoint(
         json.dumps(meta, sort_keys=True, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"))
     return path
 
-
+# %% ../nbs/61_train.ipynb #71d3cca1
 def read_checkpoint(
     path: str | Path,  # a .safetensors file, or the folder of a run for its best one
     device: str | torch.device = "cpu",
@@ -325,7 +321,7 @@ def read_checkpoint(
                         "it is not from emgfm or from another version; train again or use that version")
     return tensors, meta
 
-
+# %% ../nbs/61_train.ipynb #b3348cca
 def _under(tensors: dict, start: str) -> dict:
     "The tensors whose names begin with `start`, without it"
     return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
@@ -373,7 +369,7 @@ def mean_errors(
             row |= {f"{k} {h['label']}": (a / n).item() if n > 0 else None for h, a, n in zip(horizons, *v)}
     return row
 
-
+# %% ../nbs/61_train.ipynb #6b492a40
 @torch.no_grad()
 def validate(
     model: Network,
@@ -473,7 +469,7 @@ class Trainer:
             self.net = DistributedDataParallel(self.net, device_ids=[device] if device.type == "cuda" else None)
         self.sums, self.writer = {}, None
 
-
+# %% ../nbs/61_train.ipynb #aaf926b6
 @patch
 def _about(self: Trainer, init) -> dict:
     "What must be the same when a run is resumed, as it comes back from JSON"
@@ -538,7 +534,7 @@ def step(
     for k, v in ({k: torch.stack(v).detach() for k, v in terms.items()} | self.task.errors(out, batch)).items():
         self.sums[k] = self.sums.get(k, 0) + v.double()
 
-# %% ../nbs/61_train.ipynb #3c8fb5e0
+# %% ../nbs/61_train.ipynb #7e866006
 @patch
 def write_row(self: Trainer, row: dict):
     "A line of the log, and the same for TensorBoard"
@@ -561,7 +557,7 @@ def note(self: Trainer, bar):
     bar.update(step - bar.n)
     self.sums = {}
 
-
+# %% ../nbs/61_train.ipynb #d9ce481d
 @patch
 def check(self: Trainer):
     "Validate, keep the best, save the state"
@@ -577,7 +573,7 @@ def check(self: Trainer):
             save_checkpoint(self.best, model, self.meta)
         save_checkpoint(self.last, self.model, self.meta, self.optimizer, self.mean)
 
-
+# %% ../nbs/61_train.ipynb #589d43ab
 @patch
 def run(
     self: Trainer,
@@ -604,7 +600,7 @@ def run(
             break
     bar.close()
 
-# %% ../nbs/61_train.ipynb #7e866006
+# %% ../nbs/61_train.ipynb #82825446
 @dataclass
 class Result:
     "What a training run leaves"
@@ -624,7 +620,7 @@ def _tensorboard(folder: Path):
         raise DataError("TensorBoard is not installed; run `pip install tensorboard`, or train without it") from None
     return SummaryWriter(folder)
 
-
+# %% ../nbs/61_train.ipynb #433414f9
 def train_transformer(
     train_ds,  # the training split, like `SplitDataset`
     val_ds,  # the validation split

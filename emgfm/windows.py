@@ -196,20 +196,28 @@ def verify_lengths(self: SplitDataset) -> bool:
     return all(self._arrays(person) for person in range(self.people))
 
 # %% ../nbs/51_windows.ipynb #ec0dc12e
+def _histories(arrays: list[Mapped], who: np.ndarray, end: np.ndarray, valid: np.ndarray, W: int) -> np.ndarray:
+    "Rows (B, W, columns) up to `end`, of which the last `valid` exist; zeros before them"
+    begin, whole = end - W, valid == W
+    if whole.all():
+        return gather(arrays, who, begin, W)
+    if not whole.any():
+        out = np.zeros((len(who), W, arrays[0].array.shape[1]), np.float32)
+    else:  # a row of its own for each whole window, and any for the others, which are overwritten
+        pick = np.where(whole, np.arange(len(who)), whole.argmax())
+        out = gather(arrays, who[pick], begin[pick], W)
+        out[~whole] = 0
+    for i in np.flatnonzero(~whole & (valid > 0)):
+        out[i, W - valid[i]:] = arrays[who[i]].array[end[i] - valid[i]:end[i]]
+    return out
+
+# %% ../nbs/51_windows.ipynb #924f5521
 EMG_END = 0.010  # s; EMG that ends this much before t still counts: two systems seldom stop at the same sample
 
 
 @patch
-def _emg_windows(
-    self: SplitDataset,
-    q: str,  # envelope or emg
-    held: list[dict],  # arrays of the batch's patients
-    who: np.ndarray,  # (B,) which of them
-    stride: np.ndarray,  # (B,)
-    t: np.ndarray,  # (B,) s
-    late: np.ndarray | int,  # samples by which the EMG arrives late
-) -> tuple[np.ndarray, np.ndarray]:  # (B, window_size, 13) float32, (B,) samples of real history
-    "EMG histories"
+def _emg_windows(self: SplitDataset, q: str, held: list[dict], who, stride, t, late) -> tuple[np.ndarray, np.ndarray]:
+    "EMG (B, window_size, 13) that ends at t (s), `late` samples earlier, and how many of its samples are history"
     W = self.window_size
     recording = self._recording[stride]
     offset, length, start = (x[recording] for x in self._emg_at[q])
@@ -217,30 +225,11 @@ def _emg_windows(
     ended = last - (length - 1) > EMG_END * self.rate
     last = np.minimum(last, length - 1)
     valid = np.where(ended, 0, np.clip(last + 1, 0, W))
-    begin, whole, arrays = offset + last + 1 - W, valid == W, [h[q] for h in held]
-    if whole.all():
-        return gather(arrays, who, begin, W), valid
-    if not whole.any():
-        out = np.zeros((len(t), W, 13), np.float32)
-    else:  # a row of its own for each whole window, and any for the others, which are overwritten
-        pick = np.where(whole, np.arange(len(t)), whole.argmax())
-        out = gather(arrays, who[pick], begin[pick], W)
-        out[~whole] = 0
-    for i in np.flatnonzero(~whole & (valid > 0)):
-        end = begin[i] + W
-        out[i, W - valid[i]:] = arrays[who[i]].array[end - valid[i]:end]
-    return out, valid
+    return _histories([h[q] for h in held], who, offset + last + 1, valid, W), valid
 
 # %% ../nbs/51_windows.ipynb #5ad3f45a
 @patch
-def _state(
-    self: SplitDataset,
-    held: list[dict],
-    who: np.ndarray,
-    stride: np.ndarray,
-    row: np.ndarray,
-    method: str,  # causal, causal_smooth or central
-) -> np.ndarray:  # (N, 27)
+def _state(self: SplitDataset, held: list[dict], who, stride, row, method: str) -> np.ndarray:  # (N, 27)
     "Angles, velocities and accelerations at rows; at the ends of a run the central ones of the neighbour"
     n, run = POINTS[method], self._run[stride]
     if method == "central":
@@ -258,16 +247,10 @@ def _state(
     now[moved] = theta[moved, (row - begin)[moved]]
     return np.concatenate([now, omega, alpha], 1)
 
-# %% ../nbs/51_windows.ipynb #51ce49c8
+# %% ../nbs/51_windows.ipynb #ac44e478
 @patch
-def _ahead(
-    self: SplitDataset,
-    horizon: dict,
-    stride: np.ndarray,  # (B,)
-    step: np.ndarray,
-    t: np.ndarray,
-) -> tuple:  # (B,) each: stride, row, fraction of the way to the next point, and whether the run reaches so far
-    "Where the target of each sample lies"
+def _ahead(self: SplitDataset, horizon: dict, stride, step, t) -> tuple:
+    "Where targets lie, (B,) each: stride, row, fraction of the way to the next point, and whether the run reaches so far"
     run = self._run[stride]
     if horizon["steps"] is not None:
         row = self._offset[stride] + step + horizon["steps"]
@@ -289,17 +272,10 @@ def _ahead(
     fraction[~exists] = 0
     return target, row, fraction, exists
 
-# %% ../nbs/51_windows.ipynb #ac44e478
+# %% ../nbs/51_windows.ipynb #e221f1fb
 @patch
-def _targets(
-    self: SplitDataset,
-    held: list[dict],
-    who: np.ndarray,  # (N,)
-    stride: np.ndarray,  # of the targets
-    row: np.ndarray,
-    fraction: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:  # state (N, 27), torque (N, 9)
-    "What a network shall predict: points of the grid, or on the line between two"
+def _targets(self: SplitDataset, held: list[dict], who, stride, row, fraction) -> tuple[np.ndarray, np.ndarray]:
+    "State (N, 27) and torque (N, 9) that a network shall predict: points of the grid, or on the line between two"
     N, between = len(row), np.flatnonzero(fraction)
     who, stride = (np.concatenate([x, x[between]]) for x in (who, stride))
     row = np.concatenate([row, row[between] + 1])
@@ -308,29 +284,6 @@ def _targets(
     for x in (state, torque):
         x[between] += fraction[between, None] * (x[N:] - x[between])
     return state[:N], torque[:N]
-
-# %% ../nbs/51_windows.ipynb #dbfdfd07
-@patch
-def __getitems__(
-    self: SplitDataset,
-    index,  # list or array of B sample numbers
-    seed: int = 0,  # of the augmentation
-    epoch: int = 0,
-) -> dict:  # of arrays, first axis B; targets carry an axis of horizons
-    "A batch"
-    stride, step = self.locate(index)
-    t = self._start[stride] + step * self._step[stride]
-    people, who = np.unique(self._person[stride], return_inverse=True)
-    held = [self._arrays(person) for person in people.tolist()]
-    b = self._emg(held, who, stride, t, None if self.augment is None else uniform(seed, epoch, index, 40))
-    row = self._offset[stride] + step
-    b["input_kin_state"] = self._state(held, who, stride, row, self.derivative).astype(np.float32)
-    ahead = [np.stack(x, 1) for x in zip(*(self._ahead(h, stride, step, t) for h in self.horizons))]
-    B, H = ahead[0].shape
-    state, torque = self._targets(held, np.repeat(who, H), *(x.ravel() for x in ahead[:3]))
-    b["target_kin_state"] = state.astype(np.float32).reshape(B, H, 27)
-    b["target_torque"] = torque.astype(np.float32).reshape(B, H, 9)
-    return self._finish(b, stride, step, t, *ahead)
 
 # %% ../nbs/51_windows.ipynb #129042f1
 @patch
@@ -377,6 +330,29 @@ def _finish(self: SplitDataset, b, stride, step, t, target, row, fraction, exist
     )
 
 # %% ../nbs/51_windows.ipynb #f59bf237
+@patch
+def __getitems__(
+    self: SplitDataset,
+    index,  # list or array of B sample numbers
+    seed: int = 0,  # of the augmentation
+    epoch: int = 0,
+) -> dict:  # of arrays, first axis B; targets carry an axis of horizons
+    "A batch"
+    stride, step = self.locate(index)
+    t = self._start[stride] + step * self._step[stride]
+    people, who = np.unique(self._person[stride], return_inverse=True)
+    held = [self._arrays(person) for person in people.tolist()]
+    b = self._emg(held, who, stride, t, None if self.augment is None else uniform(seed, epoch, index, 40))
+    row = self._offset[stride] + step
+    b["input_kin_state"] = self._state(held, who, stride, row, self.derivative).astype(np.float32)
+    ahead = [np.stack(x, 1) for x in zip(*(self._ahead(h, stride, step, t) for h in self.horizons))]
+    B, H = ahead[0].shape
+    state, torque = self._targets(held, np.repeat(who, H), *(x.ravel() for x in ahead[:3]))
+    b["target_kin_state"] = state.astype(np.float32).reshape(B, H, 27)
+    b["target_torque"] = torque.astype(np.float32).reshape(B, H, 9)
+    return self._finish(b, stride, step, t, *ahead)
+
+
 @patch
 def __getitem__(self: SplitDataset, i: int) -> dict:
     "One sample: without the batch axis, and without the axis of horizons where there is only one"

@@ -1,6 +1,8 @@
 """The site's tools: the reference, alternative texts, the measures of the notebooks, the cards."""
 import json
 import re
+import shutil
+from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -110,10 +112,11 @@ def test_sections_and_order():
     from docs import in_order, section_of, sidebar
 
     nbs = [PurePosixPath(p) for p in ("91_limits.ipynb", "63_deploy.ipynb", "46_cite.ipynb", "readers/12_camargo.ipynb",
-                                      "47_torture.ipynb", "01_catalog.ipynb", "08b_manifest.ipynb",
+                                      "47_torture.ipynb", "26_mutations.ipynb", "01_catalog.ipynb", "08b_manifest.ipynb",
                                       "tutorials/1_first_look.ipynb", "index.ipynb")]
     assert [section_of(p) for p in nbs[:-1]] == [
-        "Faults and limits", "Deployment", "Datasets", "Datasets", "Store", "Datasets", "Data model", "Tutorials"]
+        "Faults and limits", "Deployment", "Datasets", "Datasets", "Fault injection", "Fault injection", "Datasets", "Data model",
+        "Tutorials"]
     names = ["index.ipynb", "1_first_look.ipynb", "01_catalog.ipynb", "12_camargo.ipynb", "46_cite.ipynb"]
     assert [p.name for p in in_order(nbs)][:5] == names
     bar = sidebar(nbs, ["reference/index.md"])
@@ -149,6 +152,114 @@ def test_mute_pictures_and_the_internet_are_found(tmp_path):
     assert outside(tmp_path) == ["a.html: loads https://example.org/a.js from the internet"]
 
 
+BROWSER = next((b for b in ("chromium", "chromium-browser", "google-chrome") if shutil.which(b)), None)
+HEALTHY = """<html><body><div class="smalldocs-search"><input>
+<div class="smalldocs-search-results show"><a href="{found}">found</a></div></div><main>{body}</main></body></html>"""
+PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+FAULTS = {  # what is on the page -> what the walk says
+    "<p>Words that anybody can read.</p>": "",
+    f'<img src="{PIXEL}" alt="A dot">': "",
+    "<div style='width:2000px'>wide</div>": "page 20",
+    "<div style='overflow-x:auto'><div style='width:2000px'>wide, in a box that scrolls</div></div>": "",
+    '<img src="no.png" alt="A stride">': "no.png does not load",
+    f'<img src="{PIXEL}">': "has no alternative text",
+    "<p style='color:#eee'>Hardly there</p>": "faint: p.",
+    "<script>console.error('help')</script>": "help",
+    "<script>undefinedFunction()</script>": "Uncaught",
+    "<script>fetch('http://127.0.0.1:9/elsewhere').catch(() => 0)</script>": "asks the network for http://127.0.0.1:9/elsewhere",
+}
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium on the PATH")
+def test_the_walk_through_the_site_finds_faults(tmp_path, capsys):
+    from shots import walk
+
+    site, bodies = tmp_path / "site", {f"p{i}": body for i, body in enumerate(FAULTS)}
+    site.mkdir()
+    for name, body in bodies.items():
+        (site / f"{name}.html").write_text(HEALTHY.format(found="p0.html", body=body))
+    looks = [(name, 390, False, "", False) for name in bodies] + [("p0", 390, True, "", True)]
+    looks += [("p0", 1280, False, "anybody", True), ("p0", 1280, False, "nobody", False)]
+    bad = walk(looks, tmp_path / "shots", site, BROWSER)
+    said = capsys.readouterr().out.splitlines()
+    for line, wanted in zip(said, [*FAULTS.values(), "", "", "leads to"], strict=True):
+        assert line.startswith("FAIL") and wanted in line if wanted else line.startswith("ok"), (line, wanted)
+    assert bad == sum(map(bool, FAULTS.values())) + 1
+    assert len(list((tmp_path / "shots").rglob("*.png"))) == len(looks)
+
+
+# --- pages made from data
+
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>'\"&"
+
+
+class Tags(HTMLParser):
+    "What a page would run"
+
+    def __init__(self):
+        super().__init__()
+        self.bad = []
+
+    def handle_starttag(self, tag, attrs):
+        self.bad += [tag] if tag in ("script", "iframe", "object") else []
+        self.bad += [f"{tag} {k}" for k, v in attrs if k.startswith("on") or k in ("src", "href") and not (v or "").startswith(
+            ("data:image/png;", "#"))]
+
+
+def runs(page: Path) -> list[str]:
+    "Tags and attributes of a page that would run something or lead away"
+    tags = Tags()
+    tags.feed(page.read_text(encoding="utf-8"))
+    return tags.bad
+
+
+def evil_store(path: Path, dataset: str):
+    "A store in which everything that comes from files is HTML"
+    from emgfm.build import BuildParameters, store_patient
+    from emgfm.contract import Loss
+    from emgfm.lookalike import Bout, Walk, Walker, truth
+    from emgfm.store import Store, create_store
+
+    create_store(path, "native", vars(BuildParameters()))
+    for i in range(3):
+        walk = Walk(Walker("lencioni", f"P{i}", 0), "w", [Bout("level_walk", 5, 1.3)])
+        rec = truth(walk, "right", 1000, 100, ("soleus",), ("knee_flexion", "ankle_flexion"), ("ankle_flexion",))
+        rec.patient, rec.trial, rec.notes, rec.info = f"{EVIL}{i}", EVIL, EVIL, dict(mass=70.0, pathology=EVIL)
+        rec.dataset, rec.decisions = dataset, {EVIL: EVIL}
+        store_patient(path, dataset, rec.patient, [rec], BuildParameters(), [Loss(rec.patient, EVIL, EVIL)])
+    store = Store(path)
+    store.write_index()
+    return Store(path)
+
+
+@pytest.mark.parametrize("dataset", ["lencioni", EVIL])
+def test_pages_made_from_data_escape_it(tmp_path, dataset):
+    from emgfm.quality import check_store, dataset_page, mean_strides, outliers, write_quality
+    from emgfm.report import Page, add_data, add_walking
+    from emgfm.splits import make_splits
+
+    store = evil_store(tmp_path / "native", dataset)
+    write_quality(store, tmp_path / "quality")
+    assert runs(tmp_path / "quality" / "index.html") == ["a href"]  # to the page of the dataset
+    page, = {f.name for f in (tmp_path / "quality").glob("*.html")} - {"index.html"}
+    assert runs(tmp_path / "quality" / page) == []
+    assert "&lt;script&gt;alert(1)" in (tmp_path / "quality" / page).read_text(encoding="utf-8")
+    means, odd = mean_strides(store), outliers(store, limit=1.0).head(2)
+    checks = check_store(store, means).assign(evidence=EVIL, verdict="violated")
+    assert len(odd), "nothing unusual, so that the table with links is not looked at"
+    dataset_page(store, dataset, means, checks, odd).write(tmp_path / "page.html")
+    page = Page(EVIL, EVIL)
+    page.section(EVIL, EVIL)
+    page.text(EVIL)
+    add_data(page, store, make_splits(store.people), store.info().rename(columns={"hours": EVIL}))
+    add_walking(page, means, checks)
+    page.write(tmp_path / "report.html")
+    assert runs(tmp_path / "page.html") == runs(tmp_path / "report.html") == []
+    page.table(store.info().assign(x=EVIL), escape=False)
+    page.write(tmp_path / "report.html")
+    assert {"script", "img onerror"} <= set(runs(tmp_path / "report.html"))
+
+
 # --- measures and cards
 
 def test_measures(tmp_path):
@@ -178,7 +289,7 @@ def test_cards_are_up_to_date():
 def test_a_model_card_has_the_facts_of_its_checkpoint(tmp_path):
     from cards import model_card, shipped
 
-    home = tmp_path / "nbs" / "checkpoints"
+    home = tmp_path / "emgfm" / "checkpoints"
     home.mkdir(parents=True)
     (home / "small.json").write_text(json.dumps(dict(step=800, model=dict(d_model=64), stats=list(range(200)))))
     assert shipped(tmp_path) == []  # facts without weights

@@ -1,4 +1,4 @@
-"""Three notebooks in a real JupyterLab, in a real browser: Run All ends without an error and without a question.
+"""Some notebooks in a real JupyterLab, in a real browser: Run All ends without an error and without a question.
 
 Needs chromium on the PATH; `make lab-test` runs these alone.
 """
@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 BROWSER = next((b for b in ("chromium", "chromium-browser", "google-chrome") if shutil.which(b)), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium on the PATH")
-NAMES = ["00_schema", "08b_manifest", "31_normalise"]
+NAMES = ["00_schema", "08b_manifest", "31_normalise", "tutorials/1_first_look"]
 WAIT = 120  # s, for one notebook
 # the menu's own command, through the application that --expose-app-in-browser puts on the page
 READY = """window.theNotebook = () =>
@@ -36,6 +36,7 @@ STATE = """(() => { const w = window.theNotebook();
   const cells = [...w.content.model.cells].filter(c => c.type === 'code').map(c => c.toJSON());
   return {ended: window.ended, kernel: w.sessionContext.session.kernel.status,
     ran: cells.filter(c => c.execution_count !== null).length,
+    sliders: document.querySelectorAll('.widget-slider, .jupyter-widgets.widget-hslider').length,
     errors: cells.flatMap(c => c.outputs).filter(o => o.output_type === 'error').map(o => o.ename + ': ' + o.evalue)} })()"""
 
 
@@ -85,9 +86,9 @@ async def run_all(profile: Path, base: str, names: list[str]) -> dict[str, dict]
 def lab(tmp_path_factory):
     "JupyterLab on a copy of some notebooks, and a browser: run(names) -> what came of it"
     tmp = tmp_path_factory.mktemp("lab")
-    (tmp / "nbs").mkdir()
+    (tmp / "nbs" / "tutorials").mkdir(parents=True)
     for name in NAMES:
-        shutil.copy(ROOT / "nbs" / f"{name}.ipynb", tmp / "nbs")
+        shutil.copy(ROOT / "nbs" / f"{name}.ipynb", tmp / "nbs" / f"{name}.ipynb")
     doc = json.loads((tmp / "nbs" / f"{NAMES[0]}.ipynb").read_text())
     doc["cells"] = [*doc["cells"][:1], dict(cell_type="code", id="bad", metadata={}, execution_count=None, outputs=[], source="1 / 0")]
     (tmp / "nbs" / "broken.ipynb").write_text(json.dumps(doc))
@@ -124,8 +125,10 @@ def lab(tmp_path_factory):
 
 
 def test_run_all(lab):
-    for name, state in lab(NAMES).items():
+    states = lab(NAMES)
+    for name, state in states.items():
         assert state["ended"] == "yes" and not state["errors"] and state["ran"] > 3, f"{name}: {state}"
+    assert [n for n, state in states.items() if state["sliders"]] == ["tutorials/1_first_look"]
 
 
 def test_an_error_is_seen(lab):

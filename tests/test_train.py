@@ -15,11 +15,11 @@ import torch
 from emgfm.adapt import Part
 from emgfm.catalog import cite
 from emgfm.labs import TASKS, write_labs
-from emgfm.model import EMGTransformer, ModelConfig, to_tensors
+from emgfm.model import EMGTransformer, ModelConfig, model_config, to_tensors
 from emgfm.rivals import RIVALS
 from emgfm.schema import DataError
 from emgfm.splits import make_splits
-from emgfm.train import PREDICT, Ranks, TrainConfig, Trainer, load_checkpoint, train_transformer, validate
+from emgfm.train import PREDICT, Ranks, TrainConfig, Trainer, _read_log, load_checkpoint, train_transformer, validate
 from emgfm.windows import SplitDataset
 
 torch.set_num_threads(1)
@@ -207,3 +207,45 @@ def test_tensorboard(store, tmp_path, monkeypatch):
 def test_unknown_precision():
     with pytest.raises(ValueError, match="precision is 'half'"):
         TrainConfig(precision="half")
+
+
+# --- nothing to learn from, nothing to judge by
+
+def test_nobody_to_judge_by(store, tmp_path):
+    nobody = SplitDataset(store, "val", query="patient == 'nobody'", horizons=("1 step", "100 ms"))
+    assert not len(nobody)
+    with pytest.raises(DataError, match="the validation split has no windows"):
+        train_transformer(split(store, "train"), nobody, tmp_path, QUICK, SMALL, device="cpu", progress=False)
+
+
+def test_a_nan_in_validation_is_named(store, tmp_path):
+    "The best checkpoint is not chosen by it"
+    class Hollow(SplitDataset):
+        def __getitems__(self, idx):
+            b = super().__getitems__(idx)
+            b["input_kin_state"][:1] = np.nan
+            return b
+
+    val = Hollow(store, "val", horizons=("1 step", "100 ms"))
+    with pytest.raises(DataError, match="input_kin_state holds values that are not finite in the validation split: "):
+        train_transformer(split(store, "train"), val, tmp_path, QUICK, SMALL, device="cpu", progress=False)
+    assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_a_torn_log_is_read(store, tmp_path):
+    "A line cut by a kill is left out, those before it stay"
+    train(store, tmp_path)
+    file = next(tmp_path.glob("*.jsonl"))
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    file.write_text("".join(lines[:2]) + lines[2][:7], encoding="utf-8")
+    assert _read_log(file) == [json.loads(x) for x in lines[:2]]
+
+
+@pytest.mark.parametrize(("make", "told"), [
+    (lambda: ModelConfig(d_model=15, n_heads=2), "d_model 15 is not even"),
+    (lambda: ModelConfig(heads=("state", "mood")), "heads has 'mood'"),
+    (lambda: model_config("huge"), "no model has the size 'huge', expected one of tiny, base, large"),
+])
+def test_networks_that_cannot_be(make, told):
+    with pytest.raises(ValueError, match=told):
+        make()

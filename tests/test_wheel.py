@@ -13,6 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 DEV = ("nbdev", "execnb", "IPython", "pytest", "jupytext", "jupyterlab", "hypothesis", "ruff", "smalldocs", "selenium", "ghapi")
+TOP = ("settings.ini", "setup.py", "MANIFEST.in", "constraints.txt", "README.md", "LICENSE", "CITATION.cff", "CHANGELOG.md",
+       "CONTRIBUTING.md", "SECURITY.md", "DATA_CARD.md", "MODEL_CARD.md")
 # what the wheel needs to run comes from the environment of the tests; what it must not need is not to be found there
 BLOCK = f"""
 import sys
@@ -30,7 +32,7 @@ def built(tmp_path_factory):
     tmp = tmp_path_factory.mktemp("wheel")
     copy = tmp / "source"
     copy.mkdir()
-    for name in ("settings.ini", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md"):
+    for name in TOP:
         shutil.copy(ROOT / name, copy)
     shutil.copytree(ROOT / "emgfm", copy / "emgfm", ignore=shutil.ignore_patterns("__pycache__"))
     got = subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp / "dist"), str(copy)], cwd=tmp,
@@ -66,7 +68,8 @@ def test_contents(built):
     wheel = zipfile.ZipFile(next(built.glob("*.whl")))
     names = set(wheel.namelist())
     modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "emgfm").rglob("*.py") if "__pycache__" not in p.parts}
-    assert modules <= names
+    checkpoints = {p.relative_to(ROOT).as_posix() for p in (ROOT / "emgfm" / "checkpoints").iterdir()}
+    assert modules | checkpoints <= names and len(checkpoints) > 1
     stray = {n for n in names - modules if ".dist-info/" not in n and not n.startswith("emgfm/")}
     assert not stray
     meta = wheel.read(next(n for n in names if n.endswith("METADATA"))).decode()
@@ -74,7 +77,7 @@ def test_contents(built):
     assert "torch" in needed and not {d.lower() for d in DEV} & set(needed)
     with tarfile.open(next(built.glob("*.tar.gz"))) as tar:
         inside = {n.partition("/")[2] for n in tar.getnames()}
-    assert modules <= inside and {"settings.ini", "LICENSE", "README.md"} <= inside
+    assert modules | checkpoints <= inside and set(TOP) - {"MANIFEST.in"} <= inside
 
 
 def test_the_environment_is_bare(bare):
@@ -94,6 +97,12 @@ def test_the_command(bare):
     got = run(bare, str(bare.parent / "emgfm"), "--help")
     assert got.returncode == 0 and "Commands" in got.stdout, got.stderr
     assert "CC-BY-4.0" in run(bare, str(bare.parent / "emgfm"), "datasets", "lencioni").stdout
+
+
+def test_the_shipped_checkpoint_comes_along(bare):
+    got = run(bare, "-c", "from emgfm.shipped import load_shipped, shipped\nnet, meta = load_shipped()\n"
+                          "print(shipped(), meta['shipped']['trained_on'])")
+    assert str(bare.parent.parent) in got.stdout and "no real person" in got.stdout, got.stdout + got.stderr
 
 
 def test_the_data_layer_is_light(bare):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-PLACES = ("emgfm/checkpoints", "nbs/checkpoints")  # where the checkpoint lies that comes with the library
+PLACES = ("emgfm/checkpoints",)  # where the checkpoint lies that comes with the library
+LONG = ("shipped", "citations", "seen", "split", "data", "validation")  # facts that stay in the JSON
 NOTE = "<!-- Made by tools/cards.py: edit that. -->"
 
 
@@ -68,12 +69,39 @@ def flat(d: dict, start: str = "") -> list[tuple[str, object]]:
     return out
 
 
+def errors(
+    table: dict,  # index, columns, data
+    horizon: str,
+) -> str:  # Markdown
+    "How far off a checkpoint is, beside its rivals"
+    head = [f"{horizon} ahead", *table["columns"]]
+    rows = [head, ["---"] * len(head), *([name, *values] for name, values in zip(table["index"], table["data"]))]
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
+
+
+def described(
+    name: str,
+    meta: dict,  # the JSON beside a checkpoint
+) -> str:  # Markdown
+    "A checkpoint: how it was made, how good it is, its facts"
+    told = meta.get("shipped", {})
+    parts = [f"## {name}"]
+    if told:
+        n = told["people"]
+        parts += [f"Trained on {told['trained_on']}: {n['train']} to learn from, {n['val']} to choose the best step by, {n['test']} for "
+                  "the test. Made by:", f"```sh\n{told['command']}\n```",
+                  "Mean absolute errors on the test people of that run, whom it has not seen, who are invented as well:"]
+        parts += [errors(table, horizon) for horizon, table in sorted(told["errors"].items(), reverse=True)]
+        parts += ["[Its page](nbs/67_shipped.ipynb) says how to load it, and how it does on other invented people."]
+    return "\n\n".join(parts)
+
+
 def facts(
     meta: dict,  # the JSON beside a checkpoint
 ) -> str:  # Markdown
     "The short facts of a checkpoint as a table"
     rows = ["| fact | value |", "|---|---|"]
-    for name, value in flat(meta):
+    for name, value in flat({k: v for k, v in meta.items() if k not in LONG}):
         text = json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value
         if len(text) <= 160:
             rows.append(f"| `{name}` | {text.replace('|', '&#124;')} |")
@@ -92,8 +120,10 @@ def model_card(
     checkpoints: list[Path],
 ) -> str:  # Markdown
     "What the shipped network is, what it is for, and what not"
-    parts = [f"## {f.stem}\n\n{facts(json.loads(f.read_text(encoding='utf-8')))}" for f in checkpoints]
-    measured = "\n\n".join(parts) or ("## Figures\n\nThis version ships no checkpoint yet. `emgfm run` trains one in minutes, "
+    metas = {f.stem: json.loads(f.read_text(encoding="utf-8")) for f in checkpoints}
+    parts = [described(name, meta) for name, meta in metas.items()]
+    appendix = "".join(f"\n## Facts of {name}\n\nFrom the JSON beside the weights, which has more.\n\n{facts(m)}\n" for name, m in metas.items())
+    measured = "\n\n".join(parts) or ("## Figures\n\nThis version ships no checkpoint. `emgfm run` trains one in minutes, "
                                       "and writes the facts of it beside its weights.")
     return f"""# Model card
 
@@ -107,7 +137,7 @@ The small checkpoint that comes with emgfm: a causal transformer that takes 200 
 
 ## Meant for
 
-- Trying `emgfm.deploy`, the ONNX export and the evaluation, and seeing what their output looks like.
+- Trying `emgfm.deploy`, the ONNX export and the evaluation, and seeing what their output looks like: `from emgfm.shipped import load_shipped`.
 - A start for `emgfm train` on data in the same form, if it turns out to help.
 
 ## Not meant for
@@ -128,7 +158,7 @@ Split by person: nobody is on two sides. Targets are standardised by the trainin
 - Activities, speeds and slopes outside of the training people's are extrapolation, and nothing in the output says so.
 
 The licence is that of the code; look-alikes have no authors to cite.
-"""
+{appendix}"""
 
 
 def main() -> int:  # exit status

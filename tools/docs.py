@@ -31,10 +31,11 @@ HIDDEN = re.compile(r"(^|/)[._]")
 # in the order of the sidebar: a folder below nbs/, or the numbers of notebooks
 SECTIONS = {
     "Tutorials": {"tutorials"},
-    "Datasets": {1, "readers", *range(10, 30), 46},
+    "Datasets": {1, "readers", *range(10, 30), 46} - {26},
     "Data model": {0, *range(2, 10)},
     "Signals": {*range(30, 40)},
-    "Store": {*range(40, 48), 54} - {46},
+    "Store": {*range(40, 46), 54},
+    "Fault injection": {26, 47},
     "Learning": {*range(48, 54)},
     "Models": {*range(60, 70)} - {63},
     "Deployment": {63},

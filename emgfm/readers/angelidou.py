@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['NAME', 'FILES', 'SIDES', 'EMG_RATE', 'RATE', 'ROWS', 'SPEEDS', 'STIFFNESSES', 'FIRST', 'FEWEST', 'NEAR', 'RATES',
-           'SHAPES', 'SAME', 'SHORTEST', 'LONGEST', 'MERGED', 'speed_of', 'stiffness_of', 'Condition', 'conditions',
-           'cells', 'mean_cycle', 'own_strikes', 'turned', 'Survey', 'moment_unit', 'survey', 'stretched', 'facts',
-           'strikes', 'Events', 'fitted', 'events', 'Leg', 'published', 'partners', 'fault', 'joined', 'patients',
-           'recordings', 'write_lookalike']
+           'SHAPES', 'SAME', 'SHORTEST', 'LONGEST', 'MERGED', 'write_lookalike', 'speed_of', 'stiffness_of',
+           'Condition', 'conditions', 'cells', 'mean_cycle', 'own_strikes', 'turned', 'Survey', 'moment_unit',
+           'stretched', 'survey', 'facts', 'strikes', 'Events', 'fitted', 'events', 'Leg', 'published', 'partners',
+           'fault', 'joined', 'patients', 'recordings']
 
 # %% ../../nbs/readers/10_angelidou.ipynb #25bcaf22
 import re
@@ -43,6 +43,126 @@ def _rows(p: str) -> tuple[Row, ...]:
 
 
 ROWS = {side: _rows(p) for side, p in SIDES.items()}
+
+# %% ../../nbs/readers/10_angelidou.ipynb #c5288f40
+_EMG_TRUE = ("vastus_lateralis", "rectus_femoris", "tibialis_anterior", "biceps_femoris", "gastrocnemius_medialis")
+_ELECTRODES = {"TA": 3, "GA": 6, "VL": 0, "RF": 1, "BF": 4}
+_ORDER = (2, 0, 1)  # flexion, adduction, rotation
+_SAGITTAL = ("hip_flexion", "knee_flexion", "ankle_flexion")
+_PLAN = {"Sub01": (("speed08/k25", 4), ("speed08/k1000", 3), ("speed10/k25", 3)),
+         "Sub02": (("S1_2/rigid", 4), ("S1_2/stiff40", 1)),
+         "Sub10": (("v0p8/k80", 3), ("v1p2/k80", 3))}
+_LABELS = {"speed08/k25": (0.8, 25.0), "speed08/k1000": (0.8, 1000.0), "speed10/k25": (1.0, 25.0), "S1_2/rigid": (1.2, 1000.0),
+           "S1_2/stiff40": (1.2, 40.0), "v0p8/k80": (0.8, 80.0), "v1p2/k80": (1.2, 80.0)}
+
+
+def _spoil(r, trial, edges):
+    "Gaps, short and long"
+    if trial == "v0p8/k80" and r.side == "right":
+        a = edges[1]
+        r.angle.data[a + 30:a + 33, 1] = np.nan  # bridged
+        r.angle.data[a + 40:a + 70, 2] = np.nan
+        r.emg.data[20 * a + 500:20 * a + 900, 3] = np.nan
+    if trial == "v1p2/k80" and r.side == "right":
+        r.emg.data[:, 1] = np.nan
+
+# %% ../../nbs/readers/10_angelidou.ipynb #3a23e37e
+def _leg_cells(node, r, side, emg, edges, trial, mass):
+    "The cells of a leg as the authors might publish them"
+    p, patient = side[0].upper(), r.patient
+    for m, c in _ELECTRODES.items():
+        if not (trial == "v1p2/k80" and p == "R" and m == "RF"):
+            node["EMG"][p + m] = cell([x[:, c].astype(float) for x in emg])
+    for j, joint in enumerate(("Hip", "Knee", "Ankle")):
+        turn = -1 if patient == "Sub02" and joint != "Hip" else 1
+        size = {"Sub01": -1000.0, "Sub02": mass, "Sub10": -1000.0}[patient]
+        for group, x, unit in (("jointAngles", r.angle.data, 180 / np.pi), ("jointMoments", r.moment.data, size)):
+            y = x[:, j][:, _ORDER].astype(float) * unit
+            y[:, 0] *= turn
+            node[group][p + joint] = cell([y[a:b] if patient == "Sub02" else y[a:b, 0] for a, b in zip(edges[:-1], edges[1:])])
+
+# %% ../../nbs/readers/10_angelidou.ipynb #344fb3c6
+def _as_joined(r, edges, strikes, what) -> Recording:
+    "The truth of joined cells"
+    a, b = edges[0], edges[-1]
+    for q, k in (("emg", 20), ("angle", 1), ("moment", 1)):
+        x = getattr(r, q)
+        setattr(r, q, Signal(x.data[k * a:k * b], x.rate, 0.0, x.unit, x.state))
+    t = (strikes - a) / 100
+    r.strides = pd.DataFrame(dict(start=t[:-1], stop=t[1:])).assign(**what)
+    return r
+
+
+def _as_cells(r, edges, emg, what, own) -> list[Recording]:
+    "The truth of single cells; of the leg that was cut elsewhere, a recording without strides"
+    out = []
+    for k, (a, b) in enumerate(zip(edges[:-1], edges[1:])) if own else ():
+        c = Recording(NAME, r.patient, r.trial, r.side, pd.DataFrame(dict(start=[0.0], stop=[(b - a) / 100])).assign(**what),
+                      str(k + 1), info=r.info)
+        c.emg = Signal(emg[k], 2000, 0.0, "unknown", "raw")
+        c.angle, c.moment = (Signal(x.data[a:b], 100, 0.0, x.unit) for x in (r.angle, r.moment))
+        out.append(c)
+    if not own:
+        r.strides = pd.DataFrame(columns=["start", "stop", "activity"])
+    return out if own else [r]
+
+# %% ../../nbs/readers/10_angelidou.ipynb #3d8e6ba3
+def _write_condition(walker, trial, n) -> tuple[list[Recording], dict, dict]:
+    "The truth of a condition, its struct, and its heel strikes in frames"
+    patient, (speed, stiffness) = walker.patient, _LABELS[trial]
+    walk = Walk(walker, trial, [Bout("level_walk", n + 1, speed)], start=0.5)
+    cut = "left" if patient == "Sub02" else "right"
+    strike = {s: np.array([round(t * 100) for t in walk._clock[s]]) for s in ("right", "left")}
+    edges = strike[cut][:n + 1]
+    node = dict(EMG={}, jointAngles={}, jointMoments={}, markers=dict(LTOE=cell([np.zeros((3, 3))] * n)))
+    recs = []
+    for side in ("right", "left"):
+        three = patient == "Sub02"
+        cells_true = tuple(f"{j}_{m}" for j in ("hip", "knee", "ankle") for m in ("adduction", "rotation", "flexion")) \
+            if three else _SAGITTAL
+        r = truth(walk, side, 2000, 100, _EMG_TRUE, cells_true, cells_true, electrodes=Electrodes(0.004, 0, 0, 0))
+        r.emg.data, r.info = np.round(r.emg.data * 512) / 512, dict(walker.body)
+        _spoil(r, trial, edges)
+        what = dict(activity="level_walk", speed=speed, incline=0.0, stiffness=stiffness)
+        ends = [20 * b - (3 if patient == "Sub01" and k == 1 else 0) for k, b in enumerate(edges[1:])]
+        emg = [r.emg.data[20 * a:e] for a, e in zip(edges[:-1], ends)]
+        _leg_cells(node, r, side, emg, edges, trial, walker.body["mass"])
+        inside = [t for t in strike[side] if edges[0] <= t <= edges[-1] and (side == cut or t < edges[-1])]
+        if patient == "Sub10":
+            recs += _as_cells(r, edges, emg, what, side == cut)
+        elif len(inside) > 1:
+            recs.append(_as_joined(r, edges, np.array(inside), what))
+    marks = dict(RHS=strike["right"] + 1.0, LHS=strike["left"] + 1.0, RTO=strike["right"] + 70.0, LTO=strike["left"] + 70.0)
+    marks = {k: v[(v >= edges[0] + 1) & (v <= edges[-1] + 1)] for k, v in marks.items()}
+    if patient == "Sub01":
+        node["gaitEvents"] = {k: 20.0 + (v - 1) / 100 for k, v in marks.items()}
+    return recs, node, marks
+
+# %% ../../nbs/readers/10_angelidou.ipynb #0ba0823c
+def write_lookalike(
+    root: str | Path,
+    people: int = 3,
+    seed: int = 0,
+) -> list[Recording]:  # what a perfect reader finds
+    "Write invented cells as `data/Sub01.mat` and the like"
+    folder, out = Path(root) / "data", []
+    folder.mkdir(parents=True, exist_ok=True)
+    for patient in list(_PLAN)[:people]:
+        walker, person = Walker(NAME, patient, seed, 60), {}
+        b = walker.body
+        person["participantInfo"] = dict(Age=float(b["age"]), Sex=b["sex"].upper(), Mass_kg=b["mass"], Height_cm=100 * b["height"])
+        person["unit"] = dict(EMG="mV", jointAngles="deg",
+                              jointMoments={"Sub01": "Nmm/kg", "Sub02": "N.m", "Sub10": "Nmm/kg"}[patient])
+        for trial, n in _PLAN[patient]:
+            recs, node, marks = _write_condition(walker, trial, n)
+            speed, stiffness = trial.split("/")
+            person.setdefault(speed, {})[stiffness] = node
+            if patient == "Sub02":
+                person[speed].setdefault("gaitEvents", {})[stiffness] = marks
+            out += recs
+        write_mat(folder / f"{patient}.mat", {patient: person}, "7.3" if patient == "Sub01" else "5")
+    (Path(root) / "timeseriesConvert.m").write_text("function [t] = timeseriesConvert(x)\n")
+    return out
 
 # %% ../../nbs/readers/10_angelidou.ipynb #0a8f7bfe
 SPEEDS = (0.8, 1.0, 1.2)  # m/s
@@ -120,7 +240,7 @@ def _group(condition: Condition, name: str) -> Mapping:
     x = node[name] if name in list(node) else {}
     return x if isinstance(x, Mapping) else {}
 
-
+# %% ../../nbs/readers/10_angelidou.ipynb #57b9a3c8
 def _columns(
     names: list[str],
     parts: dict[str, list[np.ndarray]],  # channel -> cells
@@ -154,7 +274,7 @@ def mean_cycle(
     count = np.isfinite(x).sum(0)
     return np.where(count > 0, np.nansum(x, 0) / np.maximum(count, 1), np.nan)
 
-
+# %% ../../nbs/readers/10_angelidou.ipynb #3c0ec7d0
 def own_strikes(
     knee: np.ndarray,  # (101,) mean cycle, of either sign
 ) -> bool | None:  # None if it cannot be told
@@ -204,12 +324,60 @@ def moment_unit(
         return None, "no_mass"
     return factor / (1 if unit.endswith("/kg") else mass), evidence
 
-# %% ../../nbs/readers/10_angelidou.ipynb #a9e2fc5f
+# %% ../../nbs/readers/10_angelidou.ipynb #d353e2c1
+FEWEST = 6  # cells that can show that time was stretched
+
+
+def stretched(
+    found: list[Condition],
+    place: dict,
+) -> set[str]:  # emg, angle: quantities whose cells have one length throughout
+    "Which modalities have no time of their own"
+    n = {"emg": [], "angle": []}
+    for x in found:
+        for p in SIDES.values():
+            knee = cells(_group(x, "jointAngles"), f"{p}Knee", FIRST)
+            emg = next((c for m in _MUSCLES if (c := cells(_group(x, "EMG"), f"{p}{m}", FIRST))), [])
+            n["angle"] += [len(c) for c in knee if c.size]
+            n["emg"] += [len(c) for c in emg if c.size]
+    fixed = {q for q, v in n.items() if len(v) >= FEWEST and len(set(v)) == 1}
+    if fixed and all(q in fixed or not v for q, v in n.items()):
+        raise data_error(f"have {n['angle'][0] if n['angle'] else n['emg'][0]} samples in every cell: time was stretched, and "
+                         "no stride has a duration (no_duration)", field="EMG and jointAngles", **place)
+    ratio = np.median(n["emg"]) / np.median(n["angle"]) if not fixed and n["emg"] and n["angle"] else EMG_RATE / RATE
+    if not 0.95 < ratio * RATE / EMG_RATE < 1.05:
+        raise data_error(f"has {ratio:.3g} samples for each one of the angles, expected 20 (2000 and 100 Hz)", field="EMG",
+                         **place)
+    return fixed
+
+# %% ../../nbs/readers/10_angelidou.ipynb #399015d8
 def _level_cycles(found: list[Condition], group: str, p: str, joint: str) -> list[np.ndarray]:
     "The first cells of one joint in every condition"
     return [c for x in found for c in cells(_group(x, group), f"{p}{joint}", FIRST)]
 
 
+def _moments(found, mine, flip, texts, mass, decisions) -> tuple[float | None, str]:
+    "Factor of the moments to internal N·m/kg, or why there is none"
+    parts = [c for s in mine for c in _level_cycles(found, "jointMoments", SIDES[s], "Ankle")]
+    parts = [c if c.ndim == 1 else c[:, 0] for c in parts if c.ndim in (1, 2) and len(c) > 1]
+    peaks = [np.nanmax(np.abs(c)) for c in parts if np.isfinite(c).any()]
+    if not peaks:
+        return None, ""
+    try:
+        factor, evidence = moment_unit(float(np.median(peaks)), texts.get("moment", ""), mass)
+    except DataError as e:
+        return None, str(e)
+    if factor is None:
+        return None, evidence
+    push = factor * float(np.nanmean(mean_cycle(parts)[40:56])) * flip["ankle"]
+    sign = -turned(push, 0.2)  # where it is unclear: external, as Plug-in Gait writes
+    decisions |= {"moment unit": evidence,
+                  "moment sign": f"ankle {push:+.2f} N·m/kg at push-off: {'external, turned' if sign < 0 else 'internal'}"
+                                 + ("" if abs(push) > 0.2 else ", unclear, so as Plug-in Gait writes them")
+                                 + "; hip and knee follow, unconfirmed"}
+    return factor * sign, ""
+
+# %% ../../nbs/readers/10_angelidou.ipynb #d4deed46
 def survey(
     found: list[Condition],
     texts: dict[str, str],  # what the file says about units
@@ -241,53 +409,6 @@ def survey(
     return Survey(own, angle, flip, moment, reason, stretched(found, place),
                   texts["emg"] if texts.get("emg") in ("V", "mV", "uV") else "unknown", decisions)
 
-# %% ../../nbs/readers/10_angelidou.ipynb #d353e2c1
-FEWEST = 6  # cells that can show that time was stretched
-
-
-def stretched(
-    found: list[Condition],
-    place: dict,
-) -> set[str]:  # emg, angle: quantities whose cells have one length throughout
-    "Which modalities have no time of their own"
-    n = {"emg": [], "angle": []}
-    for x in found:
-        for p in SIDES.values():
-            knee = cells(_group(x, "jointAngles"), f"{p}Knee", FIRST)
-            emg = next((c for m in _MUSCLES if (c := cells(_group(x, "EMG"), f"{p}{m}", FIRST))), [])
-            n["angle"] += [len(c) for c in knee if c.size]
-            n["emg"] += [len(c) for c in emg if c.size]
-    fixed = {q for q, v in n.items() if len(v) >= FEWEST and len(set(v)) == 1}
-    if fixed and all(q in fixed or not v for q, v in n.items()):
-        raise data_error(f"have {n['angle'][0] if n['angle'] else n['emg'][0]} samples in every cell: time was stretched, and "
-                         "no stride has a duration (no_duration)", field="EMG and jointAngles", **place)
-    ratio = np.median(n["emg"]) / np.median(n["angle"]) if not fixed and n["emg"] and n["angle"] else EMG_RATE / RATE
-    if not 0.95 < ratio * RATE / EMG_RATE < 1.05:
-        raise data_error(f"has {ratio:.3g} samples for each one of the angles, expected 20 (2000 and 100 Hz)", field="EMG",
-                         **place)
-    return fixed
-
-def _moments(found, mine, flip, texts, mass, decisions) -> tuple[float | None, str]:
-    "Factor of the moments to internal N·m/kg, or why there is none"
-    parts = [c for s in mine for c in _level_cycles(found, "jointMoments", SIDES[s], "Ankle")]
-    parts = [c if c.ndim == 1 else c[:, 0] for c in parts if c.ndim in (1, 2) and len(c) > 1]
-    peaks = [np.nanmax(np.abs(c)) for c in parts if np.isfinite(c).any()]
-    if not peaks:
-        return None, ""
-    try:
-        factor, evidence = moment_unit(float(np.median(peaks)), texts.get("moment", ""), mass)
-    except DataError as e:
-        return None, str(e)
-    if factor is None:
-        return None, evidence
-    push = factor * float(np.nanmean(mean_cycle(parts)[40:56])) * flip["ankle"]
-    sign = -turned(push, 0.2)  # where it is unclear: external, as Plug-in Gait writes
-    decisions |= {"moment unit": evidence,
-                  "moment sign": f"ankle {push:+.2f} N·m/kg at push-off: {'external, turned' if sign < 0 else 'internal'}"
-                                 + ("" if abs(push) > 0.2 else ", unclear, so as Plug-in Gait writes them")
-                                 + "; hip and knee follow, unconfirmed"}
-    return factor * sign, ""
-
 # %% ../../nbs/readers/10_angelidou.ipynb #04304893
 _WORDS = {"age": r"^age", "sex": r"sex|gender", "height": r"height|stature", "mass": r"mass|weight"}
 
@@ -303,6 +424,18 @@ def _leaves(node, path: str = "") -> Iterator[tuple[str, object]]:
         yield path, node
 
 
+def _checked(info: dict) -> dict:
+    "Facts in our units, as far as they are plausible"
+    sex = str(info.get("sex", "")).strip().lower()[:1]
+    out = {"sex": sex} if sex in ("f", "m") else {}
+    for name, low, high in (("age", 1, 120), ("height", 0.5, 2.5), ("mass", 5, 300)):
+        x = pd.to_numeric(info.get(name), errors="coerce") if np.ndim(info.get(name)) == 0 else np.nan
+        x = np.nan if x is None else x / 100 if name == "height" and x > 3 else x  # cm
+        if low <= x <= high:
+            out[name] = int(x) if name == "age" else round(float(x), 3)
+    return out
+
+# %% ../../nbs/readers/10_angelidou.ipynb #66d12fd3
 def facts(
     found: list[Condition],
 ) -> tuple[dict, dict]:  # age, sex, height, mass where known; texts about EMG and moment units
@@ -318,19 +451,7 @@ def facts(
                     texts |= {k: value for k in ("emg", "moment") if k in path.lower()}
     return _checked(info), texts
 
-
-def _checked(info: dict) -> dict:
-    "Facts in our units, as far as they are plausible"
-    sex = str(info.get("sex", "")).strip().lower()[:1]
-    out = {"sex": sex} if sex in ("f", "m") else {}
-    for name, low, high in (("age", 1, 120), ("height", 0.5, 2.5), ("mass", 5, 300)):
-        x = pd.to_numeric(info.get(name), errors="coerce") if np.ndim(info.get(name)) == 0 else np.nan
-        x = np.nan if x is None else x / 100 if name == "height" and x > 3 else x  # cm
-        if low <= x <= high:
-            out[name] = int(x) if name == "age" else round(float(x), 3)
-    return out
-
-# %% ../../nbs/readers/10_angelidou.ipynb #112967d2
+# %% ../../nbs/readers/10_angelidou.ipynb #a0a19b73
 NEAR = 0.015  # s by which strikes and cells may differ
 
 
@@ -347,7 +468,7 @@ def strikes(
             out[side] = x.astype(float)
     return out
 
-
+# %% ../../nbs/readers/10_angelidou.ipynb #a4ea7151
 @dataclass(frozen=True)
 class Events:
     "Heel strikes on the clock of the cells"
@@ -378,7 +499,7 @@ def fitted(
             return Events(cut, at)
     return None
 
-
+# %% ../../nbs/readers/10_angelidou.ipynb #21fd2948
 def events(
     condition: Condition,
     cut: str,
@@ -417,7 +538,7 @@ class Leg:
         shortest = np.min(known, axis=0)
         return np.where(np.isinf(shortest), np.nan, shortest)
 
-
+# %% ../../nbs/readers/10_angelidou.ipynb #84dd7124
 def published(
     condition: Condition,
     side: str,
@@ -445,7 +566,11 @@ def published(
         data[q] += [np.zeros((0, *shape), np.float32)] * (n - len(data[q]))
     return Leg(data, known.fixed, notes, problems)
 
-# %% ../../nbs/readers/10_angelidou.ipynb #84dd7124
+# %% ../../nbs/readers/10_angelidou.ipynb #edf4fdef
+SHORTEST, LONGEST = 0.4, 6.0  # s, of a stride that the authors cut
+MERGED = 1.6  # times the median of the condition
+
+
 def partners(
     leg: Leg,
 ) -> Leg:
@@ -468,10 +593,6 @@ def fault(
     if not SHORTEST <= T <= LONGEST:
         return f"lasts {T:.2f} s"
     return "too long for one stride: a heel strike is missing" if T > MERGED * usual else ""
-
-
-SHORTEST, LONGEST = 0.4, 6.0  # s, of a stride that the authors cut
-MERGED = 1.6  # times the median of the condition
 
 # %% ../../nbs/readers/10_angelidou.ipynb #545c2fa5
 def joined(
@@ -558,6 +679,7 @@ def _condition(
             yield _recording(condition, side, joined(leg, begin), none, known, place,
                              notes=[*leg.notes, "phase_shifted: cut at the heel strikes of the other leg"])
 
+# %% ../../nbs/readers/10_angelidou.ipynb #741daafa
 _EXPECTED = "a folder data with one file of a five-character name for each person"
 
 
@@ -567,7 +689,7 @@ def patients(
     "Stems of the files"
     return [p.stem for p in listing(raw_folder(root, NAME, FILES, _EXPECTED), FILES)]
 
-
+# %% ../../nbs/readers/10_angelidou.ipynb #3bd4dc7c
 def recordings(
     root: str | Path,
     patient: str,
@@ -595,123 +717,3 @@ def recordings(
         for side in sorted(shifted):
             yield Loss(patient, f"{side} leg", f"{NAME} {patient}: the cells of the {side} leg are cut at the other leg's "
                        "heel strikes (phase_shifted), and gaitEvents do not tell its own: kept without strides")
-
-# %% ../../nbs/readers/10_angelidou.ipynb #c5288f40
-_EMG_TRUE = ("vastus_lateralis", "rectus_femoris", "tibialis_anterior", "biceps_femoris", "gastrocnemius_medialis")
-_ELECTRODES = {"TA": 3, "GA": 6, "VL": 0, "RF": 1, "BF": 4}
-_ORDER = (2, 0, 1)  # flexion, adduction, rotation
-_SAGITTAL = ("hip_flexion", "knee_flexion", "ankle_flexion")
-_PLAN = {"Sub01": (("speed08/k25", 4), ("speed08/k1000", 3), ("speed10/k25", 3)),
-         "Sub02": (("S1_2/rigid", 4), ("S1_2/stiff40", 1)),
-         "Sub10": (("v0p8/k80", 3), ("v1p2/k80", 3))}
-_LABELS = {"speed08/k25": (0.8, 25.0), "speed08/k1000": (0.8, 1000.0), "speed10/k25": (1.0, 25.0), "S1_2/rigid": (1.2, 1000.0),
-           "S1_2/stiff40": (1.2, 40.0), "v0p8/k80": (0.8, 80.0), "v1p2/k80": (1.2, 80.0)}
-
-
-def write_lookalike(
-    root: str | Path,
-    people: int = 3,
-    seed: int = 0,
-) -> list[Recording]:  # what a perfect reader finds
-    "Write invented cells as `data/Sub01.mat` and the like"
-    folder, out = Path(root) / "data", []
-    folder.mkdir(parents=True, exist_ok=True)
-    for patient in list(_PLAN)[:people]:
-        walker, person = Walker(NAME, patient, seed, 60), {}
-        b = walker.body
-        person["participantInfo"] = dict(Age=float(b["age"]), Sex=b["sex"].upper(), Mass_kg=b["mass"], Height_cm=100 * b["height"])
-        person["unit"] = dict(EMG="mV", jointAngles="deg",
-                              jointMoments={"Sub01": "Nmm/kg", "Sub02": "N.m", "Sub10": "Nmm/kg"}[patient])
-        for trial, n in _PLAN[patient]:
-            recs, node, marks = _write_condition(walker, trial, n)
-            speed, stiffness = trial.split("/")
-            person.setdefault(speed, {})[stiffness] = node
-            if patient == "Sub02":
-                person[speed].setdefault("gaitEvents", {})[stiffness] = marks
-            out += recs
-        write_mat(folder / f"{patient}.mat", {patient: person}, "7.3" if patient == "Sub01" else "5")
-    (Path(root) / "timeseriesConvert.m").write_text("function [t] = timeseriesConvert(x)\n")
-    return out
-
-# %% ../../nbs/readers/10_angelidou.ipynb #3a23e37e
-def _write_condition(walker, trial, n) -> tuple[list[Recording], dict, dict]:
-    "The truth of a condition, its struct, and its heel strikes in frames"
-    patient, (speed, stiffness) = walker.patient, _LABELS[trial]
-    walk = Walk(walker, trial, [Bout("level_walk", n + 1, speed)], start=0.5)
-    cut = "left" if patient == "Sub02" else "right"
-    strike = {s: np.array([round(t * 100) for t in walk._clock[s]]) for s in ("right", "left")}
-    edges = strike[cut][:n + 1]
-    node = dict(EMG={}, jointAngles={}, jointMoments={}, markers=dict(LTOE=cell([np.zeros((3, 3))] * n)))
-    recs = []
-    for side in ("right", "left"):
-        three = patient == "Sub02"
-        cells_true = tuple(f"{j}_{m}" for j in ("hip", "knee", "ankle") for m in ("adduction", "rotation", "flexion")) \
-            if three else _SAGITTAL
-        r = truth(walk, side, 2000, 100, _EMG_TRUE, cells_true, cells_true, electrodes=Electrodes(0.004, 0, 0, 0))
-        r.emg.data, r.info = np.round(r.emg.data * 512) / 512, dict(walker.body)
-        _spoil(r, trial, edges)
-        what = dict(activity="level_walk", speed=speed, incline=0.0, stiffness=stiffness)
-        ends = [20 * b - (3 if patient == "Sub01" and k == 1 else 0) for k, b in enumerate(edges[1:])]
-        emg = [r.emg.data[20 * a:e] for a, e in zip(edges[:-1], ends)]
-        _leg_cells(node, r, side, emg, edges, trial, walker.body["mass"])
-        inside = [t for t in strike[side] if edges[0] <= t <= edges[-1] and (side == cut or t < edges[-1])]
-        if patient == "Sub10":
-            recs += _as_cells(r, edges, emg, what, side == cut)
-        elif len(inside) > 1:
-            recs.append(_as_joined(r, edges, np.array(inside), what))
-    marks = dict(RHS=strike["right"] + 1.0, LHS=strike["left"] + 1.0, RTO=strike["right"] + 70.0, LTO=strike["left"] + 70.0)
-    marks = {k: v[(v >= edges[0] + 1) & (v <= edges[-1] + 1)] for k, v in marks.items()}
-    if patient == "Sub01":
-        node["gaitEvents"] = {k: 20.0 + (v - 1) / 100 for k, v in marks.items()}
-    return recs, node, marks
-
-
-def _spoil(r, trial, edges):
-    "Gaps, short and long"
-    if trial == "v0p8/k80" and r.side == "right":
-        a = edges[1]
-        r.angle.data[a + 30:a + 33, 1] = np.nan  # bridged
-        r.angle.data[a + 40:a + 70, 2] = np.nan
-        r.emg.data[20 * a + 500:20 * a + 900, 3] = np.nan
-    if trial == "v1p2/k80" and r.side == "right":
-        r.emg.data[:, 1] = np.nan
-
-# %% ../../nbs/readers/10_angelidou.ipynb #344fb3c6
-def _leg_cells(node, r, side, emg, edges, trial, mass):
-    "The cells of a leg as the authors might publish them"
-    p, patient = side[0].upper(), r.patient
-    for m, c in _ELECTRODES.items():
-        if not (trial == "v1p2/k80" and p == "R" and m == "RF"):
-            node["EMG"][p + m] = cell([x[:, c].astype(float) for x in emg])
-    for j, joint in enumerate(("Hip", "Knee", "Ankle")):
-        turn = -1 if patient == "Sub02" and joint != "Hip" else 1
-        size = {"Sub01": -1000.0, "Sub02": mass, "Sub10": -1000.0}[patient]
-        for group, x, unit in (("jointAngles", r.angle.data, 180 / np.pi), ("jointMoments", r.moment.data, size)):
-            y = x[:, j][:, _ORDER].astype(float) * unit
-            y[:, 0] *= turn
-            node[group][p + joint] = cell([y[a:b] if patient == "Sub02" else y[a:b, 0] for a, b in zip(edges[:-1], edges[1:])])
-
-
-def _as_joined(r, edges, strikes, what) -> Recording:
-    "The truth of joined cells"
-    a, b = edges[0], edges[-1]
-    for q, k in (("emg", 20), ("angle", 1), ("moment", 1)):
-        x = getattr(r, q)
-        setattr(r, q, Signal(x.data[k * a:k * b], x.rate, 0.0, x.unit, x.state))
-    t = (strikes - a) / 100
-    r.strides = pd.DataFrame(dict(start=t[:-1], stop=t[1:])).assign(**what)
-    return r
-
-
-def _as_cells(r, edges, emg, what, own) -> list[Recording]:
-    "The truth of single cells; of the leg that was cut elsewhere, a recording without strides"
-    out = []
-    for k, (a, b) in enumerate(zip(edges[:-1], edges[1:])) if own else ():
-        c = Recording(NAME, r.patient, r.trial, r.side, pd.DataFrame(dict(start=[0.0], stop=[(b - a) / 100])).assign(**what),
-                      str(k + 1), info=r.info)
-        c.emg = Signal(emg[k], 2000, 0.0, "unknown", "raw")
-        c.angle, c.moment = (Signal(x.data[a:b], 100, 0.0, x.unit) for x in (r.angle, r.moment))
-        out.append(c)
-    if not own:
-        r.strides = pd.DataFrame(columns=["start", "stop", "activity"])
-    return out if own else [r]

@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['NAME', 'FILES', 'EXPECTED', 'ANGLE_POINTS', 'EMG_POINTS', 'ANGLE_RATE', 'EMG_RATE', 'SIDES', 'ROWS', 'FEWEST', 'FREE',
-           'ALL', 'SHORTEST', 'LONGEST', 'MERGED', 'C3D', 'person', 'conditions', 'patients', 'stretch_back',
-           'cut_by_knee', 'cut_by_emg', 'flexion_sign', 'Decided', 'decide', 'strides_of', 'recordings',
-           'write_lookalike']
+           'ALL', 'SHORTEST', 'LONGEST', 'MERGED', 'C3D', 'write_lookalike', 'person', 'conditions', 'patients',
+           'stretch_back', 'cut_by_knee', 'cut_by_emg', 'flexion_sign', 'Decided', 'decide', 'strides_of', 'recordings']
 
 # %% ../../nbs/readers/11_bacek.ipynb #af5d69db
 from collections.abc import Iterator, Mapping
@@ -40,6 +39,130 @@ ROWS = {side: tuple([Row(f"{s}_{label}", f"emg_{muscle}") for label, muscle in _
                     + [Row(f"{j}_{s}", f"angle_{j.lower()}_flexion", DEG, "flexion positive by the authors' plots; decided from the knee")
                        for j in ("Hip", "Knee", "Ankle")])
         for side, (s, _) in SIDES.items()}
+
+# %% ../../nbs/readers/11_bacek.ipynb #e3532bbc
+_LABELS = ("TibAnt", "GastroMed", "GastroLat", "VastLat", "RecFem", "BicFem", "Semitend", "GlutMax")
+_COLUMNS = (3, 6, 7, 0, 1, 4, 5, 12)
+
+
+def _envelopes(
+    walk: Walk,
+    side: str,
+    start: float,  # s
+    n: int,  # samples at 1000 Hz
+) -> np.ndarray:  # (n, 13)
+    "Moving RMS of 100 ms, of a factor"
+    x = emg(walk, side, 1000, start - 0.2, n + 400, Electrodes(0.002, 0, 0, 0))
+    return np.sqrt(uniform_filter1d(x**2, 100, axis=0))[200:200 + n] / 0.1
+
+
+def _cut_rows(walk: Walk, side: str, edges: np.ndarray, stiff: float) -> tuple[np.ndarray, np.ndarray]:
+    "Angles (strides, 101, 3) and EMG (strides, 1001, 13) of one leg"
+    a = np.array([angle(walk, side, np.linspace(x, y, 101))[:, :, 2] for x, y in zip(edges[:-1], edges[1:])])
+    a[:, :, 1] *= stiff
+    start, n = edges[0], round((edges[-1] - edges[0]) * 1000) + 1
+    e, t = _envelopes(walk, side, start, n), start + np.arange(n) / 1000
+    rows = [np.array([np.interp(np.linspace(x, y, 1001), t, c) for c in e.T]).T for x, y in zip(edges[:-1], edges[1:])]
+    return a, np.array(rows)
+
+# %% ../../nbs/readers/11_bacek.ipynb #0caee789
+_FACTS = {"Sub1": dict(age=35, height=1.72, mass=74.0, sex="m", leg_length=0.87),
+          "Sub2": dict(age=33, height=1.74, mass=70.0, sex="m", leg_length=0.89), "Sub7": dict(leg_length=0.86)}
+_BELT = {1: 1.1, 8: 0.8, 16: 1.1, 21: 0.8}
+
+
+def _truth(walk, side, strikes, edges, number, stiff) -> Recording:
+    "The truth of one leg in one test"
+    w, first, last = walk.walker, edges[0], edges[-1]
+    whole = (strikes[:-1] > first - 1e-9) & (strikes[1:] < last + 1e-9) & (np.diff(strikes) < 1.6 * np.median(np.diff(strikes)))
+    table = pd.DataFrame(dict(start=strikes[:-1][whole], stop=strikes[1:][whole]))
+    pace = {1: -10.0, 8: 0.0, 16: -10.0, 21: -10.0}[number]
+    table = table.assign(activity="level_walk", speed=_BELT[number], cadence_change=pace, toe_off_phase=0.62,
+                         orthosis="left knee locked" if number > 15 else "",
+                         session=({8: "Session3"}.get(number, "Session2") if w.patient == "Sub1" else ""))
+    x = sample(walk, side, 100, first, int((last - first) * 100 + 1e-6) + 1, "angle", ("hip_flexion", "knee_flexion", "ankle_flexion"))
+    x.data[:, 1] *= stiff
+    e = np.full((round((last - first) * 1000) + 1, 13), np.nan)
+    e[:, _COLUMNS] = _envelopes(walk, side, first, len(e))[:, _COLUMNS]
+    return Recording(NAME, w.patient, f"T{number}", side, table, emg=Signal(e, 1000, first, "normalised", "envelope"), angle=x,
+                     info=_FACTS[w.patient])
+
+# %% ../../nbs/readers/11_bacek.ipynb #4a3ddc35
+def _spoil(patient: str, number: int, recs: list[Recording], mechanics: dict, energetics: dict):
+    "Make the faults of one test in its structs and in its truth"
+    left, right = recs
+    activity = energetics["EMG"]["Activity"]
+    if (patient, number) == ("Sub1", 1):
+        for name in (n for n in activity if n.startswith("Right_")):
+            activity[name] = activity[name][:-2]
+        right.emg.data[round((right.strides.start.iloc[-2] - right.emg.start) * 1000) + 1:] = np.nan
+    elif (patient, number) == ("Sub2", 1):
+        mechanics["Angles"]["Knee_Left"][3, 30:60] = np.nan
+        s = left.strides.iloc[3]
+        t = (left.angle.times - s.start) / (s.stop - s.start)
+        left.angle.data[(t > 0.29) & (t < 0.60), 1, 2] = np.nan
+        del activity["Right_Semitend"]
+        right.emg.data[:, 5] = np.nan
+    elif (patient, number) == ("Sub2", 16):
+        energetics["EMG"] = np.zeros((0, 0))
+        left.emg = right.emg = None
+
+# %% ../../nbs/readers/11_bacek.ipynb #ccc239a3
+def _invent_test(
+    walker: Walker,
+    number: int,
+    n: int,  # strides
+    right_cut: str,  # LHS or RHS
+) -> tuple[list[Recording], dict, dict]:  # truth, structs of mechanics and energetics
+    "One test: both legs"
+    walk = Walk(walker, f"T{number}", [Bout("level_walk", n, _BELT[number])], start=0.6)
+    clock = {s: np.round(walk._clock[s], 3) for s in ("left", "right")}
+    recs, angles, activity, events = [], {}, {}, {}
+    for side, s in (("left", "Left"), ("right", "Right")):
+        stiff = 0.3 if side == "left" and number > 15 else 1.0
+        strikes = clock[side]
+        if walker.patient == "Sub1" and number == 8 and side == "left":
+            strikes = np.delete(strikes, 4)  # a step that was not repaired
+        edges = strikes if side == "left" or right_cut == "RHS" else clock["left"]
+        recs.append(_truth(walk, side, strikes, edges, number, stiff))
+        a, e = _cut_rows(walk, side, edges, stiff)
+        sign = -1 if walker.patient == "Sub2" else 1
+        angles |= {f"{j}_{s}": np.round(sign * np.rad2deg(a[:, :, k]), 3) for k, j in enumerate(("Hip", "Knee", "Ankle"))}
+        activity |= {f"{s}_{m}": np.round(e[:, :, c], 4) for m, c in zip(_LABELS, _COLUMNS)}
+        frames = np.round(strikes * 1000) + 1
+        offs = np.round((strikes[:-1] + 0.62 * np.diff(strikes)) * 1000) + 1
+        events |= {f"{s[0]}HS_1kHz": frames[:, None], f"{s[0]}HS": np.round(frames / 10)[:, None], f"{s[0]}TO_1kHz": offs[:, None]}
+    mechanics = dict(Angles=angles, GaitIndex=events, GRF={"V_Left": np.ones((n, 101)), "V_Right": np.ones((n, 101))})
+    energetics = dict(EMG=dict(Activity=activity, SNR={k: 20.0 for k in activity}), Metabolic=dict(MetCost=np.ones((30, 1))))
+    _spoil(walker.patient, number, recs, mechanics, energetics)
+    return recs, mechanics, energetics
+
+# %% ../../nbs/readers/11_bacek.ipynb #564ac89d
+_TESTS = {"Sub1": {1: 14, 8: 12, 16: 4}, "Sub2": {1: 12, 8: 11, 16: 4}, "Sub7": {16: 5, 21: 2}}
+
+
+def write_lookalike(
+    root: str | Path,
+    people: int = 3,
+    seed: int = 0,
+) -> list[Recording]:  # what a perfect reader finds
+    "Write invented tests as `Sub_1/Sub1_segMechanics.mat` and `Sub1_segEnergetics.mat`"
+    out, facts = [], {}
+    for k, patient in enumerate(list(_TESTS)[:people]):
+        walker, mechanics, energetics = Walker(NAME, patient, seed), {}, {}
+        for number, n in _TESTS[patient].items():
+            found, m, e = _invent_test(walker, number, n, "LHS" if patient == "Sub2" else "RHS")
+            out, mechanics[f"T{number}"], energetics[f"T{number}"] = out + found, m, e
+        folder = Path(root) / f"Sub_{k + 1}"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_mat(folder / f"{patient}_segMechanics.mat", {"segMechanics": mechanics | dict(Pref_Start=dict(Angles=0.0))}, "5")
+        factors = {f"{s}_{m}": 0.1 for s in ("Left", "Right") for m in _LABELS}
+        rest = dict(NormFactors=dict(Session2=factors), MetabolicResting=dict(Session2=np.ones((1, 5))), Pref_End=np.zeros((0, 0)))
+        write_mat(folder / f"{patient}_segEnergetics.mat", {"segEnergetics": energetics | rest}, "7.3")
+        if patient == "Sub1":
+            facts["Sub1"] = {"Session2": dict(TestOrder=np.array([[1.0, 16.0]]), Mass=74.0), "Session3": dict(TestOrder=np.array([[8.0]]))}
+    write_mat(Path(root) / "Subject_Info.mat", {"SubjectInfo": facts or {"Sub99": 0.0}}, "5")
+    return out
 
 # %% ../../nbs/readers/11_bacek.ipynb #9c2df876
 _PEOPLE = ("1 35 1.72 74 m .87|2 33 1.74 70 m 1.00|3 33 1.86 86 m 1.40|4 25 1.75 76 m 1.00|5 32 1.68 51 m 1.05|6 43 1.73 80 f 1.21|"
@@ -129,7 +252,7 @@ def _rows(
         raise data_error(f"has {', '.join(group)}, expected {', '.join(labels[:3])}, ...", field=".".join((name, *path)), **place)
     return out
 
-
+# %% ../../nbs/readers/11_bacek.ipynb #6152f70b
 def _times(
     test,
     name: str,  # LHS, RHS, LTO or RTO
@@ -193,7 +316,7 @@ def _pool(
             return {c: np.concatenate([x[c] for x in parts]) for c in labels if all(c in x for x in parts)}
     return {}
 
-
+# %% ../../nbs/readers/11_bacek.ipynb #0066e8b2
 def cut_by_knee(
     knee: np.ndarray,  # (strides, 101) right knee, flexion positive
 ) -> tuple[str | None, str]:  # RHS, LHS or None, evidence
@@ -202,7 +325,7 @@ def cut_by_knee(
     cut = "RHS" if 60 <= at <= 85 else "LHS" if 10 <= at <= 35 else None
     return cut, f"the right knee bends most at {at} % of {len(knee)} rows"
 
-
+# %% ../../nbs/readers/11_bacek.ipynb #cec5c4c8
 def cut_by_emg(
     left: list[np.ndarray],  # of each muscle (strides, points)
     right: list[np.ndarray],  # of each muscle (strides, points)
@@ -236,7 +359,7 @@ def flexion_sign(
     up = mean.max() > -mean.min()
     return (1 if up else -1), f"the mean knee runs from {mean.min():.0f} to {mean.max():.0f} degrees in the file"
 
-
+# %% ../../nbs/readers/11_bacek.ipynb #adb08514
 def _cut(
     modality: str,  # angle or emg
     tests: dict[int, object],
@@ -251,36 +374,13 @@ def _cut(
     both = [m for m in _MUSCLES if f"Left_{m}" in x and f"Right_{m}" in x]
     return cut_by_emg(*([x[f"{s}_{m}"] for m in both] for s in ("Left", "Right"))) if both else (None, "")
 
-# %% ../../nbs/readers/11_bacek.ipynb #a62239e3
+# %% ../../nbs/readers/11_bacek.ipynb #8621b092
 @dataclass(frozen=True)
 class Decided:
     "What was decided for a person"
     sign: int
     cut: dict[str, str]  # angle, emg -> RHS or LHS
     evidence: dict[str, str]
-
-
-def decide(
-    root: str | Path,
-    patient: str,
-    mechanics: dict[int, object],
-    energetics: dict[int, object],
-    place: dict,
-) -> Decided:
-    "The three decisions"
-    sign, why = flexion_sign(mechanics, place)
-    cut, evidence = {}, {"flexion sign": why}
-    for modality, tests in (("angle", mechanics), ("emg", energetics)):
-        found, said = _cut(modality, tests, FREE, sign)
-        if said and found is None:
-            raise data_error(f"{said}, expected 60 to 85 % or 10 to 35 % for the knee and at most 10 % or at least 35 % for "
-                             "EMG: nobody knows where the right leg was cut", field=f"right {modality}", **place)
-        if not said:
-            found, said = _cut(modality, tests, ALL, sign)
-        if found is None:
-            found, said = _majority(root, patient, modality)
-        cut[modality], evidence[f"cut of the right leg's {modality} rows"] = found, f"{said}: cut at {found}"
-    return Decided(sign, cut, evidence)
 
 
 def _majority(
@@ -303,6 +403,29 @@ def _majority(
     votes = {c: said.count(c) for c in ("RHS", "LHS")}
     return "LHS" if votes["LHS"] > votes["RHS"] else "RHS", (
         f"too few strides to decide; of other people {votes['RHS']} say RHS and {votes['LHS']} LHS")
+
+# %% ../../nbs/readers/11_bacek.ipynb #da23de7d
+def decide(
+    root: str | Path,
+    patient: str,
+    mechanics: dict[int, object],
+    energetics: dict[int, object],
+    place: dict,
+) -> Decided:
+    "The three decisions"
+    sign, why = flexion_sign(mechanics, place)
+    cut, evidence = {}, {"flexion sign": why}
+    for modality, tests in (("angle", mechanics), ("emg", energetics)):
+        found, said = _cut(modality, tests, FREE, sign)
+        if said and found is None:
+            raise data_error(f"{said}, expected 60 to 85 % or 10 to 35 % for the knee and at most 10 % or at least 35 % for "
+                             "EMG: nobody knows where the right leg was cut", field=f"right {modality}", **place)
+        if not said:
+            found, said = _cut(modality, tests, ALL, sign)
+        if found is None:
+            found, said = _majority(root, patient, modality)
+        cut[modality], evidence[f"cut of the right leg's {modality} rows"] = found, f"{said}: cut at {found}"
+    return Decided(sign, cut, evidence)
 
 # %% ../../nbs/readers/11_bacek.ipynb #a858cb44
 SHORTEST, LONGEST, MERGED = 0.4, 6.0, 1.6  # s, s, times the median of the test
@@ -343,7 +466,7 @@ def _check_joins(
         raise data_error(f"jumps by more than 15 degrees between {np.mean(jump > 15) * 100:.0f} % of its rows, expected rows "
                          "that follow each other", **place)
 
-
+# %% ../../nbs/readers/11_bacek.ipynb #36cb34fe
 def _signal(
     side: str,
     rows: dict[str, np.ndarray],  # label -> (strides, points)
@@ -368,7 +491,7 @@ def _signal(
                   ("FIR band-pass 15-400 Hz", "rectified", "moving RMS of 100 ms", "divided by a factor of the session",
                    "strides of 1001 points, stretched back to 1000 Hz")), stop
 
-
+# %% ../../nbs/readers/11_bacek.ipynb #0a5950c3
 def _cover(
     x: Signal | None,
     first: float,  # s
@@ -382,7 +505,13 @@ def _cover(
     data = np.pad(x.data, [(before, after)] + [(0, 0)] * (x.data.ndim - 1), constant_values=np.nan)
     return Signal(data, x.rate, x.start - before / rate, x.unit, x.state, x.history)
 
-# %% ../../nbs/readers/11_bacek.ipynb #e172cfbc
+
+def _no_partner(side: str, ends: dict[str, float]) -> dict[str, str]:
+    "Channels that end before the other modality does: the strides behind have no partner"
+    short = [q for q in ends if ends[q] < max(ends.values()) - 0.3]
+    return {r.channel: "no_partner" for r in ROWS[side] for q in short if r.channel.startswith(q)}
+
+# %% ../../nbs/readers/11_bacek.ipynb #f978299b
 def _leg(
     side: str,
     number: int,  # of the test
@@ -419,12 +548,6 @@ def _leg(
                      reasons=_no_partner(side, ends), rejected=rejected,
                      notes=(f"missing in the file: {', '.join(lacking)}",) if lacking else ())
 
-
-def _no_partner(side: str, ends: dict[str, float]) -> dict[str, str]:
-    "Channels that end before the other modality does: the strides behind have no partner"
-    short = [q for q in ends if ends[q] < max(ends.values()) - 0.3]
-    return {r.channel: "no_partner" for r in ROWS[side] for q in short if r.channel.startswith(q)}
-
 # %% ../../nbs/readers/11_bacek.ipynb #506d4951
 def _sessions(
     root: str | Path,
@@ -445,7 +568,20 @@ def _sessions(
                     out |= {int(k): name for k in order.ravel() if np.isfinite(k)}
     return out
 
+# %% ../../nbs/readers/11_bacek.ipynb #5db56682
+def _test(number, mechanics, energetics, decided, session, emg_file, place) -> Iterator[Recording | Loss]:
+    "Both legs of one test"
+    for side in SIDES:
+        try:
+            r = _leg(side, number, mechanics, energetics, decided, emg_file, place)
+        except DataError as e:
+            yield Loss(place["patient"], f"T{number} {side}", str(e))
+            continue
+        r.info, r.decisions = person(place["patient"]), dict(decided.evidence)
+        r.strides["session"] = session
+        yield r
 
+# %% ../../nbs/readers/11_bacek.ipynb #115d6e41
 def recordings(
     root: str | Path,
     patient: str,
@@ -479,139 +615,6 @@ def recordings(
         for number, test in mechanics.items():
             yield from _test(number, test, emg_tests.get(number), decided, sessions.get(number, ""),
                              files.get("Energetics", [None])[0], dict(place, file=files["Mechanics"][0]))
-
-
-def _test(number, mechanics, energetics, decided, session, emg_file, place) -> Iterator[Recording | Loss]:
-    "Both legs of one test"
-    for side in SIDES:
-        try:
-            r = _leg(side, number, mechanics, energetics, decided, emg_file, place)
-        except DataError as e:
-            yield Loss(place["patient"], f"T{number} {side}", str(e))
-            continue
-        r.info, r.decisions = person(place["patient"]), dict(decided.evidence)
-        r.strides["session"] = session
-        yield r
-
-# %% ../../nbs/readers/11_bacek.ipynb #e3532bbc
-_TESTS = {"Sub1": {1: 14, 8: 12, 16: 4}, "Sub2": {1: 12, 8: 11, 16: 4}, "Sub7": {16: 5, 21: 2}}
-_LABELS = ("TibAnt", "GastroMed", "GastroLat", "VastLat", "RecFem", "BicFem", "Semitend", "GlutMax")
-_COLUMNS = (3, 6, 7, 0, 1, 4, 5, 12)
-_FACTS = {"Sub1": dict(age=35, height=1.72, mass=74.0, sex="m", leg_length=0.87),
-          "Sub2": dict(age=33, height=1.74, mass=70.0, sex="m", leg_length=0.89), "Sub7": dict(leg_length=0.86)}
-_BELT = {1: 1.1, 8: 0.8, 16: 1.1, 21: 0.8}
-
-
-def write_lookalike(
-    root: str | Path,
-    people: int = 3,
-    seed: int = 0,
-) -> list[Recording]:  # what a perfect reader finds
-    "Write invented tests as `Sub_1/Sub1_segMechanics.mat` and `Sub1_segEnergetics.mat`"
-    out, facts = [], {}
-    for k, patient in enumerate(list(_TESTS)[:people]):
-        walker, mechanics, energetics = Walker(NAME, patient, seed), {}, {}
-        for number, n in _TESTS[patient].items():
-            found, m, e = _invent_test(walker, number, n, "LHS" if patient == "Sub2" else "RHS")
-            out, mechanics[f"T{number}"], energetics[f"T{number}"] = out + found, m, e
-        folder = Path(root) / f"Sub_{k + 1}"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_mat(folder / f"{patient}_segMechanics.mat", {"segMechanics": mechanics | dict(Pref_Start=dict(Angles=0.0))}, "5")
-        factors = {f"{s}_{m}": 0.1 for s in ("Left", "Right") for m in _LABELS}
-        rest = dict(NormFactors=dict(Session2=factors), MetabolicResting=dict(Session2=np.ones((1, 5))), Pref_End=np.zeros((0, 0)))
-        write_mat(folder / f"{patient}_segEnergetics.mat", {"segEnergetics": energetics | rest}, "7.3")
-        if patient == "Sub1":
-            facts["Sub1"] = {"Session2": dict(TestOrder=np.array([[1.0, 16.0]]), Mass=74.0), "Session3": dict(TestOrder=np.array([[8.0]]))}
-    write_mat(Path(root) / "Subject_Info.mat", {"SubjectInfo": facts or {"Sub99": 0.0}}, "5")
-    return out
-
-# %% ../../nbs/readers/11_bacek.ipynb #85c14384
-def _envelopes(
-    walk: Walk,
-    side: str,
-    start: float,  # s
-    n: int,  # samples at 1000 Hz
-) -> np.ndarray:  # (n, 13)
-    "Moving RMS of 100 ms, of a factor"
-    x = emg(walk, side, 1000, start - 0.2, n + 400, Electrodes(0.002, 0, 0, 0))
-    return np.sqrt(uniform_filter1d(x**2, 100, axis=0))[200:200 + n] / 0.1
-
-
-def _invent_test(
-    walker: Walker,
-    number: int,
-    n: int,  # strides
-    right_cut: str,  # LHS or RHS
-) -> tuple[list[Recording], dict, dict]:  # truth, structs of mechanics and energetics
-    "One test: both legs"
-    walk = Walk(walker, f"T{number}", [Bout("level_walk", n, _BELT[number])], start=0.6)
-    clock = {s: np.round(walk._clock[s], 3) for s in ("left", "right")}
-    recs, angles, activity, events = [], {}, {}, {}
-    for side, s in (("left", "Left"), ("right", "Right")):
-        stiff = 0.3 if side == "left" and number > 15 else 1.0
-        strikes = clock[side]
-        if walker.patient == "Sub1" and number == 8 and side == "left":
-            strikes = np.delete(strikes, 4)  # a step that was not repaired
-        edges = strikes if side == "left" or right_cut == "RHS" else clock["left"]
-        recs.append(_truth(walk, side, strikes, edges, number, stiff))
-        a, e = _cut_rows(walk, side, edges, stiff)
-        sign = -1 if walker.patient == "Sub2" else 1
-        angles |= {f"{j}_{s}": np.round(sign * np.rad2deg(a[:, :, k]), 3) for k, j in enumerate(("Hip", "Knee", "Ankle"))}
-        activity |= {f"{s}_{m}": np.round(e[:, :, c], 4) for m, c in zip(_LABELS, _COLUMNS)}
-        frames = np.round(strikes * 1000) + 1
-        offs = np.round((strikes[:-1] + 0.62 * np.diff(strikes)) * 1000) + 1
-        events |= {f"{s[0]}HS_1kHz": frames[:, None], f"{s[0]}HS": np.round(frames / 10)[:, None], f"{s[0]}TO_1kHz": offs[:, None]}
-    mechanics = dict(Angles=angles, GaitIndex=events, GRF={"V_Left": np.ones((n, 101)), "V_Right": np.ones((n, 101))})
-    energetics = dict(EMG=dict(Activity=activity, SNR={k: 20.0 for k in activity}), Metabolic=dict(MetCost=np.ones((30, 1))))
-    _spoil(walker.patient, number, recs, mechanics, energetics)
-    return recs, mechanics, energetics
-
-# %% ../../nbs/readers/11_bacek.ipynb #0caee789
-def _cut_rows(walk: Walk, side: str, edges: np.ndarray, stiff: float) -> tuple[np.ndarray, np.ndarray]:
-    "Angles (strides, 101, 3) and EMG (strides, 1001, 13) of one leg"
-    a = np.array([angle(walk, side, np.linspace(x, y, 101))[:, :, 2] for x, y in zip(edges[:-1], edges[1:])])
-    a[:, :, 1] *= stiff
-    start, n = edges[0], round((edges[-1] - edges[0]) * 1000) + 1
-    e, t = _envelopes(walk, side, start, n), start + np.arange(n) / 1000
-    rows = [np.array([np.interp(np.linspace(x, y, 1001), t, c) for c in e.T]).T for x, y in zip(edges[:-1], edges[1:])]
-    return a, np.array(rows)
-
-
-def _truth(walk, side, strikes, edges, number, stiff) -> Recording:
-    "The truth of one leg in one test"
-    w, first, last = walk.walker, edges[0], edges[-1]
-    whole = (strikes[:-1] > first - 1e-9) & (strikes[1:] < last + 1e-9) & (np.diff(strikes) < 1.6 * np.median(np.diff(strikes)))
-    table = pd.DataFrame(dict(start=strikes[:-1][whole], stop=strikes[1:][whole]))
-    pace = {1: -10.0, 8: 0.0, 16: -10.0, 21: -10.0}[number]
-    table = table.assign(activity="level_walk", speed=_BELT[number], cadence_change=pace, toe_off_phase=0.62,
-                         orthosis="left knee locked" if number > 15 else "",
-                         session=({8: "Session3"}.get(number, "Session2") if w.patient == "Sub1" else ""))
-    x = sample(walk, side, 100, first, int((last - first) * 100 + 1e-6) + 1, "angle", ("hip_flexion", "knee_flexion", "ankle_flexion"))
-    x.data[:, 1] *= stiff
-    e = np.full((round((last - first) * 1000) + 1, 13), np.nan)
-    e[:, _COLUMNS] = _envelopes(walk, side, first, len(e))[:, _COLUMNS]
-    return Recording(NAME, w.patient, f"T{number}", side, table, emg=Signal(e, 1000, first, "normalised", "envelope"), angle=x,
-                     info=_FACTS[w.patient])
-
-# %% ../../nbs/readers/11_bacek.ipynb #4a3ddc35
-def _spoil(patient: str, number: int, recs: list[Recording], mechanics: dict, energetics: dict):
-    "Make the faults of one test in its structs and in its truth"
-    left, right = recs
-    activity = energetics["EMG"]["Activity"]
-    if (patient, number) == ("Sub1", 1):
-        for name in (n for n in activity if n.startswith("Right_")):
-            activity[name] = activity[name][:-2]
-        right.emg.data[round((right.strides.start.iloc[-2] - right.emg.start) * 1000) + 1:] = np.nan
-    elif (patient, number) == ("Sub2", 1):
-        mechanics["Angles"]["Knee_Left"][3, 30:60] = np.nan
-        s = left.strides.iloc[3]
-        t = (left.angle.times - s.start) / (s.stop - s.start)
-        left.angle.data[(t > 0.29) & (t < 0.60), 1, 2] = np.nan
-        del activity["Right_Semitend"]
-        right.emg.data[:, 5] = np.nan
-    elif (patient, number) == ("Sub2", 16):
-        energetics["EMG"] = np.zeros((0, 0))
-        left.emg = right.emg = None
 
 # %% ../../nbs/readers/11_bacek.ipynb #fad94518
 C3D = Lab(NAME, {f"{{s}}_{label}": muscle for label, muscle in _MUSCLES.items()}, rows=(), prefix={"left": "Left", "right": "Right"},

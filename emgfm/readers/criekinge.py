@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NAME', 'FILES', 'EXPECTED', 'POINTS', 'ROWS', 'STROKE', 'PEOPLE', 'OTHER', 'CLEAR', 'SHORTEST', 'LONGEST', 'MERGED',
-           'EXPORT_ROWS', 'C3D', 'name_of', 'place_of', 'patients', 'Leg', 'recordings', 'write_lookalike',
+           'EXPORT_ROWS', 'C3D', 'write_lookalike', 'name_of', 'place_of', 'patients', 'Leg', 'recordings',
            'read_export']
 
 # %% ../../nbs/readers/13_criekinge.ipynb #77c8c941
@@ -42,6 +42,213 @@ ROWS = tuple(
            "published with extensors positive; tested on each person's ankle" if a == "x"
            else "turned with the flexion; nobody has confirmed this axis")
        for j in _JOINTS for a, m in _AXES.items()])
+
+# %% ../../nbs/readers/13_criekinge.ipynb #ac606f5d
+_EMG_FIELDS = {"GAS": 6, "RF": 1, "VL": 0, "BF": 4, "ST": 5, "TA": 3}
+
+
+def _true_envelopes(
+    walk: Walk,
+    side: str,
+) -> Signal:  # (n, 6) mV in the order of the files, on the trial's clock
+    "Envelopes as the authors made them"
+    x = emg(walk, side, 1000, walk.start - 0.5, int(1000 * (walk.stop - walk.start + 2.5)), Electrodes(0.002, 0, 0, 0))
+    band = butter(2, [10, 300], "bandpass", fs=1000, output="sos")
+    x = uniform_filter1d(np.abs(sosfiltfilt(band, x[:, list(_EMG_FIELDS.values())], axis=0)), 50, axis=0)
+    return Signal(x, 1000, walk.start - 0.5, "mV", "envelope")
+
+
+@dataclass
+class _Cycle:
+    "One stride of the look-alike"
+    rec: Recording  # the truth
+    emg: np.ndarray  # (1001, 6) mV
+    first: int  # frame of the first contact
+    last: int
+    landing: bool
+    travel: float  # mm
+
+# %% ../../nbs/readers/13_criekinge.ipynb #41b29a57
+def _cycles(
+    walker: Walker,
+    side: str,
+    stroke: bool,
+) -> list[_Cycle]:
+    "Strides of one leg out of two trials"
+    out, speed = [], 0.5 if stroke else 1.2
+    for trial, n in (("2", 3), ("4", 2)):
+        walk = Walk(walker, trial, [Bout("level_walk", n, speed)], start=0.37)
+        envelope = _true_envelopes(walk, side)
+        for s in strides(walk, side).itertuples():
+            a, b = round(s.start * 100), round(s.stop * 100)
+            T, start = (b - a) / 100, a / 100
+            table = pd.DataFrame(dict(start=[0.0], stop=[T], activity="level_walk", speed=[speed], toe_off_phase=[0.62]))
+            r = Recording(NAME, walker.patient, trial, side, table, str(len(out) + 1))
+            for q in ("angle", "moment"):
+                x = sample(walk, side, 1000 / T, start, 1001, q)
+                setattr(r, q, Signal(x.data, 1000 / T, 0.0, x.unit, time_normalised=True))
+            x = np.array([np.interp(start + r.angle.times, envelope.times, e) for e in envelope.data.T]).T
+            out.append(_Cycle(r, x, a + 1, b + 1, len(out) % 2 == 0, 1000 * speed * T))
+    return out
+
+# %% ../../nbs/readers/13_criekinge.ipynb #2ea6c0e1
+_PLUG_IN_GAIT = {"x": 2, "y": 0, "z": 1}
+
+
+def _side_struct(
+    cycles: list[_Cycle],
+    maxima: np.ndarray,  # (6,) mV
+    extra: np.random.Generator,
+) -> dict:  # variable -> axes -> (1001, strides)
+    "The struct of one leg's signals"
+    out = {"PelvisAngles": {a: np.round(extra.normal(0, 3, (1001, 1)), 1) + np.zeros((1, len(cycles))) for a in "xyz"}}
+    for j, joint in enumerate(("Hip", "Knee", "Ankle")):
+        angle, torque = (np.array([getattr(c.rec, q).data for c in cycles], float) for q in ("angle", "moment"))
+        out[f"{joint}Angles"] = {a: np.round(np.rad2deg(angle[:, :, j, m]).T, 3) for a, m in _PLUG_IN_GAIT.items()}
+        out[f"{joint}Moment"] = {a: np.round(-torque[:, :, j, m].T, 4) for a, m in _PLUG_IN_GAIT.items()}
+    velocity = np.gradient(angle, axis=1) * 1000
+    T = np.array([c.rec.strides["stop"].iloc[0] for c in cycles])
+    out["AnklePower"] = dict(n=np.round((torque * velocity)[:, :, 2].sum(2).T / T, 3))
+    for k, name in enumerate(_EMG_FIELDS):
+        mv = np.array([c.emg[:, k] for c in cycles]).T
+        out[name], out[f"{name}norm"] = dict(n=np.round(mv, 5)), dict(n=np.round(mv / maxima[k], 4))
+    out["ERSnorm"] = dict(n=np.round(np.abs(extra.normal(size=(1001, 1))), 2) + np.zeros((1, len(cycles))))
+    return out
+
+# %% ../../nbs/readers/13_criekinge.ipynb #7f841728
+def _events(letter: str, cycles: list[_Cycle]) -> dict:
+    "The events of one leg, one number a stride"
+    nan = np.full((1, len(cycles)), np.nan)
+    rows = dict(ICstart=[c.first for c in cycles], ICstop=[c.last for c in cycles], TOnorm=[621] * len(cycles),
+                Trial=[int(c.rec.trial) for c in cycles], GoodForcePlateLanding=[c.landing for c in cycles])
+    out = {f"{letter}_{k}": np.array(x, float)[None] for k, x in rows.items()}
+    return out | {f"{letter}_{k}": nan for k in ("IC_cnt", "IC_cntnorm", "TO", "TO_cnt", "TO_cntnorm")}
+
+
+def _as_read(
+    cycles: list[_Cycle],
+    maxima: np.ndarray,  # (6,) mV
+    body: dict,
+    stroke: bool,
+    paretic: str,
+):
+    "Complete the truth of a leg: EMG, moments of good landings, columns"
+    for c in cycles:
+        data = np.full((1001, 13), np.nan)
+        data[:, list(_EMG_FIELDS.values())] = c.emg / maxima
+        c.rec.emg = Signal(data, c.rec.angle.rate, 0.0, "", "envelope", time_normalised=True)
+        if not c.landing:
+            c.rec.moment.data[:] = np.nan
+        c.rec.strides = c.rec.strides.assign(good_landing=c.landing, pathology="stroke" if stroke else "none",
+                                             affected_side=paretic)
+        c.rec.info = dict(body, pathology="stroke" if stroke else "none")
+
+# %% ../../nbs/readers/13_criekinge.ipynb #2c6b3035
+def _spoil(patient: str, x: str, cycles: list[_Cycle], sub: dict) -> list[Recording]:
+    "Make the faults of one leg in the struct and in its truth"
+    own, events, recs = sub[f"{x}sideSegm_{x}sideData"], sub["events"], [c.rec for c in cycles]
+    if (patient, x) == ("SUBJ1", "L"):
+        events["L_ICstop"][0, 1] = events["L_ICstart"][0, 1] - 3
+        del recs[1]
+    elif (patient, x) == ("SUBJ1", "R"):
+        events["R_ICstop"][0, 0] += 90
+        events["R_TOnorm"][0, 2] = np.nan
+        recs[2].strides["toe_off_phase"] = np.nan
+        del recs[0]
+    elif patient == "SUBJ2":
+        for r, name in [(r, n) for r in recs for n in own if n.removesuffix("norm") in (*_EMG_FIELDS, "ERS")]:
+            own[name]["n"], r.emg = np.full_like(own[name]["n"], np.nan), None
+        sub[f"{x}sideSegm_BsideData"]["CentreOfMass"]["x"][:] = np.nan
+        for r in recs:
+            r.strides["speed"] = np.nan
+    elif (patient, x) == ("TVC03", "P"):
+        own["BFnorm"]["n"][:] = np.nan
+        for r in recs:
+            r.emg.data[:, 4], r.moment.data[:, 0] = np.nan, np.nan
+    elif (patient, x) == ("TVC03", "N"):
+        for name in (n for n in own if n.removesuffix("norm") in (*_EMG_FIELDS, "ERS")):
+            own[name]["n"] = own[name]["n"][:, :-1]
+        recs[-1].emg = None
+    elif (patient, x) == ("TVC04", "N"):
+        for joint in ("Hip", "Knee", "Ankle"):
+            own[f"{joint}Angles"] = {a: np.column_stack([v, v[:, -1]]) for a, v in own[f"{joint}Angles"].items()}
+        del sub["meas_char"]["VideoFrameRate"]
+    return recs
+
+# %% ../../nbs/readers/13_criekinge.ipynb #38665b0a
+def _sub(
+    walker: Walker,
+    stroke: bool,
+    i: int,
+) -> tuple[list[Recording], dict]:
+    "One person: the truth, and the struct"
+    paretic, extra = ("right", "left")[i] if stroke else "", rng_for(walker.seed, NAME, walker.patient, "extras")
+    letters = ({"P": paretic, "N": "left" if paretic == "right" else "right"} if stroke
+               else {"L": "left", "R": "right"})
+    legs = {x: _cycles(walker, side, stroke) for x, side in letters.items()}
+    if walker.patient == "TVC04":
+        legs["P"] = legs["P"][:1]
+    body, truth = walker.body, []
+    sub = dict(events={}, sub_char=dict(Weight=body["mass"], Age=float(body["age"]), Height=body["height"] * 1000,
+                                        Male=float(body["sex"] == "m"), LegLength=850.0),
+               meas_char=dict(AnalogFrameRate=1000.0, VideoFrameRate=100.0))
+    if stroke:
+        sub["sub_char"] |= dict(TPS=40.0, LesionLeft=float(paretic == "right"), FAC=3.0, POMA=18.0, TIS=14.0)
+    for x, cycles in legs.items():
+        maxima = np.max([c.emg.max(0) for c in cycles], 0)
+        _as_read(cycles, maxima, body, stroke, paretic)
+        data = _side_struct(cycles, maxima, extra)
+        centre = np.linspace(0, 1, 1001)[:, None] * [c.travel for c in cycles] - 2000.0
+        sub |= {f"{x}sideSegm_{x}sideData": data, f"{x}sideSegm_BsideData": dict(CentreOfMass=dict(x=centre.round(1))),
+                f"{x}sideSegm_{'LRPN'['RLNP'.index(x)]}sideData": dict(KneeAngles=dict(x=data["KneeAngles"]["x"] * 0))}
+        sub["events"] |= _events(x, cycles)
+        truth += _spoil(walker.patient, x, cycles, sub)
+    return truth, sub
+
+# %% ../../nbs/readers/13_criekinge.ipynb #d2cc0287
+def _empty_structs(
+    file: Path,
+    where: list[tuple[int, str, str]],  # person, side's struct, variable
+):
+    "Replace variables by what MATLAB writes for an empty struct"
+    with h5py.File(file, "r+") as h:
+        for i, side, name in where:
+            top = h["Sub"]
+            group = h[top[side][i, 0]] if isinstance(top[side], h5py.Dataset) else top[side]
+            del group[name]
+            x = group.create_dataset(name, data=np.array([0, 0], np.uint64))
+            x.attrs["MATLAB_class"], x.attrs["MATLAB_empty"] = np.bytes_("struct"), np.uint8(1)
+
+
+_FILE = {"able-bodied": "MAT_normalizedData_AbleBodiedAdults_v06-03-23.mat",
+         "stroke": "MAT_normalizedData_PostStrokeAdults_v27-02-23.mat"}
+_TRUE_MUSCLES = ("gastrocnemius_medialis", "rectus_femoris", "vastus_lateralis", "biceps_femoris",
+                 "semitendinosus_or_semimembranosus", "tibialis_anterior")
+
+
+def write_lookalike(
+    root: str | Path,
+    people: int = 4,  # at most four, half of them after a stroke
+    seed: int = 0,
+) -> list[Recording]:  # what a perfect reader finds
+    "Write invented strides as the two MAT files"
+    root, out = Path(root), []
+    root.mkdir(parents=True, exist_ok=True)
+    people = min(people, 4)
+    able = (people + 1) // 2
+    for group, count in (("able-bodied", able), ("stroke", people - able)):
+        subs, empty = [], []
+        for i in range(count):
+            walker = Walker(NAME, f"SUBJ{i + 1}" if group == "able-bodied" else ("TVC03", "TVC04")[i], seed)
+            found, sub = _sub(walker, group == "stroke", i)
+            out += found
+            subs.append(sub)
+            empty += [(i, *x) for x in ((("PsideSegm_PsideData", "AnklePower"), ("PsideSegm_PsideData", "HipMoment"))
+                                        if walker.patient == "TVC03" else ())]
+        if subs:
+            write_mat(root / _FILE[group], {"Sub": struct_array(subs)}, "7.3")
+            _empty_structs(root / _FILE[group], empty)
+    return out
 
 # %% ../../nbs/readers/13_criekinge.ipynb #40e500b7
 STROKE = ("03R 04L 05L 06L 08L 09L 10L 11L 12R 13L 14L 15R 16L 17R 19L 20R 21L 22R 23L 24L 25R 26R 27R 28L 29R 30R 32L "
@@ -84,7 +291,7 @@ def _file(
                          NAME, file=found[0])
     return found[0] if found else None
 
-
+# %% ../../nbs/readers/13_criekinge.ipynb #44caa939
 def patients(
     root: str | Path,  # folder that holds the two files, or one above it
 ) -> list[str]:  # SUBJ1, SUBJ2, ..., TVC03, ...
@@ -123,7 +330,7 @@ def _block(
         raise data_error(f"{found}, expected {POINTS} x strides", **place)
     return numbers(x, **place)
 
-# %% ../../nbs/readers/13_criekinge.ipynb #ca921cd1
+# %% ../../nbs/readers/13_criekinge.ipynb #e44c6fad
 @dataclass
 class Leg:
     "What the file says about the strides of one leg"
@@ -138,7 +345,25 @@ class Leg:
     blocks: dict[str, np.ndarray]  # source -> (1001, columns)
     problems: tuple[str, ...] = ()  # sentences about what beside them could not be read
 
+# %% ../../nbs/readers/13_criekinge.ipynb #9ae34b50
+def _travel(
+    sub,  # struct of one person
+    letter: str,
+    n: int,  # strides
+    place: dict,
+) -> tuple[np.ndarray, tuple[str, ...]]:  # (n,) m, NaN where it is unknown; what is wrong
+    "How far the centre of mass went in each stride"
+    path = (f"{letter}sideSegm_BsideData", "CentreOfMass", "x")
+    x, where = look(sub, *path), dict(place, field=".".join(path))
+    try:
+        x = np.zeros(0) if x is None else numbers(x, **where)
+        if x.size and x.shape != (POINTS, n):
+            raise data_error(f"has shape {x.shape}, expected {POINTS} x {n}: no speed", **where)
+    except DataError as e:
+        return np.full(n, np.nan), (str(e),)
+    return (np.abs(x[-1] - x[0]) / 1000 if x.size else np.full(n, np.nan)), ()
 
+# %% ../../nbs/readers/13_criekinge.ipynb #403e7720
 def _leg(
     sub,  # struct of one person
     letter: str,
@@ -166,24 +391,6 @@ def _leg(
     return Leg(letter, side, event["ICstart"], event["ICstop"], trial, event["TOnorm"],
                event["GoodForcePlateLanding"], travel, {k: x for k, x in blocks.items() if x is not None}, problems)
 
-
-def _travel(
-    sub,  # struct of one person
-    letter: str,
-    n: int,  # strides
-    place: dict,
-) -> tuple[np.ndarray, tuple[str, ...]]:  # (n,) m, NaN where it is unknown; what is wrong
-    "How far the centre of mass went in each stride"
-    path = (f"{letter}sideSegm_BsideData", "CentreOfMass", "x")
-    x, where = look(sub, *path), dict(place, field=".".join(path))
-    try:
-        x = np.zeros(0) if x is None else numbers(x, **where)
-        if x.size and x.shape != (POINTS, n):
-            raise data_error(f"has shape {x.shape}, expected {POINTS} x {n}: no speed", **where)
-    except DataError as e:
-        return np.full(n, np.nan), (str(e),)
-    return (np.abs(x[-1] - x[0]) / 1000 if x.size else np.full(n, np.nan)), ()
-
 # %% ../../nbs/readers/13_criekinge.ipynb #924309d9
 def _scalar(
     sub,
@@ -198,7 +405,7 @@ def _scalar(
     x = float(x.item())
     return x if low <= x <= high else None
 
-
+# %% ../../nbs/readers/13_criekinge.ipynb #941da92c
 def _person(
     sub,
     group: str,
@@ -216,7 +423,7 @@ def _person(
                      trunk_impairment=c("TIS"))
     return {k: v for k, v in info.items() if v is not None}
 
-
+# %% ../../nbs/readers/13_criekinge.ipynb #c90abd3f
 OTHER = {"left": "right", "right": "left"}
 
 
@@ -288,7 +495,7 @@ def _reason(
         return f"lasts {T:.2f} s"
     return f"merged: longer than {MERGED:g} x the median" if T > MERGED * median else ""
 
-
+# %% ../../nbs/readers/13_criekinge.ipynb #1e964943
 def _channel_reasons(
     leg: Leg,
     k: int,  # stride
@@ -303,7 +510,7 @@ def _channel_reasons(
             out[r.channel] = "partly_missing"
     return out
 
-
+# %% ../../nbs/readers/13_criekinge.ipynb #663a60e0
 def _signal(
     leg: Leg,
     k: int,
@@ -377,7 +584,7 @@ def _people(
         raise data_error("is no struct array", field="Sub", **place)
     return people
 
-# %% ../../nbs/readers/13_criekinge.ipynb #3e693dd6
+# %% ../../nbs/readers/13_criekinge.ipynb #decb9aa9
 def _frame_rate(
     sub,
 ) -> tuple[float, tuple[str, ...]]:  # Hz, notes
@@ -386,6 +593,24 @@ def _frame_rate(
     return (rate, ()) if rate else (100.0, ("VideoFrameRate is missing: 100 Hz assumed, as for everybody",))
 
 
+def _all_strides(legs, rate, common, affected, place) -> Iterator[Recording | Loss]:
+    "Strides of both legs; the first one carries the list of cycles that are none"
+    T = np.concatenate([(x.stop - x.start) / rate for x in legs] or [np.zeros(0)])
+    plausible = T[(T >= SHORTEST) & (T <= LONGEST)]
+    median = float(np.median(plausible)) if len(plausible) else np.inf
+    kept, rejected = [], []
+    for leg in legs:
+        good, bad = _strides(leg, rate, median, common, affected, place)
+        kept += good
+        rejected += bad
+    if not kept:
+        why = f", the first because: {rejected[0]['reason']}" if rejected else ""
+        yield Loss(place["patient"], "all", str(data_error(f"has no stride{why}", **place)))
+        return
+    kept[0].rejected = pd.DataFrame(rejected) if rejected else None
+    yield from kept
+
+# %% ../../nbs/readers/13_criekinge.ipynb #5b7001b6
 def recordings(
     root: str | Path,
     patient: str,
@@ -416,227 +641,6 @@ def recordings(
     decisions |= {"affected side": evidence} if affected else {}
     notes += ("gastrocnemius: head_unstated",)
     yield from _all_strides(legs, rate, dict(info=info, decisions=decisions, notes=notes), affected, place)
-
-# %% ../../nbs/readers/13_criekinge.ipynb #decb9aa9
-def _all_strides(legs, rate, common, affected, place) -> Iterator[Recording | Loss]:
-    "Strides of both legs; the first one carries the list of cycles that are none"
-    T = np.concatenate([(x.stop - x.start) / rate for x in legs] or [np.zeros(0)])
-    plausible = T[(T >= SHORTEST) & (T <= LONGEST)]
-    median = float(np.median(plausible)) if len(plausible) else np.inf
-    kept, rejected = [], []
-    for leg in legs:
-        good, bad = _strides(leg, rate, median, common, affected, place)
-        kept += good
-        rejected += bad
-    if not kept:
-        why = f", the first because: {rejected[0]['reason']}" if rejected else ""
-        yield Loss(place["patient"], "all", str(data_error(f"has no stride{why}", **place)))
-        return
-    kept[0].rejected = pd.DataFrame(rejected) if rejected else None
-    yield from kept
-
-# %% ../../nbs/readers/13_criekinge.ipynb #ac606f5d
-_FILE = {"able-bodied": "MAT_normalizedData_AbleBodiedAdults_v06-03-23.mat",
-         "stroke": "MAT_normalizedData_PostStrokeAdults_v27-02-23.mat"}
-_TRUE_MUSCLES = ("gastrocnemius_medialis", "rectus_femoris", "vastus_lateralis", "biceps_femoris",
-                 "semitendinosus_or_semimembranosus", "tibialis_anterior")
-_EMG_FIELDS = {"GAS": 6, "RF": 1, "VL": 0, "BF": 4, "ST": 5, "TA": 3}
-_PLUG_IN_GAIT = {"x": 2, "y": 0, "z": 1}
-
-
-def write_lookalike(
-    root: str | Path,
-    people: int = 4,  # at most four, half of them after a stroke
-    seed: int = 0,
-) -> list[Recording]:  # what a perfect reader finds
-    "Write invented strides as the two MAT files"
-    root, out = Path(root), []
-    root.mkdir(parents=True, exist_ok=True)
-    people = min(people, 4)
-    able = (people + 1) // 2
-    for group, count in (("able-bodied", able), ("stroke", people - able)):
-        subs, empty = [], []
-        for i in range(count):
-            walker = Walker(NAME, f"SUBJ{i + 1}" if group == "able-bodied" else ("TVC03", "TVC04")[i], seed)
-            found, sub = _sub(walker, group == "stroke", i)
-            out += found
-            subs.append(sub)
-            empty += [(i, *x) for x in ((("PsideSegm_PsideData", "AnklePower"), ("PsideSegm_PsideData", "HipMoment"))
-                                        if walker.patient == "TVC03" else ())]
-        if subs:
-            write_mat(root / _FILE[group], {"Sub": struct_array(subs)}, "7.3")
-            _empty_structs(root / _FILE[group], empty)
-    return out
-
-# %% ../../nbs/readers/13_criekinge.ipynb #41b29a57
-def _empty_structs(
-    file: Path,
-    where: list[tuple[int, str, str]],  # person, side's struct, variable
-):
-    "Replace variables by what MATLAB writes for an empty struct"
-    with h5py.File(file, "r+") as h:
-        for i, side, name in where:
-            top = h["Sub"]
-            group = h[top[side][i, 0]] if isinstance(top[side], h5py.Dataset) else top[side]
-            del group[name]
-            x = group.create_dataset(name, data=np.array([0, 0], np.uint64))
-            x.attrs["MATLAB_class"], x.attrs["MATLAB_empty"] = np.bytes_("struct"), np.uint8(1)
-
-
-def _true_envelopes(
-    walk: Walk,
-    side: str,
-) -> Signal:  # (n, 6) mV in the order of the files, on the trial's clock
-    "Envelopes as the authors made them"
-    x = emg(walk, side, 1000, walk.start - 0.5, int(1000 * (walk.stop - walk.start + 2.5)), Electrodes(0.002, 0, 0, 0))
-    band = butter(2, [10, 300], "bandpass", fs=1000, output="sos")
-    x = uniform_filter1d(np.abs(sosfiltfilt(band, x[:, list(_EMG_FIELDS.values())], axis=0)), 50, axis=0)
-    return Signal(x, 1000, walk.start - 0.5, "mV", "envelope")
-
-
-@dataclass
-class _Cycle:
-    "One stride of the look-alike"
-    rec: Recording  # the truth
-    emg: np.ndarray  # (1001, 6) mV
-    first: int  # frame of the first contact
-    last: int
-    landing: bool
-    travel: float  # mm
-
-
-def _cycles(
-    walker: Walker,
-    side: str,
-    stroke: bool,
-) -> list[_Cycle]:
-    "Strides of one leg out of two trials"
-    out, speed = [], 0.5 if stroke else 1.2
-    for trial, n in (("2", 3), ("4", 2)):
-        walk = Walk(walker, trial, [Bout("level_walk", n, speed)], start=0.37)
-        envelope = _true_envelopes(walk, side)
-        for s in strides(walk, side).itertuples():
-            a, b = round(s.start * 100), round(s.stop * 100)
-            T, start = (b - a) / 100, a / 100
-            table = pd.DataFrame(dict(start=[0.0], stop=[T], activity="level_walk", speed=[speed], toe_off_phase=[0.62]))
-            r = Recording(NAME, walker.patient, trial, side, table, str(len(out) + 1))
-            for q in ("angle", "moment"):
-                x = sample(walk, side, 1000 / T, start, 1001, q)
-                setattr(r, q, Signal(x.data, 1000 / T, 0.0, x.unit, time_normalised=True))
-            x = np.array([np.interp(start + r.angle.times, envelope.times, e) for e in envelope.data.T]).T
-            out.append(_Cycle(r, x, a + 1, b + 1, len(out) % 2 == 0, 1000 * speed * T))
-    return out
-
-# %% ../../nbs/readers/13_criekinge.ipynb #5e0961ec
-def _side_struct(
-    cycles: list[_Cycle],
-    maxima: np.ndarray,  # (6,) mV
-    extra: np.random.Generator,
-) -> dict:  # variable -> axes -> (1001, strides)
-    "The struct of one leg's signals"
-    out = {"PelvisAngles": {a: np.round(extra.normal(0, 3, (1001, 1)), 1) + np.zeros((1, len(cycles))) for a in "xyz"}}
-    for j, joint in enumerate(("Hip", "Knee", "Ankle")):
-        angle, torque = (np.array([getattr(c.rec, q).data for c in cycles], float) for q in ("angle", "moment"))
-        out[f"{joint}Angles"] = {a: np.round(np.rad2deg(angle[:, :, j, m]).T, 3) for a, m in _PLUG_IN_GAIT.items()}
-        out[f"{joint}Moment"] = {a: np.round(-torque[:, :, j, m].T, 4) for a, m in _PLUG_IN_GAIT.items()}
-    velocity = np.gradient(angle, axis=1) * 1000
-    T = np.array([c.rec.strides["stop"].iloc[0] for c in cycles])
-    out["AnklePower"] = dict(n=np.round((torque * velocity)[:, :, 2].sum(2).T / T, 3))
-    for k, name in enumerate(_EMG_FIELDS):
-        mv = np.array([c.emg[:, k] for c in cycles]).T
-        out[name], out[f"{name}norm"] = dict(n=np.round(mv, 5)), dict(n=np.round(mv / maxima[k], 4))
-    out["ERSnorm"] = dict(n=np.round(np.abs(extra.normal(size=(1001, 1))), 2) + np.zeros((1, len(cycles))))
-    return out
-
-
-def _events(letter: str, cycles: list[_Cycle]) -> dict:
-    "The events of one leg, one number a stride"
-    nan = np.full((1, len(cycles)), np.nan)
-    rows = dict(ICstart=[c.first for c in cycles], ICstop=[c.last for c in cycles], TOnorm=[621] * len(cycles),
-                Trial=[int(c.rec.trial) for c in cycles], GoodForcePlateLanding=[c.landing for c in cycles])
-    out = {f"{letter}_{k}": np.array(x, float)[None] for k, x in rows.items()}
-    return out | {f"{letter}_{k}": nan for k in ("IC_cnt", "IC_cntnorm", "TO", "TO_cnt", "TO_cntnorm")}
-
-
-def _as_read(
-    cycles: list[_Cycle],
-    maxima: np.ndarray,  # (6,) mV
-    body: dict,
-    stroke: bool,
-    paretic: str,
-):
-    "Complete the truth of a leg: EMG, moments of good landings, columns"
-    for c in cycles:
-        data = np.full((1001, 13), np.nan)
-        data[:, list(_EMG_FIELDS.values())] = c.emg / maxima
-        c.rec.emg = Signal(data, c.rec.angle.rate, 0.0, "", "envelope", time_normalised=True)
-        if not c.landing:
-            c.rec.moment.data[:] = np.nan
-        c.rec.strides = c.rec.strides.assign(good_landing=c.landing, pathology="stroke" if stroke else "none",
-                                             affected_side=paretic)
-        c.rec.info = dict(body, pathology="stroke" if stroke else "none")
-
-# %% ../../nbs/readers/13_criekinge.ipynb #294f7044
-def _sub(
-    walker: Walker,
-    stroke: bool,
-    i: int,
-) -> tuple[list[Recording], dict]:
-    "One person: the truth, and the struct"
-    paretic, extra = ("right", "left")[i] if stroke else "", rng_for(walker.seed, NAME, walker.patient, "extras")
-    letters = ({"P": paretic, "N": "left" if paretic == "right" else "right"} if stroke
-               else {"L": "left", "R": "right"})
-    legs = {x: _cycles(walker, side, stroke) for x, side in letters.items()}
-    if walker.patient == "TVC04":
-        legs["P"] = legs["P"][:1]
-    body, truth = walker.body, []
-    sub = dict(events={}, sub_char=dict(Weight=body["mass"], Age=float(body["age"]), Height=body["height"] * 1000,
-                                        Male=float(body["sex"] == "m"), LegLength=850.0),
-               meas_char=dict(AnalogFrameRate=1000.0, VideoFrameRate=100.0))
-    if stroke:
-        sub["sub_char"] |= dict(TPS=40.0, LesionLeft=float(paretic == "right"), FAC=3.0, POMA=18.0, TIS=14.0)
-    for x, cycles in legs.items():
-        maxima = np.max([c.emg.max(0) for c in cycles], 0)
-        _as_read(cycles, maxima, body, stroke, paretic)
-        data = _side_struct(cycles, maxima, extra)
-        centre = np.linspace(0, 1, 1001)[:, None] * [c.travel for c in cycles] - 2000.0
-        sub |= {f"{x}sideSegm_{x}sideData": data, f"{x}sideSegm_BsideData": dict(CentreOfMass=dict(x=centre.round(1))),
-                f"{x}sideSegm_{'LRPN'['RLNP'.index(x)]}sideData": dict(KneeAngles=dict(x=data["KneeAngles"]["x"] * 0))}
-        sub["events"] |= _events(x, cycles)
-        truth += _spoil(walker.patient, x, cycles, sub)
-    return truth, sub
-
-
-def _spoil(patient: str, x: str, cycles: list[_Cycle], sub: dict) -> list[Recording]:
-    "Make the faults of one leg in the struct and in its truth"
-    own, events, recs = sub[f"{x}sideSegm_{x}sideData"], sub["events"], [c.rec for c in cycles]
-    if (patient, x) == ("SUBJ1", "L"):
-        events["L_ICstop"][0, 1] = events["L_ICstart"][0, 1] - 3
-        del recs[1]
-    elif (patient, x) == ("SUBJ1", "R"):
-        events["R_ICstop"][0, 0] += 90
-        events["R_TOnorm"][0, 2] = np.nan
-        recs[2].strides["toe_off_phase"] = np.nan
-        del recs[0]
-    elif patient == "SUBJ2":
-        for r, name in [(r, n) for r in recs for n in own if n.removesuffix("norm") in (*_EMG_FIELDS, "ERS")]:
-            own[name]["n"], r.emg = np.full_like(own[name]["n"], np.nan), None
-        sub[f"{x}sideSegm_BsideData"]["CentreOfMass"]["x"][:] = np.nan
-        for r in recs:
-            r.strides["speed"] = np.nan
-    elif (patient, x) == ("TVC03", "P"):
-        own["BFnorm"]["n"][:] = np.nan
-        for r in recs:
-            r.emg.data[:, 4], r.moment.data[:, 0] = np.nan, np.nan
-    elif (patient, x) == ("TVC03", "N"):
-        for name in (n for n in own if n.removesuffix("norm") in (*_EMG_FIELDS, "ERS")):
-            own[name]["n"] = own[name]["n"][:, :-1]
-        recs[-1].emg = None
-    elif (patient, x) == ("TVC04", "N"):
-        for joint in ("Hip", "Knee", "Ankle"):
-            own[f"{joint}Angles"] = {a: np.column_stack([v, v[:, -1]]) for a, v in own[f"{joint}Angles"].items()}
-        del sub["meas_char"]["VideoFrameRate"]
-    return recs
 
 # %% ../../nbs/readers/13_criekinge.ipynb #dfdc7a19
 EXPORT_ROWS = {side: tuple(Row(f"{side[0].upper()}{label}", f"emg_{muscle}") for label, muscle in _MUSCLES.items())

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['NAME', 'FILE', 'AXES', 'MUSCLE', 'HEAD', 'ROWS', 'LAYOUT', 'ZERO_RUN', 'SHORTEST', 'LONGEST', 'MERGED', 'SAYS',
            'BENDS', 'UNITS', 'CLEAR', 'BIPOLAR', 'FULL_RATE', 'TRIAL', 'FACTS', 'LIMITS', 'joint_rows', 'Layout',
-           'blank_zeros', 'Trial', 'reach', 'opened', 'block', 'read_leg', 'candidates', 'mark_merged', 'evidence',
-           'lowest', 'person_evidence', 'Decided', 'unit_of', 'decide', 'decided_rows', 'leg_recordings',
-           'trial_recordings', 'conditions', 'person_facts', 'survey', 'patients', 'recordings', 'true_stride',
-           'joint_struct', 'write_lookalike']
+           'true_stride', 'joint_struct', 'write_lookalike', 'blank_zeros', 'Trial', 'reach', 'opened', 'block',
+           'read_leg', 'candidates', 'mark_merged', 'evidence', 'lowest', 'person_evidence', 'Decided', 'unit_of',
+           'decide', 'decided_rows', 'leg_recordings', 'trial_recordings', 'conditions', 'person_facts', 'patients',
+           'survey', 'recordings']
 
 # %% ../../nbs/readers/14_embry.ipynb #a8b21c0e
 import re
@@ -48,7 +48,7 @@ def joint_rows(
                for j in joints for a, m in AXES.items()]
     return (*angles, *moments)
 
-
+# %% ../../nbs/readers/14_embry.ipynb #7aa2d296
 ROWS = {side: (*[Row(f"emgdata/emg/{side}/{label}", f"emg_{muscle}", note=HEAD if label == "GC" else "")
                  for label, muscle in MUSCLE.items()], *joint_rows(side)) for side in SIDES}
 
@@ -62,6 +62,172 @@ class Layout:
 
 
 LAYOUT = Layout(NAME, ROWS, {s: f"cycles/{s}/time" for s in SIDES}, dict(emg=150, angle=150, moment=150))
+
+# %% ../../nbs/readers/14_embry.ipynb #8ddde4b6
+_FOUR = ("rectus_femoris", "tibialis_anterior", "biceps_femoris", "gastrocnemius_medialis")
+
+
+def true_stride(
+    walk: Walk,
+    side: str,
+    stride,  # a row of the true strides
+    labels: dict,  # condition columns
+    subtrial: int,
+    points: int,  # of angles and moments
+    emg_points: int,
+    bipolar: bool,
+) -> Recording:
+    "One stride as a perfect reader returns it"
+    T, t0 = stride.stop - stride.start, stride.start
+    rate, x = (emg_points - 1) / T, empty_emg(emg_points)
+    full = (emg(walk, side, rate, t0, emg_points, Electrodes(0.004, 0, 0, 0)) if bipolar
+            else 0.8 * amplitude(walk, side, t0 + np.arange(emg_points) / rate))
+    for m in _FOUR:
+        x[:, muscle_index(m)] = full[:, muscle_index(m)]
+    state = "envelope" if not bipolar else "raw" if emg_points > 1000 else "rectified"
+    rec = Recording(walk.walker.dataset, walk.walker.patient, walk.trial, side,
+                    pd.DataFrame(dict(start=[t0], stop=[stride.stop], **{k: [v] for k, v in labels.items()})), str(subtrial),
+                    emg=Signal(x, rate, t0, "unknown", state, time_normalised=True), info=dict(walk.walker.body))
+    for q in ("angle", "moment"):
+        setattr(rec, q, replace(sample(walk, side, (points - 1) / T, t0, points, q), time_normalised=True))
+    return rec
+
+
+def joint_struct(
+    recs: list[Recording],
+    quantity: str,  # angle or moment
+    suffix: str = "",  # of the axes' names
+) -> dict:
+    "Hip, knee and ankle about x, y, z, one column a stride, as Plug-in Gait has them"
+    size = 180 / np.pi if quantity == "angle" else -1000.0
+    full = np.stack([getattr(r, quantity).data for r in recs], 1).astype(float) * size
+    return {joint: {f"{axis}{suffix}": full[:, :, j, m] for axis, m in (("x", 2), ("y", 0), ("z", 1))}
+            for j, joint in enumerate(("hip", "knee", "ankle"))}
+
+# %% ../../nbs/readers/14_embry.ipynb #0b3960ef
+def _details(walker: Walker, named: bool) -> np.ndarray:
+    "Names and values; in one person without names, and the gender is a number"
+    b = walker.body
+    names = ["Gender", "Age", "Height", "Weight", "Left Leg Length", "Right Leg Length"]
+    sex = {"m": "Male", "f": "Female"}[b["sex"]] if named else {"m": 1.0, "f": 2.0}[b["sex"]]
+    values = [sex, float(b["age"]), 1000.0 * b["height"], b["mass"], 530.0 * b["height"], 531.0 * b["height"]]
+    return cell([x for n, v in zip(names, values) for x in (n if named else "", v)], (6, 2))
+
+
+def _uncut(walk: Walk, trial: dict) -> dict:
+    "What lies under Continuous: time, and angles in three columns"
+    t = np.arange(1.0, walk.stop, 0.01)
+    ankle = np.stack([np.sin(t), np.cos(t), 0 * t], 1)
+    return {"time": t[:, None], "description": trial["description"],
+            "kinematics": {"jointangles": {s: {"ankle": ankle} for s in ("left", "right")}},
+            "emgdata": {"emg": {"left": {"RF": np.sin(t)[:, None]}}}}
+
+# %% ../../nbs/readers/14_embry.ipynb #76b494bb
+def _leg_structs(trial: dict, walk: Walk, side: str, recs: list[Recording]):
+    "One leg of a trial without faults"
+    r, n = rng_for(walk.walker.seed, NAME, walk.walker.patient, walk.trial, side, "extras"), len(recs)
+    angles, moments = joint_struct(recs, "angle"), joint_struct(recs, "moment")
+    for joints in (angles, moments):
+        for axes in joints.values():
+            axes |= {f"{a}_mean": axes[a].mean(1) for a in "xyz"}
+    others = {p: {a: r.normal(0, 3, (150, n)) for a in "xyz"} for p in ("pelvis", "foot")}
+    trial["cycles"][side] = {"time": np.stack([x.angle.times for x in recs], 1),
+                             "frame": np.array([[round(100 * x.strides.start[0])] for x in recs], float)}
+    trial["stepsout"][side] = np.zeros((0, 0))
+    trial["kinematics"]["jointangles"][side] = angles | others
+    trial["kinematics"]["markers"][side] = {"toe": {a: 1000 * r.random((150, n)) for a in "xyz"}}
+    trial["kinetics"]["jointmoment"][side] = moments
+    trial["kinetics"]["jointforce"][side] = {"ankle": {a: 9 * r.random((150, n)) for a in "xyz"}}
+    trial["emgdata"]["emg"][side] = {label: np.stack([x.emg.data[:, m] for x in recs], 1).astype(float)
+                                     for label, m in (("RF", 1), ("TA", 3), ("BF", 4), ("GC", 6))}
+
+# %% ../../nbs/readers/14_embry.ipynb #ee940f98
+def _spoil(trial: dict, recs: list[Recording], person: int, name: str, side: str) -> list[Recording]:
+    "Put the faults of one leg into its structs; the strides that remain, as far as they remain"
+    angles, moments = trial["kinematics"]["jointangles"][side], trial["kinetics"]["jointmoment"][side]
+    muscles, cycles, drop = trial["emgdata"]["emg"][side], trial["cycles"][side], set()
+
+    def zero_row(joints, q, k):
+        for joint in ("hip", "knee", "ankle"):
+            for a in "xyz":
+                joints[joint][a][:, k] = 0
+        getattr(recs[k], q).data[:] = np.nan
+    where = person, name, side
+    if where == (0, "s1i0", "left"):
+        trial["stepsout"][side], drop = np.array([[3.0]]), {2}
+        zero_row(moments, "moment", -1)
+    if where == (0, "s0x8i10", "left"):
+        zero_row(angles, "angle", -1)
+    if where == (0, "s0x8i10", "right"):  # one EMG stride too few
+        trial["emgdata"]["emg"][side] = {k: v[:, :-1] for k, v in muscles.items()}
+        recs[-1].emg = None
+    if where == (0, "s1x2d2x5", "left"):
+        angles["knee"]["y"][60:90, 1] = 0  # partly missing
+        recs[1].angle.data[60:90, 1, 0] = np.nan
+        angles["ankle"]["x"][60:65, 0] = 0  # short enough to be bridged
+    if where == (0, "s1x2d2x5", "right"):  # one stride that is two
+        t0 = cycles["time"][0, 1]
+        cycles["time"][:, 1], drop = t0 + 2.1 * (cycles["time"][:, 1] - t0), {1}
+    if where == (1, "s1x2i0", "right"):
+        muscles["TA"][:] = 0
+        for r in recs:
+            r.emg.data[:, 3] = np.nan
+    if where == (1, "s1d10", "right"):
+        del muscles["RF"]
+        for r in recs:
+            r.emg.data[:, 1] = np.nan
+    return [r for k, r in enumerate(recs) if k not in drop]
+
+# %% ../../nbs/readers/14_embry.ipynb #7f4c85a0
+def _trial(walk: Walk, plan: tuple, person: int, bipolar: bool) -> tuple[dict, list[Recording]]:
+    "The struct of a trial, and the truth it tells"
+    name, activity, speed, incline, _ = plan
+    labels = dict(activity=activity, speed=speed, incline=incline)
+    trial = {"description": cell(["Speed", speed, "Incline", incline], (2, 2)), "cycles": {}, "stepsout": {},
+             "kinematics": {"jointangles": {}, "markers": {}}, "kinetics": {"jointmoment": {}, "jointforce": {}}, "emgdata": {"emg": {}}}
+    truth = []
+    for side in ("left", "right"):
+        recs = [true_stride(walk, side, s, labels, i + 1, 150, 150, bipolar)
+                for i, s in enumerate(strides(walk, side).itertuples())]
+        _leg_structs(trial, walk, side, recs)
+        truth += _spoil(trial, recs, person, name, side)
+        if bipolar:
+            for r in recs:
+                r.emg = r.emg and replace(r.emg, data=np.abs(r.emg.data))
+    if (person, name) == (2, "s0x8i2x5"):
+        del trial["emgdata"]
+        for r in truth:
+            r.emg = None
+    return trial, truth
+
+# %% ../../nbs/readers/14_embry.ipynb #a25c7162
+_PEOPLE = ("AB01", "AB02", "AB09", "AB03", "AB04", "AB05", "AB06", "AB07", "AB08", "AB10")
+_PLAN = ((("s1i0", "level_walk", 1.0, 0.0, 6), ("s0x8i10", "ramp_ascent", 0.8, 10.0, 4), ("s1x2d2x5", "ramp_descent", 1.2, -2.5, 4)),
+         (("s1x2i0", "level_walk", 1.2, 0.0, 4), ("s1d10", "ramp_descent", 1.0, -10.0, 2)),
+         (("s0x8i0", "level_walk", 0.8, 0.0, 4), ("s0x8i2x5", "ramp_ascent", 0.8, 2.5, 3)))
+
+
+def write_lookalike(
+    root: str | Path,
+    people: int = 3,
+    seed: int = 0,
+    bipolar: bool = False,  # EMG that is not an envelope
+) -> list[Recording]:  # what a perfect reader finds
+    "Write invented walking as `InclineExperiment.mat`"
+    cycles, uncut, out = {}, {}, []
+    for k in range(people):
+        walker = Walker(NAME, _PEOPLE[k], seed, 60)
+        cycles[walker.patient] = {"subjectdetails": _details(walker, k % 3 != 1)}
+        for plan in _PLAN[k % 3]:
+            walk = Walk(walker, plan[0], [Bout(*plan[1:2], plan[4], *plan[2:4])], start=1.5)
+            trial, found = _trial(walk, plan, k % 3, bipolar)
+            cycles[walker.patient][plan[0]] = trial
+            out += found
+            if plan[0] == "s1i0":
+                uncut[walker.patient] = {plan[0]: _uncut(walk, trial)}
+    Path(root).mkdir(parents=True, exist_ok=True)
+    write_mat(Path(root) / "InclineExperiment.mat", {"Gaitcycle": cycles, "Continuous": uncut}, "7.3")
+    return out
 
 # %% ../../nbs/readers/14_embry.ipynb #935bd4d3
 ZERO_RUN = 4  # samples
@@ -102,7 +268,7 @@ def reach(
     except DataError as e:
         raise DataError(f"{', '.join(f'{k} {v}' for k, v in place.items() if k != 'file')}, {e}") from e
 
-
+# %% ../../nbs/readers/14_embry.ipynb #2adf014b
 def opened(
     file: Path,
     place: dict,  # dataset, and patient where there is one
@@ -129,7 +295,7 @@ def block(
                          field=f"{trial.path}/{path}", **place)
     return blank_zeros(x.reshape(len(x), -1).astype(float))
 
-
+# %% ../../nbs/readers/14_embry.ipynb #649de213
 def read_leg(
     trial: Trial,
     rows: tuple[Row, ...],
@@ -171,7 +337,7 @@ def candidates(
         rows.append(dict(start=t[0], stop=t[-1], reason=reason))
     return pd.DataFrame(rows, columns=["start", "stop", "reason"])
 
-
+# %% ../../nbs/readers/14_embry.ipynb #d6ed0f2e
 def mark_merged(
     tables: dict,  # anything -> (activity, `candidates`)
 ):
@@ -208,7 +374,7 @@ def evidence(
                 push=np.median(m[40:56].mean(0) / np.where(peak > 0, peak, 1)),
                 power=np.median(work.sum(0) / np.where(size > 0, size, 1)))
 
-
+# %% ../../nbs/readers/14_embry.ipynb #3915e946
 def lowest(
     x: np.ndarray,  # (points, strides) of one muscle
 ) -> float:  # NaN where no stride is whole
@@ -273,38 +439,7 @@ def unit_of(
     "The unit in which an ankle has such a moment"
     return next((u for u, (low, high) in UNITS.items() if low <= peak <= high), None)
 
-
-def decide(
-    table: pd.DataFrame,  # one row a person, columns `SAYS`
-    patient: str,  # the one to be read
-    place: dict,
-) -> Decided:
-    "Axis, unit, sign and EMG state of a dataset, if the person does not contradict"
-    def fail(found, what):
-        raise data_error(found, field=what, **place)
-    all_, own = table.median(), table.loc[patient] if patient in table.index else table.median()
-    axis = _sagittal(all_) or "x"
-    people = f"median of {int(table[f'knee_{axis}'].notna().sum())} people in level walking"
-    if np.isfinite(own.knee_x) and _sagittal(own) != axis:
-        ranges = ", ".join(f"{own[f'knee_{a}']:.3g}" for a in AXES)
-        fail(f"range over {ranges} along x, y, z, expected {BENDS[0]} to {BENDS[1]} degrees along {axis} and least "
-             "elsewhere", "knee angles")
-    if own[f"bend_{axis}"] < 0:
-        fail(f"is negative in flexion (largest plus smallest angle {own[f'bend_{axis}']:.3g} degrees), "
-             "expected positive numbers", f"knee angle {axis}")
-    says = {"sagittal axis": f"{axis}: the knee ranges over {all_[f'knee_{axis}']:.0f} degrees about it, {people}"
-                             + ("; x was expected" if axis == "y" else "")}
-    unit, says["moment unit"] = _unit(all_, own, axis, people, fail)
-    turn, says["moment sign"] = _sign(all_, own, axis, people, fail)
-    bipolar = bool(all_.emg < BIPOLAR)
-    if np.isfinite(own.emg) and (own.emg < BIPOLAR) != bipolar:
-        fail(f"falls to {own.emg:.2f} of its largest value, unlike that of other people ({all_.emg:.2f})", "emg")
-    says["EMG state"] = ("no EMG in level walking: taken for an envelope" if np.isnan(all_.emg) else
-                         f"{'bipolar' if bipolar else 'never negative'}: the smallest value of a stride is "
-                         f"{all_.emg + 0:.2f} of the largest")
-    return Decided(axis == "y", unit, turn, bipolar, says)
-
-
+# %% ../../nbs/readers/14_embry.ipynb #0e857962
 def _sagittal(says: pd.Series) -> str | None:
     "The one axis about which the knee bends"
     ranges = says[["knee_x", "knee_y", "knee_z"]].to_numpy(float)
@@ -344,7 +479,38 @@ def _sign(all_, own, axis, people, fail) -> tuple[int, str]:
                   f"and its power at push-off {-turn * power:+.2f} in our signs ({people}); all nine cells follow, "
                   "adduction and rotation unconfirmed")
 
-# %% ../../nbs/readers/14_embry.ipynb #80a02d9d
+# %% ../../nbs/readers/14_embry.ipynb #de5f8c9b
+def decide(
+    table: pd.DataFrame,  # one row a person, columns `SAYS`
+    patient: str,  # the one to be read
+    place: dict,
+) -> Decided:
+    "Axis, unit, sign and EMG state of a dataset, if the person does not contradict"
+    def fail(found, what):
+        raise data_error(found, field=what, **place)
+    all_, own = table.median(), table.loc[patient] if patient in table.index else table.median()
+    axis = _sagittal(all_) or "x"
+    people = f"median of {int(table[f'knee_{axis}'].notna().sum())} people in level walking"
+    if np.isfinite(own.knee_x) and _sagittal(own) != axis:
+        ranges = ", ".join(f"{own[f'knee_{a}']:.3g}" for a in AXES)
+        fail(f"range over {ranges} along x, y, z, expected {BENDS[0]} to {BENDS[1]} degrees along {axis} and least "
+             "elsewhere", "knee angles")
+    if own[f"bend_{axis}"] < 0:
+        fail(f"is negative in flexion (largest plus smallest angle {own[f'bend_{axis}']:.3g} degrees), "
+             "expected positive numbers", f"knee angle {axis}")
+    says = {"sagittal axis": f"{axis}: the knee ranges over {all_[f'knee_{axis}']:.0f} degrees about it, {people}"
+                             + ("; x was expected" if axis == "y" else "")}
+    unit, says["moment unit"] = _unit(all_, own, axis, people, fail)
+    turn, says["moment sign"] = _sign(all_, own, axis, people, fail)
+    bipolar = bool(all_.emg < BIPOLAR)
+    if np.isfinite(own.emg) and (own.emg < BIPOLAR) != bipolar:
+        fail(f"falls to {own.emg:.2f} of its largest value, unlike that of other people ({all_.emg:.2f})", "emg")
+    says["EMG state"] = ("no EMG in level walking: taken for an envelope" if np.isnan(all_.emg) else
+                         f"{'bipolar' if bipolar else 'never negative'}: the smallest value of a stride is "
+                         f"{all_.emg + 0:.2f} of the largest")
+    return Decided(axis == "y", unit, turn, bipolar, says)
+
+# %% ../../nbs/readers/14_embry.ipynb #d6c73284
 FULL_RATE = 1000  # points of a stride from which on a bipolar signal is EMG and not what decimation left of it
 
 
@@ -365,7 +531,7 @@ def _factor(decided: Decided, mass: float | None) -> float | None:  # None where
     size = {"N·mm/kg": 1.0, "N·m/kg": 1000.0, "N·m": 1000.0 / mass if mass else None}[decided.unit]
     return None if size is None else size * decided.turn
 
-
+# %% ../../nbs/readers/14_embry.ipynb #b863ca3d
 def _signals(blocks, k, T, rows, start, decided, factor, place) -> dict[str, Signal]:
     "What is there of stride `k`"
     out = {}
@@ -382,7 +548,7 @@ def _signals(blocks, k, T, rows, start, decided, factor, place) -> dict[str, Sig
         out[q] = Signal(x, (len(x) - 1) / T, start, unit, state, history, time_normalised=True)
     return out
 
-
+# %% ../../nbs/readers/14_embry.ipynb #606f9c44
 def _reasons(blocks, k, rows, factor) -> dict[str, str]:  # channel -> reason
     "Why channels that the source has are missing in stride `k`"
     out = {} if factor is not None else {"moment": "no_mass"}
@@ -396,7 +562,7 @@ def _reasons(blocks, k, rows, factor) -> dict[str, str]:  # channel -> reason
             out[r.channel] = "dead" if b.shape[1] > 1 and np.isnan(b).all() else "partly_missing"
     return out
 
-# %% ../../nbs/readers/14_embry.ipynb #be90c206
+# %% ../../nbs/readers/14_embry.ipynb #fb38f4f5
 def leg_recordings(
     trial: Trial,
     side: str,
@@ -436,7 +602,7 @@ def leg_recordings(
         yield Loss(place["patient"], f"{trial.name} {side}",
                    str(data_error(f"holds no usable stride: {why}", field=f"{trial.path}/{layout.time[side]}", **place)))
 
-
+# %% ../../nbs/readers/14_embry.ipynb #2fdf2902
 def trial_recordings(
     trials: list[Trial],
     layout: Layout,
@@ -460,7 +626,7 @@ def trial_recordings(
             if (t.name, side) in tables:
                 yield from leg_recordings(t, side, tables[t.name, side][1], layout, decided, info, place)
 
-# %% ../../nbs/readers/14_embry.ipynb #d8e75d5f
+# %% ../../nbs/readers/14_embry.ipynb #be90c206
 TRIAL = r"s(\d+(?:x\d+)?)([id])(\d+(?:x\d+)?)"
 
 
@@ -475,7 +641,7 @@ def conditions(
     activity = "level_walk" if not incline else "ramp_ascent" if m[2] == "i" else "ramp_descent"
     return dict(activity=activity, speed=speed, incline=-incline if activity == "ramp_descent" else incline)
 
-
+# %% ../../nbs/readers/14_embry.ipynb #f21252ee
 FACTS = {"sex": r"gender|sex", "age": r"\bage\b", "height": r"height", "mass": r"mass|weight",
          "left_leg": r"left.*leg|leg.*left", "right_leg": r"right.*leg|leg.*right"}  # in the file's order
 LIMITS = {"age": (5, 110, 1), "height": (1000, 2300, 1000), "mass": (25, 250, 1),
@@ -502,7 +668,7 @@ def person_facts(
             notes.append(f"subjectdetails: {fact} is {x}, expected {low} to {high}")
     return info, tuple(notes)
 
-# %% ../../nbs/readers/14_embry.ipynb #5e815c1a
+# %% ../../nbs/readers/14_embry.ipynb #17718b81
 def _check_description(trial: Trial, place: dict) -> tuple[str, ...]:
     "A note where the description says something else than the name"
     try:
@@ -515,7 +681,7 @@ def _check_description(trial: Trial, place: dict) -> tuple[str, ...]:
     return () if same else (f"the description says {', '.join(f'{x:g}' for x in numbers) or 'nothing'}, the name of the trial another "
                             "speed or incline",)
 
-
+# %% ../../nbs/readers/14_embry.ipynb #ced085f0
 def _outliers(trial: Trial, place: dict) -> dict[str, frozenset[int]]:
     "Numbers of the strides that the authors leave out, for each leg"
     out = {}
@@ -530,7 +696,7 @@ def _outliers(trial: Trial, place: dict) -> dict[str, frozenset[int]]:
             trial.notes += (f"stepsout/{side} is no list of numbers: no stride is left out",)
     return out
 
-
+# %% ../../nbs/readers/14_embry.ipynb #1e6cc0b2
 def _trials(
     f,  # open file
     place: dict,
@@ -557,6 +723,24 @@ def _trials(
         yield t
 
 
+def _people(f, file: Path) -> list[str]:
+    "The people in an open file"
+    found = list(reach(f, "Gaitcycle", dict(dataset=NAME, file=file)))
+    people = sorted((p for p in found if re.fullmatch(r"AB\d+", p)), key=natural)
+    if not people:
+        raise data_error(f"holds {', '.join(found[:8]) or 'nothing'}, expected AB01 to AB10", NAME, file=file, field="Gaitcycle")
+    return people
+
+
+def patients(
+    root: str | Path,  # folder that holds `InclineExperiment.mat`, or one above it
+) -> list[str]:
+    "AB01 to AB10"
+    file = raw_folder(root, NAME, re.escape(FILE), FILE) / FILE
+    with opened(file, dict(dataset=NAME)) as f:
+        return _people(f, file)
+
+# %% ../../nbs/readers/14_embry.ipynb #1ab770dd
 @remembered(4)
 def _survey(file: Path, stamp: tuple[int, int]) -> pd.DataFrame:
     "Evidence of all people of a file that has this time and size"
@@ -579,25 +763,7 @@ def survey(
     file = raw_folder(root, NAME, re.escape(FILE), FILE) / FILE
     return _survey(file, (file.stat().st_mtime_ns, file.stat().st_size))
 
-
-def _people(f, file: Path) -> list[str]:
-    "The people in an open file"
-    found = list(reach(f, "Gaitcycle", dict(dataset=NAME, file=file)))
-    people = sorted((p for p in found if re.fullmatch(r"AB\d+", p)), key=natural)
-    if not people:
-        raise data_error(f"holds {', '.join(found[:8]) or 'nothing'}, expected AB01 to AB10", NAME, file=file, field="Gaitcycle")
-    return people
-
-
-def patients(
-    root: str | Path,  # folder that holds `InclineExperiment.mat`, or one above it
-) -> list[str]:
-    "AB01 to AB10"
-    file = raw_folder(root, NAME, re.escape(FILE), FILE) / FILE
-    with opened(file, dict(dataset=NAME)) as f:
-        return _people(f, file)
-
-
+# %% ../../nbs/readers/14_embry.ipynb #54713945
 def recordings(
     root: str | Path,
     patient: str,
@@ -621,169 +787,3 @@ def recordings(
             t.notes += notes
             trials.append(t)
         yield from trial_recordings(trials, LAYOUT, decided, info, place)
-
-# %% ../../nbs/readers/14_embry.ipynb #8ddde4b6
-_FOUR = ("rectus_femoris", "tibialis_anterior", "biceps_femoris", "gastrocnemius_medialis")
-
-
-def true_stride(
-    walk: Walk,
-    side: str,
-    stride,  # a row of the true strides
-    labels: dict,  # condition columns
-    subtrial: int,
-    points: int,  # of angles and moments
-    emg_points: int,
-    bipolar: bool,
-) -> Recording:
-    "One stride as a perfect reader returns it"
-    T, t0 = stride.stop - stride.start, stride.start
-    rate, x = (emg_points - 1) / T, empty_emg(emg_points)
-    full = (emg(walk, side, rate, t0, emg_points, Electrodes(0.004, 0, 0, 0)) if bipolar
-            else 0.8 * amplitude(walk, side, t0 + np.arange(emg_points) / rate))
-    for m in _FOUR:
-        x[:, muscle_index(m)] = full[:, muscle_index(m)]
-    state = "envelope" if not bipolar else "raw" if emg_points > 1000 else "rectified"
-    rec = Recording(walk.walker.dataset, walk.walker.patient, walk.trial, side,
-                    pd.DataFrame(dict(start=[t0], stop=[stride.stop], **{k: [v] for k, v in labels.items()})), str(subtrial),
-                    emg=Signal(x, rate, t0, "unknown", state, time_normalised=True), info=dict(walk.walker.body))
-    for q in ("angle", "moment"):
-        setattr(rec, q, replace(sample(walk, side, (points - 1) / T, t0, points, q), time_normalised=True))
-    return rec
-
-
-def joint_struct(
-    recs: list[Recording],
-    quantity: str,  # angle or moment
-    suffix: str = "",  # of the axes' names
-) -> dict:
-    "Hip, knee and ankle about x, y, z, one column a stride, as Plug-in Gait has them"
-    size = 180 / np.pi if quantity == "angle" else -1000.0
-    full = np.stack([getattr(r, quantity).data for r in recs], 1).astype(float) * size
-    return {joint: {f"{axis}{suffix}": full[:, :, j, m] for axis, m in (("x", 2), ("y", 0), ("z", 1))}
-            for j, joint in enumerate(("hip", "knee", "ankle"))}
-
-
-_PEOPLE = ("AB01", "AB02", "AB09", "AB03", "AB04", "AB05", "AB06", "AB07", "AB08", "AB10")
-_PLAN = ((("s1i0", "level_walk", 1.0, 0.0, 6), ("s0x8i10", "ramp_ascent", 0.8, 10.0, 4), ("s1x2d2x5", "ramp_descent", 1.2, -2.5, 4)),
-         (("s1x2i0", "level_walk", 1.2, 0.0, 4), ("s1d10", "ramp_descent", 1.0, -10.0, 2)),
-         (("s0x8i0", "level_walk", 0.8, 0.0, 4), ("s0x8i2x5", "ramp_ascent", 0.8, 2.5, 3)))
-
-
-def write_lookalike(
-    root: str | Path,
-    people: int = 3,
-    seed: int = 0,
-    bipolar: bool = False,  # EMG that is not an envelope
-) -> list[Recording]:  # what a perfect reader finds
-    "Write invented walking as `InclineExperiment.mat`"
-    cycles, uncut, out = {}, {}, []
-    for k in range(people):
-        walker = Walker(NAME, _PEOPLE[k], seed, 60)
-        cycles[walker.patient] = {"subjectdetails": _details(walker, k % 3 != 1)}
-        for plan in _PLAN[k % 3]:
-            walk = Walk(walker, plan[0], [Bout(*plan[1:2], plan[4], *plan[2:4])], start=1.5)
-            trial, found = _trial(walk, plan, k % 3, bipolar)
-            cycles[walker.patient][plan[0]] = trial
-            out += found
-            if plan[0] == "s1i0":
-                uncut[walker.patient] = {plan[0]: _uncut(walk, trial)}
-    Path(root).mkdir(parents=True, exist_ok=True)
-    write_mat(Path(root) / "InclineExperiment.mat", {"Gaitcycle": cycles, "Continuous": uncut}, "7.3")
-    return out
-
-
-def _details(walker: Walker, named: bool) -> np.ndarray:
-    "Names and values; in one person without names, and the gender is a number"
-    b = walker.body
-    names = ["Gender", "Age", "Height", "Weight", "Left Leg Length", "Right Leg Length"]
-    sex = {"m": "Male", "f": "Female"}[b["sex"]] if named else {"m": 1.0, "f": 2.0}[b["sex"]]
-    values = [sex, float(b["age"]), 1000.0 * b["height"], b["mass"], 530.0 * b["height"], 531.0 * b["height"]]
-    return cell([x for n, v in zip(names, values) for x in (n if named else "", v)], (6, 2))
-
-
-def _trial(walk: Walk, plan: tuple, person: int, bipolar: bool) -> tuple[dict, list[Recording]]:
-    "The struct of a trial, and the truth it tells"
-    name, activity, speed, incline, _ = plan
-    labels = dict(activity=activity, speed=speed, incline=incline)
-    trial = {"description": cell(["Speed", speed, "Incline", incline], (2, 2)), "cycles": {}, "stepsout": {},
-             "kinematics": {"jointangles": {}, "markers": {}}, "kinetics": {"jointmoment": {}, "jointforce": {}}, "emgdata": {"emg": {}}}
-    truth = []
-    for side in ("left", "right"):
-        recs = [true_stride(walk, side, s, labels, i + 1, 150, 150, bipolar)
-                for i, s in enumerate(strides(walk, side).itertuples())]
-        _leg_structs(trial, walk, side, recs)
-        truth += _spoil(trial, recs, person, name, side)
-        if bipolar:
-            for r in recs:
-                r.emg = r.emg and replace(r.emg, data=np.abs(r.emg.data))
-    if (person, name) == (2, "s0x8i2x5"):
-        del trial["emgdata"]
-        for r in truth:
-            r.emg = None
-    return trial, truth
-
-
-def _leg_structs(trial: dict, walk: Walk, side: str, recs: list[Recording]):
-    "One leg of a trial without faults"
-    r, n = rng_for(walk.walker.seed, NAME, walk.walker.patient, walk.trial, side, "extras"), len(recs)
-    angles, moments = joint_struct(recs, "angle"), joint_struct(recs, "moment")
-    for joints in (angles, moments):
-        for axes in joints.values():
-            axes |= {f"{a}_mean": axes[a].mean(1) for a in "xyz"}
-    others = {p: {a: r.normal(0, 3, (150, n)) for a in "xyz"} for p in ("pelvis", "foot")}
-    trial["cycles"][side] = {"time": np.stack([x.angle.times for x in recs], 1),
-                             "frame": np.array([[round(100 * x.strides.start[0])] for x in recs], float)}
-    trial["stepsout"][side] = np.zeros((0, 0))
-    trial["kinematics"]["jointangles"][side] = angles | others
-    trial["kinematics"]["markers"][side] = {"toe": {a: 1000 * r.random((150, n)) for a in "xyz"}}
-    trial["kinetics"]["jointmoment"][side] = moments
-    trial["kinetics"]["jointforce"][side] = {"ankle": {a: 9 * r.random((150, n)) for a in "xyz"}}
-    trial["emgdata"]["emg"][side] = {label: np.stack([x.emg.data[:, m] for x in recs], 1).astype(float)
-                                     for label, m in (("RF", 1), ("TA", 3), ("BF", 4), ("GC", 6))}
-
-
-def _uncut(walk: Walk, trial: dict) -> dict:
-    "What lies under Continuous: time, and angles in three columns"
-    t = np.arange(1.0, walk.stop, 0.01)
-    ankle = np.stack([np.sin(t), np.cos(t), 0 * t], 1)
-    return {"time": t[:, None], "description": trial["description"],
-            "kinematics": {"jointangles": {s: {"ankle": ankle} for s in ("left", "right")}},
-            "emgdata": {"emg": {"left": {"RF": np.sin(t)[:, None]}}}}
-
-
-def _spoil(trial: dict, recs: list[Recording], person: int, name: str, side: str) -> list[Recording]:
-    "Put the faults of one leg into its structs; the strides that remain, as far as they remain"
-    angles, moments = trial["kinematics"]["jointangles"][side], trial["kinetics"]["jointmoment"][side]
-    muscles, cycles, drop = trial["emgdata"]["emg"][side], trial["cycles"][side], set()
-
-    def zero_row(joints, q, k):
-        for joint in ("hip", "knee", "ankle"):
-            for a in "xyz":
-                joints[joint][a][:, k] = 0
-        getattr(recs[k], q).data[:] = np.nan
-    where = person, name, side
-    if where == (0, "s1i0", "left"):
-        trial["stepsout"][side], drop = np.array([[3.0]]), {2}
-        zero_row(moments, "moment", -1)
-    if where == (0, "s0x8i10", "left"):
-        zero_row(angles, "angle", -1)
-    if where == (0, "s0x8i10", "right"):  # one EMG stride too few
-        trial["emgdata"]["emg"][side] = {k: v[:, :-1] for k, v in muscles.items()}
-        recs[-1].emg = None
-    if where == (0, "s1x2d2x5", "left"):
-        angles["knee"]["y"][60:90, 1] = 0  # partly missing
-        recs[1].angle.data[60:90, 1, 0] = np.nan
-        angles["ankle"]["x"][60:65, 0] = 0  # short enough to be bridged
-    if where == (0, "s1x2d2x5", "right"):  # one stride that is two
-        t0 = cycles["time"][0, 1]
-        cycles["time"][:, 1], drop = t0 + 2.1 * (cycles["time"][:, 1] - t0), {1}
-    if where == (1, "s1x2i0", "right"):
-        muscles["TA"][:] = 0
-        for r in recs:
-            r.emg.data[:, 3] = np.nan
-    if where == (1, "s1d10", "right"):
-        del muscles["RF"]
-        for r in recs:
-            r.emg.data[:, 1] = np.nan
-    return [r for k, r in enumerate(recs) if k not in drop]

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['NAME', 'FOLDERS', 'PACKS', 'EMG_RATE', 'KIN_RATE', 'TASKS', 'SECOND_SOLEUS', 'ROWS', 'HISTORY', 'VOLTS', 'PER_FRAME',
-           'SHORTEST', 'LONGEST', 'MERGED', 'EMG_GONE', 'ANGLE_GONE', 'read_opensim', 'people_table', 'person',
-           'emg_columns', 'Step', 'follows', 'chains', 'homes', 'patients', 'motion_files', 'emg_steps', 'maxima',
-           'recordings', 'write_lookalike']
+           'SHORTEST', 'LONGEST', 'MERGED', 'EMG_GONE', 'ANGLE_GONE', 'write_lookalike', 'read_opensim', 'people_table',
+           'person', 'emg_columns', 'Step', 'follows', 'chains', 'homes', 'patients', 'motion_files', 'emg_steps',
+           'maxima', 'recordings']
 
 # %% ../../nbs/readers/16_gait120.ipynb #02a28a9e
 import re
@@ -43,6 +43,155 @@ ROWS = (Row("Vastus Lateralis", "emg_vastus_lateralis"), Row("Rectus Femoris", "
         Row("hip_rotation_r", "angle_hip_rotation", DEG),
         Row("knee_angle_r", "angle_knee_flexion", -DEG, "negative in flexion in the files"),
         Row("ankle_angle_r", "angle_ankle_flexion", DEG))
+
+# %% ../../nbs/readers/16_gait120.ipynb #b069add9
+_EMG = ("Vastus Lateralis", "Rectus Femoris", "Vastus Medialis", "Tibialis Anterior", "Biceps Femoris", "Semitendinosus",
+        "Gastrocnemuis Medialis", "Gastrocnemius Lateralis", "Soleus Medialis", "Soleus Lateralis", "Peroneus Longus",
+        "Peroneus Brevis")
+_EMG_COLUMNS = (0, 1, 2, 3, 4, 5, 6, 7, 8, None, 9, 10)
+
+
+def _twelve(walk: Walk, start: float, n: int, fault: str) -> np.ndarray:  # (n, 12) V
+    "The filtered EMG of all electrodes, in steps of a quarter of a microvolt"
+    x = sample_emg(walk, "right", 2000, start, n, electrodes=CLEAN).data.astype(float) / 1000
+    other = rng_for(walk.walker.seed, NAME, walk.walker.patient, walk.trial, "soleus").normal(size=n) * np.abs(x[:, 8])
+    y = np.column_stack([other if c is None else x[:, c] for c in _EMG_COLUMNS])
+    if fault:
+        y[:, 11] = 0.0
+    if fault == "gap":
+        y[200:300, 0] = np.nan
+    return np.round(y * 2**22) / 2**22
+
+
+def _rms(x: np.ndarray) -> np.ndarray:
+    "Moving RMS of 250 samples"
+    pad = np.pad(np.nan_to_num(x)**2, ((125, 125), (0, 0)), mode="edge").cumsum(0)
+    return np.round(np.sqrt(np.maximum(pad[250:] - pad[:-250], 0) / 250) * 2**22) / 2**22
+
+# %% ../../nbs/readers/16_gait120.ipynb #2dc9ea9a
+_MOT = ("time pelvis_tilt pelvis_list pelvis_rotation pelvis_tx pelvis_ty pelvis_tz hip_flexion_r hip_adduction_r "
+        "hip_rotation_r knee_angle_r ankle_angle_r hip_flexion_l hip_adduction_l hip_rotation_l knee_angle_l "
+        "ankle_angle_l lumbar_extension").split()
+_MOT_HEADER = ("Coordinates\nversion=1\nnRows={}\nnColumns={}\ninDegrees=yes\n\n"
+               "Units are S.I. units (second, meters, Newtons, ...)\nIf the header above contains a line with 'inDegrees', "
+               "this indicates whether rotational values are in degrees (yes) or radians (no).\n\nendheader\n")
+
+
+def _write_mot(file: Path, start: float, angle: np.ndarray):
+    "Angles as OpenSim writes them"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    n, deg = len(angle), np.rad2deg(angle.astype(float))
+    own = [deg[:, 0, 2], deg[:, 0, 0], deg[:, 0, 1], -deg[:, 1, 2], deg[:, 2, 2]]
+    other = [np.roll(x, n // 2) for x in own]
+    rows = np.column_stack([start + np.arange(n) / 100, *np.zeros((6, n)), *own, *other, np.zeros(n)])
+    with open(file, "w") as f:
+        f.write(_MOT_HEADER.format(n, len(_MOT)) + "\t".join(_MOT) + "\n")
+        np.savetxt(f, rows, "%15.6f", "\t")
+
+
+def _tables(emg: np.ndarray, released: bool) -> dict:  # emg: filtered, envelope, normalised, (3, n, 12)
+    "A step in the .mat file"
+    frame = lambda y, blanks: pd.DataFrame(y, columns=[n if blanks else n.replace(" ", "") for n in _EMG])
+    points = np.linspace(0, emg.shape[1] - 1, 101)
+    short = np.array([np.interp(points, np.arange(emg.shape[1]), y) for y in emg[2].T]).T
+    tables = {"EMGs_norm": frame(emg[2], False), "EMGs_interpolated": frame(short, False)}
+    if released:
+        return {k: {c: t[c].to_numpy() for c in t} for k, t in tables.items()}
+    return {"EMGs_filt": frame(emg[0], True), "EMGs_env": frame(emg[1], True)} | tables
+
+# %% ../../nbs/readers/16_gait120.ipynb #b88666f6
+_CELLS = ("hip_flexion", "hip_adduction", "hip_rotation", "knee_flexion", "ankle_flexion")
+_WALKED = {"LevelWalking": ("level_walk", 1.25, 0), "StairAscent": ("stair_ascent", 0.6, 0), "SlopeAscent": ("ramp_ascent", 1.1, 8),
+           "StairDescent": ("stair_descent", 0.6, 0), "SlopeDescent": ("ramp_descent", 1.1, -8)}
+_SAT = {"SitToStand": "sit_to_stand", "StandToSit": "stand_to_sit"}
+
+
+def _true_run(task, name, run, angle, emg, first) -> Recording:
+    "Steps that follow each other, as a perfect reader returns them"
+    a, b = run[0][1], run[-1][2]
+    table = pd.DataFrame(dict(start=[x / 100 for _, x, _ in run], stop=[x / 100 for _, _, x in run],
+                              activity=_SAT.get(task) or _WALKED[task][0], step=[s for s, _, _ in run],
+                              incline=np.nan if task.startswith("Slope") else 0.0, not_gait=task in _SAT))
+    x = emg[20 * (a - first):20 * (b - first + 1)]
+    data = empty_emg(len(x))
+    for k, c in enumerate(_EMG_COLUMNS):
+        if c is not None:
+            data[:, c] = x[:, k]
+    released = np.nanmin(x) >= 0
+    if released:
+        data[:, 8] = x[:, 8:10].mean(1)
+    return Recording(NAME, "", name, "right", table, run[0][0],
+                     emg=Signal(data, 2000, a / 100, "of the MVC" if released else "V", "envelope" if released else "filtered"),
+                     angle=Signal(angle[a - first:b - first + 1], 100, a / 100, "rad"))
+
+# %% ../../nbs/readers/16_gait120.ipynb #f51e9775
+def _write_trial(home, walker, task, trial, fault, mvc) -> tuple[list[Recording], dict]:
+    "The angles of a trial, its truth, and its steps with EMG"
+    name, start, released = f"{task}/{trial}", 2.0 + int(trial[-2:]) / 4, walker.patient == "S012"
+    walk = (Chair(walker, name, _SAT[task], start, 1.48) if task in _SAT else
+            Walk(walker, name, [Bout(_WALKED[task][0], 3, *_WALKED[task][1:])], start))
+    at = np.round(walk._edges * 100).astype(int)
+    angle = sample(walk, "right", 100, at[0] / 100, at[-1] - at[0] + 1, "angle", _CELLS).data
+    x = _twelve(walk, at[0] / 100, len(angle) * 20, fault)
+    emg = np.stack([x, _rms(x), _rms(x) / mvc])
+    ends = [at[[i, i + 1]] for i in ((0, 2) if fault == "gap" else range(min(2, len(at) - 1)))]
+    cuts = [(f"Step{i + 1:02}", a, b) for i, (a, b) in enumerate(ends)]
+    truth = emg[2 if released else 0]
+    recs, steps = [_true_run(task, name, run, angle, truth, at[0]) for run in ([[c] for c in cuts] if fault else [cuts])], {}
+    for step, a, b in cuts:
+        rows = emg[:, 20 * (a - at[0]):20 * (b - at[0] + 1)]
+        if (fault, step) != ("no angle", "Step02"):
+            _write_mot(home / "JointAngle" / task / trial / f"{step.lower()}.mot", a / 100, angle[a - at[0]:b - at[0] + 1])
+        if (fault, step) != ("no emg", "Step01"):
+            steps[step] = _tables(rows[:, :-60] if (fault, step) == ("short emg", "Step02") else rows, released)
+    if fault == "no angle":
+        recs[1].angle, recs[1].emg.start = None, 0.0
+        recs[1].strides[["start", "stop"]] -= recs[1].strides.start[0]
+    if fault == "no emg":
+        recs[0].emg = None
+    return recs[:1] if fault == "short emg" else recs, steps
+
+# %% ../../nbs/readers/16_gait120.ipynb #432ee22c
+def _write_man(home: Path, walker: Walker, plan: dict) -> list[Recording]:
+    "All files of a man, and the truth"
+    (home / "EMG").mkdir(parents=True)
+    mvc = rng_for(walker.seed, NAME, walker.patient, "mvc").uniform(3e-4, 6e-4, (1, 12))
+    tasks, out = {}, []
+    for task in (*_WALKED, *_SAT):
+        trials = {f"Trial{k:02}": fault for k, fault in plan.get(task, [])}
+        tasks[task] = {"nTrials": np.uint8(len(trials)), "AvailableTrialIdx": np.array([[int(t[-2:]) for t in trials]], np.uint8)}
+        for trial, fault in trials.items():
+            recs, steps = _write_trial(home, walker, task, trial, fault, mvc)
+            out += recs
+            tasks[task][trial] = {"MVCs": mvc, "nSteps": np.uint8(len(steps)), **steps}
+    write_mat(home / "EMG" / f"{'Converted' if walker.patient == 'S012' else 'Processed'}Data.mat", tasks, "5")
+    known = walker.patient != "S012"
+    for r in out:
+        r.patient, r.info = walker.patient, dict(walker.body, sex="m") if known else {"sex": "m"}
+    return out
+
+# %% ../../nbs/readers/16_gait120.ipynb #64a473e8
+_ALL = {**{t: [(1, "")] for t in (*_WALKED, *_SAT)}, "LevelWalking": [(1, ""), (2, ""), (4, "")], "SitToStand": [(1, ""), (2, "")]}
+_FAULTS = [(1, "no angle"), (2, "no emg"), (3, "gap"), (4, "short emg")]
+_PLAN = {"S001": ("Gait120_001_to_010/S001", _ALL), "S011": ("Gait120_011_to_020/S011", {"LevelWalking": _FAULTS}),
+         "S012": ("S012", {"LevelWalking": [(1, "")], "SitToStand": [(1, "")]})}
+
+
+def write_lookalike(
+    root: str | Path,
+    people: int = 3,
+    seed: int = 0,
+) -> list[Recording]:  # what a perfect reader finds
+    "Write invented steps as `Gait120_001_to_010/S001/JointAngle/LevelWalking/Trial01/step01.mot` and the like"
+    root, out, table = Path(root), [], []
+    for patient, (home, plan) in list(_PLAN.items())[:people]:
+        walker = Walker(NAME, patient, seed, 60)
+        out += _write_man(root / home, walker, plan)
+        body = walker.body
+        table.append({"Subject": patient, "Age (years)": body["age"], "Height (cm)": round(100 * body["height"], 1),
+                      "Weight (kg)": body["mass"], "BMI": 22.5})
+    write_sheet(root / "Subject_Demographics.xlsx", pd.DataFrame([r for r in table if r["Subject"] != "S012"]))
+    return out
 
 # %% ../../nbs/readers/16_gait120.ipynb #c311de0e
 def read_opensim(
@@ -88,7 +237,7 @@ def people_table(
         raise data_error(f"is missing; found {', '.join(map(str, table))}", file=file, field="Subject", **place)
     return pd.DataFrame({f: table[c] for f, c in found.items() if c is not None})
 
-
+# %% ../../nbs/readers/16_gait120.ipynb #5e7c79f7
 def person(
     people: pd.DataFrame,  # as of `people_table`
     patient: str,  # its number is looked up
@@ -146,7 +295,7 @@ def _step_emg(
             return x, other if state == "filtered" else None, state
     raise data_error(f"is missing; found {', '.join(step)}", field="EMGs_filt", **place)
 
-
+# %% ../../nbs/readers/16_gait120.ipynb #1763e70c
 def _step_angle(
     file: Path,
     place: dict,
@@ -182,7 +331,7 @@ class Step:
     state: str = ""
     second: np.ndarray | None = None  # (20 n,) the other electrode of the soleus
 
-
+# %% ../../nbs/readers/16_gait120.ipynb #c190dfef
 def _step(
     trial: str,
     name: str,
@@ -285,12 +434,12 @@ def patients(
     "Names of the folders: S001, S002, ..."
     return list(homes(root))
 
-
+# %% ../../nbs/readers/16_gait120.ipynb #76b6fe5f
 def _one(folder: Path, pattern: str) -> Path | None:
     "The first entry of a folder that matches, if there is one"
     return next(iter(listing(folder, pattern)), None) if folder.is_dir() else None
 
-# %% ../../nbs/readers/16_gait120.ipynb #c8372f35
+
 def motion_files(
     home: Path,
 ) -> dict[tuple[str, str, str], Path]:  # (task, trial, step) in lower case -> .mot
@@ -302,7 +451,7 @@ def motion_files(
                 out[task.name.lower(), trial.name.lower(), file.stem.lower()] = file
     return out
 
-
+# %% ../../nbs/readers/16_gait120.ipynb #0d0d9791
 def emg_steps(
     task: Mapping,  # struct of a task
 ) -> dict[tuple[str, str], Mapping]:  # (trial, step) in lower case -> struct
@@ -311,7 +460,7 @@ def emg_steps(
     return {(t, s.lower()): x[s] for t, x in trials.items() if isinstance(x, Mapping)
             for s in x if re.fullmatch(r"Step\d+", s, re.I) and isinstance(x[s], Mapping)}
 
-
+# %% ../../nbs/readers/16_gait120.ipynb #6d41b95d
 def maxima(
     tasks: list[Mapping],  # structs of tasks
 ) -> dict[str, float]:  # muscle -> V
@@ -346,7 +495,39 @@ def _emg_tasks(
     except DataError as e:
         yield data_error(str(e), **place)
 
+# %% ../../nbs/readers/16_gait120.ipynb #15610340
+def _facts(root: str | Path, patient: str, place: dict) -> dict:
+    "Facts of a man from the sheet, if there is one"
+    top = raw_folder(root, NAME, f"{FOLDERS}|{PACKS}", _EXPECTED)
+    sheets = [s for d in (top, *listing(top, PACKS)) for s in listing(d, r"Subject_Demographics\.xlsx|subject_metadata\.csv")]
+    return person(people_table(sheets[0], **place), patient) if sheets else {}
 
+# %% ../../nbs/readers/16_gait120.ipynb #51c701e8
+def _task(
+    task: str,
+    emg: dict[tuple[str, str], Mapping],  # (trial, step) -> struct
+    files: dict[tuple[str, str, str], Path],
+    info: dict,
+    place: dict,
+) -> Iterator[Recording | Loss]:
+    "The steps of a task, paired by name"
+    mine, steps = {k[1:]: f for k, f in files.items() if k[0] == task.lower()}, []
+    for key in sorted(emg.keys() | mine.keys(), key=lambda k: (natural(k[0]), natural(k[1]))):
+        trial, name = (k.title() for k in key)
+        try:
+            steps.append(_step(trial, name, emg.get(key), mine.get(key), place))
+        except DataError as e:
+            sentence = str(e) if place["patient"] in str(e) else str(data_error(str(e), **place))
+            yield Loss(place["patient"], f"{task}/{trial}/{name}", sentence)
+    usual = np.median([s.duration for s in steps]) if steps else 0
+    long = [s for s in steps if TASKS[task] not in CHAIR and s.duration > MERGED * usual]
+    for s in long:
+        yield Loss(place["patient"], f"{task}/{s.trial}/{s.name}",
+                   str(data_error(f"lasts {s.duration:.2f} s, the other strides {usual:.2f} s", field=task, **place)))
+    for chain in chains([s for s in steps if s not in long]):
+        yield _recording(chain, task, info, place)
+
+# %% ../../nbs/readers/16_gait120.ipynb #afa92f70
 def recordings(
     root: str | Path,
     patient: str,
@@ -374,178 +555,3 @@ def recordings(
         yield Loss(patient, "MVCs", str(e))
     for task in TASKS:
         yield from _task(task, emg_steps(structs.get(task, {})), files, info, place)
-
-# %% ../../nbs/readers/16_gait120.ipynb #78563257
-def _facts(root: str | Path, patient: str, place: dict) -> dict:
-    "Facts of a man from the sheet, if there is one"
-    top = raw_folder(root, NAME, f"{FOLDERS}|{PACKS}", _EXPECTED)
-    sheets = [s for d in (top, *listing(top, PACKS)) for s in listing(d, r"Subject_Demographics\.xlsx|subject_metadata\.csv")]
-    return person(people_table(sheets[0], **place), patient) if sheets else {}
-
-
-def _task(
-    task: str,
-    emg: dict[tuple[str, str], Mapping],  # (trial, step) -> struct
-    files: dict[tuple[str, str, str], Path],
-    info: dict,
-    place: dict,
-) -> Iterator[Recording | Loss]:
-    "The steps of a task, paired by name"
-    mine, steps = {k[1:]: f for k, f in files.items() if k[0] == task.lower()}, []
-    for key in sorted(emg.keys() | mine.keys(), key=lambda k: (natural(k[0]), natural(k[1]))):
-        trial, name = (k.title() for k in key)
-        try:
-            steps.append(_step(trial, name, emg.get(key), mine.get(key), place))
-        except DataError as e:
-            sentence = str(e) if place["patient"] in str(e) else str(data_error(str(e), **place))
-            yield Loss(place["patient"], f"{task}/{trial}/{name}", sentence)
-    usual = np.median([s.duration for s in steps]) if steps else 0
-    long = [s for s in steps if TASKS[task] not in CHAIR and s.duration > MERGED * usual]
-    for s in long:
-        yield Loss(place["patient"], f"{task}/{s.trial}/{s.name}",
-                   str(data_error(f"lasts {s.duration:.2f} s, the other strides {usual:.2f} s", field=task, **place)))
-    for chain in chains([s for s in steps if s not in long]):
-        yield _recording(chain, task, info, place)
-
-# %% ../../nbs/readers/16_gait120.ipynb #b069add9
-_EMG = ("Vastus Lateralis", "Rectus Femoris", "Vastus Medialis", "Tibialis Anterior", "Biceps Femoris", "Semitendinosus",
-        "Gastrocnemuis Medialis", "Gastrocnemius Lateralis", "Soleus Medialis", "Soleus Lateralis", "Peroneus Longus",
-        "Peroneus Brevis")
-_EMG_COLUMNS = (0, 1, 2, 3, 4, 5, 6, 7, 8, None, 9, 10)
-_MOT = ("time pelvis_tilt pelvis_list pelvis_rotation pelvis_tx pelvis_ty pelvis_tz hip_flexion_r hip_adduction_r "
-        "hip_rotation_r knee_angle_r ankle_angle_r hip_flexion_l hip_adduction_l hip_rotation_l knee_angle_l "
-        "ankle_angle_l lumbar_extension").split()
-_MOT_HEADER = ("Coordinates\nversion=1\nnRows={}\nnColumns={}\ninDegrees=yes\n\n"
-               "Units are S.I. units (second, meters, Newtons, ...)\nIf the header above contains a line with 'inDegrees', "
-               "this indicates whether rotational values are in degrees (yes) or radians (no).\n\nendheader\n")
-_CELLS = ("hip_flexion", "hip_adduction", "hip_rotation", "knee_flexion", "ankle_flexion")
-_WALKED = {"LevelWalking": ("level_walk", 1.25, 0), "StairAscent": ("stair_ascent", 0.6, 0), "SlopeAscent": ("ramp_ascent", 1.1, 8),
-           "StairDescent": ("stair_descent", 0.6, 0), "SlopeDescent": ("ramp_descent", 1.1, -8)}
-_SAT = {"SitToStand": "sit_to_stand", "StandToSit": "stand_to_sit"}
-_ALL = {**{t: [(1, "")] for t in (*_WALKED, *_SAT)}, "LevelWalking": [(1, ""), (2, ""), (4, "")], "SitToStand": [(1, ""), (2, "")]}
-_FAULTS = [(1, "no angle"), (2, "no emg"), (3, "gap"), (4, "short emg")]
-_PLAN = {"S001": ("Gait120_001_to_010/S001", _ALL), "S011": ("Gait120_011_to_020/S011", {"LevelWalking": _FAULTS}),
-         "S012": ("S012", {"LevelWalking": [(1, "")], "SitToStand": [(1, "")]})}
-
-
-def write_lookalike(
-    root: str | Path,
-    people: int = 3,
-    seed: int = 0,
-) -> list[Recording]:  # what a perfect reader finds
-    "Write invented steps as `Gait120_001_to_010/S001/JointAngle/LevelWalking/Trial01/step01.mot` and the like"
-    root, out, table = Path(root), [], []
-    for patient, (home, plan) in list(_PLAN.items())[:people]:
-        walker = Walker(NAME, patient, seed, 60)
-        out += _write_man(root / home, walker, plan)
-        body = walker.body
-        table.append({"Subject": patient, "Age (years)": body["age"], "Height (cm)": round(100 * body["height"], 1),
-                      "Weight (kg)": body["mass"], "BMI": 22.5})
-    write_sheet(root / "Subject_Demographics.xlsx", pd.DataFrame([r for r in table if r["Subject"] != "S012"]))
-    return out
-
-# %% ../../nbs/readers/16_gait120.ipynb #2dc9ea9a
-def _write_man(home: Path, walker: Walker, plan: dict) -> list[Recording]:
-    "All files of a man, and the truth"
-    (home / "EMG").mkdir(parents=True)
-    mvc = rng_for(walker.seed, NAME, walker.patient, "mvc").uniform(3e-4, 6e-4, (1, 12))
-    tasks, out = {}, []
-    for task in (*_WALKED, *_SAT):
-        trials = {f"Trial{k:02}": fault for k, fault in plan.get(task, [])}
-        tasks[task] = {"nTrials": np.uint8(len(trials)), "AvailableTrialIdx": np.array([[int(t[-2:]) for t in trials]], np.uint8)}
-        for trial, fault in trials.items():
-            recs, steps = _write_trial(home, walker, task, trial, fault, mvc)
-            out += recs
-            tasks[task][trial] = {"MVCs": mvc, "nSteps": np.uint8(len(steps)), **steps}
-    write_mat(home / "EMG" / f"{'Converted' if walker.patient == 'S012' else 'Processed'}Data.mat", tasks, "5")
-    known = walker.patient != "S012"
-    for r in out:
-        r.patient, r.info = walker.patient, dict(walker.body, sex="m") if known else {"sex": "m"}
-    return out
-
-
-def _write_trial(home, walker, task, trial, fault, mvc) -> tuple[list[Recording], dict]:
-    "The angles of a trial, its truth, and its steps with EMG"
-    name, start, released = f"{task}/{trial}", 2.0 + int(trial[-2:]) / 4, walker.patient == "S012"
-    walk = (Chair(walker, name, _SAT[task], start, 1.48) if task in _SAT else
-            Walk(walker, name, [Bout(_WALKED[task][0], 3, *_WALKED[task][1:])], start))
-    at = np.round(walk._edges * 100).astype(int)
-    angle = sample(walk, "right", 100, at[0] / 100, at[-1] - at[0] + 1, "angle", _CELLS).data
-    x = _twelve(walk, at[0] / 100, len(angle) * 20, fault)
-    emg = np.stack([x, _rms(x), _rms(x) / mvc])
-    ends = [at[[i, i + 1]] for i in ((0, 2) if fault == "gap" else range(min(2, len(at) - 1)))]
-    cuts = [(f"Step{i + 1:02}", a, b) for i, (a, b) in enumerate(ends)]
-    truth = emg[2 if released else 0]
-    recs, steps = [_true_run(task, name, run, angle, truth, at[0]) for run in ([[c] for c in cuts] if fault else [cuts])], {}
-    for step, a, b in cuts:
-        rows = emg[:, 20 * (a - at[0]):20 * (b - at[0] + 1)]
-        if (fault, step) != ("no angle", "Step02"):
-            _write_mot(home / "JointAngle" / task / trial / f"{step.lower()}.mot", a / 100, angle[a - at[0]:b - at[0] + 1])
-        if (fault, step) != ("no emg", "Step01"):
-            steps[step] = _tables(rows[:, :-60] if (fault, step) == ("short emg", "Step02") else rows, released)
-    if fault == "no angle":
-        recs[1].angle, recs[1].emg.start = None, 0.0
-        recs[1].strides[["start", "stop"]] -= recs[1].strides.start[0]
-    if fault == "no emg":
-        recs[0].emg = None
-    return recs[:1] if fault == "short emg" else recs, steps
-
-# %% ../../nbs/readers/16_gait120.ipynb #5b50a83e
-def _twelve(walk: Walk, start: float, n: int, fault: str) -> np.ndarray:  # (n, 12) V
-    "The filtered EMG of all electrodes, in steps of a quarter of a microvolt"
-    x = sample_emg(walk, "right", 2000, start, n, electrodes=CLEAN).data.astype(float) / 1000
-    other = rng_for(walk.walker.seed, NAME, walk.walker.patient, walk.trial, "soleus").normal(size=n) * np.abs(x[:, 8])
-    y = np.column_stack([other if c is None else x[:, c] for c in _EMG_COLUMNS])
-    if fault:
-        y[:, 11] = 0.0
-    if fault == "gap":
-        y[200:300, 0] = np.nan
-    return np.round(y * 2**22) / 2**22
-
-
-def _rms(x: np.ndarray) -> np.ndarray:
-    "Moving RMS of 250 samples"
-    pad = np.pad(np.nan_to_num(x)**2, ((125, 125), (0, 0)), mode="edge").cumsum(0)
-    return np.round(np.sqrt(np.maximum(pad[250:] - pad[:-250], 0) / 250) * 2**22) / 2**22
-
-
-def _tables(emg: np.ndarray, released: bool) -> dict:  # emg: filtered, envelope, normalised, (3, n, 12)
-    "A step in the .mat file"
-    frame = lambda y, blanks: pd.DataFrame(y, columns=[n if blanks else n.replace(" ", "") for n in _EMG])
-    points = np.linspace(0, emg.shape[1] - 1, 101)
-    short = np.array([np.interp(points, np.arange(emg.shape[1]), y) for y in emg[2].T]).T
-    tables = {"EMGs_norm": frame(emg[2], False), "EMGs_interpolated": frame(short, False)}
-    if released:
-        return {k: {c: t[c].to_numpy() for c in t} for k, t in tables.items()}
-    return {"EMGs_filt": frame(emg[0], True), "EMGs_env": frame(emg[1], True)} | tables
-
-
-def _write_mot(file: Path, start: float, angle: np.ndarray):
-    "Angles as OpenSim writes them"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    n, deg = len(angle), np.rad2deg(angle.astype(float))
-    own = [deg[:, 0, 2], deg[:, 0, 0], deg[:, 0, 1], -deg[:, 1, 2], deg[:, 2, 2]]
-    other = [np.roll(x, n // 2) for x in own]
-    rows = np.column_stack([start + np.arange(n) / 100, *np.zeros((6, n)), *own, *other, np.zeros(n)])
-    with open(file, "w") as f:
-        f.write(_MOT_HEADER.format(n, len(_MOT)) + "\t".join(_MOT) + "\n")
-        np.savetxt(f, rows, "%15.6f", "\t")
-
-# %% ../../nbs/readers/16_gait120.ipynb #b88666f6
-def _true_run(task, name, run, angle, emg, first) -> Recording:
-    "Steps that follow each other, as a perfect reader returns them"
-    a, b = run[0][1], run[-1][2]
-    table = pd.DataFrame(dict(start=[x / 100 for _, x, _ in run], stop=[x / 100 for _, _, x in run],
-                              activity=_SAT.get(task) or _WALKED[task][0], step=[s for s, _, _ in run],
-                              incline=np.nan if task.startswith("Slope") else 0.0, not_gait=task in _SAT))
-    x = emg[20 * (a - first):20 * (b - first + 1)]
-    data = empty_emg(len(x))
-    for k, c in enumerate(_EMG_COLUMNS):
-        if c is not None:
-            data[:, c] = x[:, k]
-    released = np.nanmin(x) >= 0
-    if released:
-        data[:, 8] = x[:, 8:10].mean(1)
-    return Recording(NAME, "", name, "right", table, run[0][0],
-                     emg=Signal(data, 2000, a / 100, "of the MVC" if released else "V", "envelope" if released else "filtered"),
-                     angle=Signal(angle[a - first:b - first + 1], 100, a / 100, "rad"))

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['NAME', 'SIDES', 'KINDS', 'ARCHIVES', 'RATE', 'EMG_RATE', 'DIRECTIONS', 'STEPS', 'INCLINES', 'ROWS', 'SHORTEST',
-           'LONGEST', 'MERGED', 'files', 'patients', 'masses', 'Source', 'source', 'touchdowns', 'candidates',
-           'strides_of', 'Survey', 'curves', 'turned', 'angle_survey', 'moment_survey', 'survey', 'recordings',
-           'write_lookalike']
+           'LONGEST', 'MERGED', 'write_lookalike', 'files', 'patients', 'masses', 'Source', 'source', 'touchdowns',
+           'candidates', 'strides_of', 'Survey', 'turned', 'curves', 'angle_survey', 'moment_survey', 'survey',
+           'recordings']
 
 # %% ../../nbs/readers/17_grimmer.ipynb #a5b34161
 import re
@@ -49,6 +49,132 @@ def _rows(s: str) -> tuple[Row, ...]:
 
 ROWS = {side: _rows(s) for side, s in SIDES.items()}
 
+# %% ../../nbs/readers/17_grimmer.ipynb #e9e9f90e
+_FIELDS = {"bcf": 4, "foo": None, "gas": 7, "rcf": 1, "sha": None, "sol": 8, "tib": 3, "vas": 0}
+_TRUE = ("vastus_lateralis", "rectus_femoris", "tibialis_anterior", "biceps_femoris", "gastrocnemius_lateralis", "soleus")
+_CELLS = {"hip_{}_adduction": (0, 0), "hip_{}_rotation": (0, 1), "hip_{}_flexion": (0, 2), "knee_{}_flexion": (1, 2),
+          "ankle_{}_flexion": (2, 2)}
+_CELLS_TRUE = ("hip_adduction", "hip_rotation", "hip_flexion", "knee_flexion", "ankle_flexion")
+_HEIGHTS, _SLOPES = {1: 0.10, 2: 0.17, 3: 0.24}, {1: 19.0, 2: 30.4, 3: 39.6}
+_PAPER = {("up", "right", 0): [1, 3, 5, 7], ("up", "left", 0): [2, 4, 6], ("up", "right", 1): [0, 0, 9, 11],
+          ("up", "left", 1): [0, 8, 10], ("down", "right", 0): [6, 8, 10], ("down", "left", 0): [5, 7, 9, 11],
+          ("down", "right", 1): [2, 4], ("down", "left", 1): [1, 3]}
+
+
+def _spoil(r, c, k):
+    "Plates, and an electrode that died"
+    if r.patient == "1" and c == 4 and r.side == "left":
+        s = r.strides.iloc[1]
+        r.moment.data[round(s.start * 200):round(s.stop * 200)] = np.nan
+    if r.patient == "1" and (c, k) == (1, 2) and r.side == "right":
+        r.emg.data[:, 8] = 0.0
+
+# %% ../../nbs/readers/17_grimmer.ipynb #f91e5d36
+def _leg_fields(r, mass, emg, ang, mom):
+    "The fields of one leg"
+    s, odd = r.side[0], r.patient == "2"
+    t = r.emg.times
+    for name, column in _FIELDS.items():
+        emg[f"{name}_{s}"] = np.round(np.sin(t) * 64) / 64 if column is None else r.emg.data[:, column].astype(float)
+    if odd and s == "l":
+        del emg["gas_l"]
+    for name, (j, m) in _CELLS.items():
+        turn = -1 if odd and j == 1 else 1
+        a = turn * r.angle.data[:, j, m].astype(float)
+        ang[f"{name.format('angle')}_{s}"] = np.round(a * 2**14) / 2**14 if odd else np.round(np.rad2deg(a) * 128) / 128
+        tau = turn * r.moment.data[:, j, m].astype(float) * (-mass if odd else 1)
+        mom[f"{name.format('moment')}_{s}"] = np.round(tau * 2**12) / 2**12
+
+
+def _as_read(r, c) -> Recording:
+    "What the missing files and fields leave"
+    if r.patient == "10":
+        r.moment = None
+        r.emg = None if c == 6 else r.emg
+    if r.patient == "2" and r.side == "left":
+        r.emg.data[:, 7] = np.nan
+    return r
+
+# %% ../../nbs/readers/17_grimmer.ipynb #607e4114
+def _true_strides(x, way, side, c) -> list[dict]:
+    "Strides between touchdowns that are there, at most 2 s apart"
+    top, level = int(c > 3), (c - 1) % 3 + 1
+    numbers = _PAPER[way, side, top] + [0] * 9
+    return [dict(start=a / 200, stop=b / 200, activity={"up": "stair_ascent", "down": "stair_descent"}[way],
+                 incline={"up": 1, "down": -1}[way] * _SLOPES[level], step_height=_HEIGHTS[level], configuration=c,
+                 authors_stride=float(numbers[i] or np.nan))
+            for i, (a, b) in enumerate(zip(x[:-1], x[1:])) if b - a <= 400]
+
+# %% ../../nbs/readers/17_grimmer.ipynb #77233399
+def _write_trial(walker, c, k, counts, kinds) -> list[Recording]:
+    "One trial in all files, and its truth"
+    patient, (up, down) = walker.patient, counts
+    bouts = [Bout("stair_ascent", up, 1.2), Bout("stand", 1, 1.2), Bout("stair_descent", down, 1.2)]
+    walk = Walk(walker, f"{c} {k}", bouts, start=0.4)
+    emg, ang, mom, tds = {}, {}, {}, {"up": {}, "down": {}}
+    recs = []
+    for side in ("right", "left"):
+        r = truth(walk, side, Fraction(10000, 9), 200, _TRUE, _CELLS_TRUE, _CELLS_TRUE, margin=0.4,
+                  electrodes=Electrodes(0.004, 0, 0, 0))
+        r.emg.data, r.emg.unit = np.round(r.emg.data / 1000 * 2**19) / 2**19, "V"
+        frames = np.array([round(t * 200) for t in walk._clock[side]])
+        lists = {"up": frames[:up + (side == "right")], "down": frames[up + 1 + (side == "right" and down > 2):]}
+        strides = []
+        for way, x in lists.items():
+            x = x.astype(float)
+            if (patient, c, k, way, side) == ("1", 2, 1, "up", "right"):
+                x = x[[0, 2]]
+            if (patient, c, way, side) == ("2", 3, "down", "right"):
+                x[0] = np.nan
+            tds[way]["td" + side[0].upper()] = x[None] + 1
+            strides += _true_strides(x, way, side, c)
+        r.strides, r.trial, r.subtrial = pd.DataFrame(strides), f"configuration{c}", str(k)
+        r.info = dict(mass=walker.body["mass"])
+        _spoil(r, c, k)
+        _leg_fields(r, walker.body["mass"], emg, ang, mom)
+        recs.append(_as_read(r, c))
+    for name, x in (("emg", emg), ("ang", ang), ("mom", mom), *tds.items()):
+        kinds[name][c - 1].append(x)
+    return [r for r in recs if len(r.strides)]
+
+# %% ../../nbs/readers/17_grimmer.ipynb #5c13793a
+def _write_files(root, patient, kinds):
+    "The files of a person"
+    if patient == "10":
+        kinds["emg"][5] = []
+    def nested(x): return cell([cell(inner) for inner in x])
+    unit = cell(["V"]) if patient == "1" else "V"
+    all_files = {"Preprocessed/EMG/EMG": dict(Emg=nested(kinds["emg"]), Emg_fs=1111.1111, Emg_unit=unit),
+                 "Processed/Touchdowns/Touchdowns": dict(TD_ascent=nested(kinds["up"]), TD_descent=nested(kinds["down"]), TD_fs=200.0),
+                 "Processed/Joint_Kinematics/Joint_Kinematics": dict(Joint_Kinematics=nested(kinds["ang"])),
+                 "Processed/Joint_Kinetics/Joint_Kinetics": dict(Joint_Kinetics=nested(kinds["mom"]), Joint_Kinetics_fs=200.0)}
+    for name, variables in all_files.items():
+        if patient != "10" or "Kinetics" not in name:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            write_mat(root / f"{name}{patient}.mat", variables, "5")
+
+
+def write_lookalike(
+    root: str | Path,
+    people: int = 3,
+    seed: int = 0,
+) -> list[Recording]:  # what a perfect reader finds
+    "Write invented stairs as `Preprocessed/EMG/EMG1.mat` and the like"
+    root, out, weight = Path(root), [], np.full(12, 75.0)
+    for patient in ("1", "2", "10")[:people]:
+        walker, kinds = Walker(NAME, patient, seed), {k: [[] for _ in range(6)] for k in ("emg", "up", "down", "ang", "mom")}
+        weight[int(patient) - 1] = walker.body["mass"]
+        for c in range(1, 7):
+            for k in range(1, 3 if (patient, c) == ("1", 1) else 2):
+                full = patient == "1" and c in (1, 4)
+                out += _write_trial(walker, c, k, (4, 4) if full else (2, 2), kinds)
+        _write_files(root, patient, kinds)
+    (root / "FullyProcessed").mkdir(parents=True, exist_ok=True)
+    means = dict(stride1=dict(VL=dict(subj_mean=np.zeros((12, 100)))))
+    write_mat(root / "FullyProcessed/Data_fully_processed.mat",
+              dict(data=dict(info=dict(subjects_mass=weight), low=dict(ascent=means))), "5")
+    return out
+
 # %% ../../nbs/readers/17_grimmer.ipynb #be05525f
 def files(
     root: str | Path,
@@ -66,7 +192,7 @@ def files(
         raise data_error("holds no folder Touchdowns with Touchdowns1.mat ...: unpack Processed.zip", NAME, file=root)
     return out
 
-
+# %% ../../nbs/readers/17_grimmer.ipynb #ba7b115a
 def patients(
     root: str | Path,  # folder that holds `Preprocessed` and `Processed`, or one above it
 ) -> list[str]:
@@ -85,7 +211,7 @@ def masses(
     x = numbers(read_mat(found[0], path)[path], dataset=NAME, file=found[0], field=path).ravel()
     return {i + 1: float(m) for i, m in enumerate(x) if 20 < m < 200}
 
-# %% ../../nbs/readers/17_grimmer.ipynb #f038936b
+# %% ../../nbs/readers/17_grimmer.ipynb #ce990538
 @dataclass
 class Source:
     "One kind of file of one person"
@@ -102,7 +228,7 @@ def _variable(f: Mapping, wanted: str, place: dict) -> str:
         raise data_error(f"is missing; found {', '.join(f) or 'nothing'}", field=wanted, **place)
     return arrays[0]
 
-
+# %% ../../nbs/readers/17_grimmer.ipynb #84e4e50d
 def source(
     f: Mapping,  # an open file
     wanted: str,  # its cell array
@@ -130,6 +256,8 @@ _NUMBERS = {  # (direction, top of the stairs) -> leg -> touchdown that begins i
     ("ascent", True): {"right": {3: 9, 4: 11}, "left": {2: 8, 3: 10}},
     ("descent", True): {"right": {1: 2, 2: 4}, "left": {1: 1, 2: 3}},
     ("descent", False): {"right": {1: 6, 2: 8, 3: 10}, "left": {1: 5, 2: 7, 3: 9, 4: 11}}}
+
+# %% ../../nbs/readers/17_grimmer.ipynb #4cd7c4e5
 SHORTEST, LONGEST = 0.4, 2.0  # s; longer gaps are no strides, say those who read the data before
 MERGED = 1.6  # times the person's median in that activity
 
@@ -150,7 +278,7 @@ def touchdowns(
         raise data_error("does not increase from frame 1 on", field=name, **place)
     return (x - 1) / float(rate)
 
-
+# %% ../../nbs/readers/17_grimmer.ipynb #e165d2db
 def candidates(
     t: np.ndarray,  # (n,) touchdowns, s
     direction: str,  # ascent or descent
@@ -197,6 +325,14 @@ class Survey:
     decisions: dict[str, str] = field(default_factory=dict)
 
 
+def turned(
+    evidence: np.ndarray,  # (strides,), positive where the sign is ours
+    clear: float,  # beyond which the median can be believed
+) -> int:  # 1 or -1
+    "Whether a joint is published the other way round"
+    return -1 if len(evidence) and np.median(evidence) < -clear else 1
+
+# %% ../../nbs/readers/17_grimmer.ipynb #59b68695
 def curves(
     trials: list[tuple[Mapping, str, pd.DataFrame]],  # structs, leg, its strides
     label: str,  # of a joint, without the leg
@@ -214,15 +350,7 @@ def curves(
     x = np.array(out).reshape(-1, 101)
     return x[np.isfinite(x[:, there]).all(1)]
 
-
-def turned(
-    evidence: np.ndarray,  # (strides,), positive where the sign is ours
-    clear: float,  # beyond which the median can be believed
-) -> int:  # 1 or -1
-    "Whether a joint is published the other way round"
-    return -1 if len(evidence) and np.median(evidence) < -clear else 1
-
-# %% ../../nbs/readers/17_grimmer.ipynb #59b68695
+# %% ../../nbs/readers/17_grimmer.ipynb #7707561f
 def angle_survey(
     trials: list[tuple[Mapping, str, pd.DataFrame]],
     rate: float,  # Hz
@@ -246,7 +374,7 @@ def angle_survey(
     return factor, flip, {"angle unit": f"{words}: the knee moves by {span:.3g} in the median of {len(knee)} strides",
                           "angle signs": f"{signs}; hip adduction and rotation unconfirmed"}
 
-
+# %% ../../nbs/readers/17_grimmer.ipynb #3e2e0ece
 _UNITS = {"N·m/kg": (0.3, 6.0), "N·m": (20.0, 400.0)}  # lowest and highest peak of an ankle
 
 
@@ -324,7 +452,7 @@ def _signal(
     unit, state = dict(emg=(s.unit or "unknown", "raw"), angle=("rad", ""), moment=("N·m/kg", ""))[kind]
     return Signal(x, rate, 0.0, unit, state), lacking
 
-
+# %% ../../nbs/readers/17_grimmer.ipynb #d9d73209
 def _leg(
     sources: dict[str, Source],
     key: tuple[int, int],
@@ -402,129 +530,3 @@ def recordings(
                     if isinstance(item, Recording):
                         item.info = dict(info)
                     yield item
-
-# %% ../../nbs/readers/17_grimmer.ipynb #e9e9f90e
-_FIELDS = {"bcf": 4, "foo": None, "gas": 7, "rcf": 1, "sha": None, "sol": 8, "tib": 3, "vas": 0}
-_TRUE = ("vastus_lateralis", "rectus_femoris", "tibialis_anterior", "biceps_femoris", "gastrocnemius_lateralis", "soleus")
-_CELLS = {"hip_{}_adduction": (0, 0), "hip_{}_rotation": (0, 1), "hip_{}_flexion": (0, 2), "knee_{}_flexion": (1, 2),
-          "ankle_{}_flexion": (2, 2)}
-_CELLS_TRUE = ("hip_adduction", "hip_rotation", "hip_flexion", "knee_flexion", "ankle_flexion")
-_HEIGHTS, _SLOPES = {1: 0.10, 2: 0.17, 3: 0.24}, {1: 19.0, 2: 30.4, 3: 39.6}
-_PAPER = {("up", "right", 0): [1, 3, 5, 7], ("up", "left", 0): [2, 4, 6], ("up", "right", 1): [0, 0, 9, 11],
-          ("up", "left", 1): [0, 8, 10], ("down", "right", 0): [6, 8, 10], ("down", "left", 0): [5, 7, 9, 11],
-          ("down", "right", 1): [2, 4], ("down", "left", 1): [1, 3]}
-
-
-def write_lookalike(
-    root: str | Path,
-    people: int = 3,
-    seed: int = 0,
-) -> list[Recording]:  # what a perfect reader finds
-    "Write invented stairs as `Preprocessed/EMG/EMG1.mat` and the like"
-    root, out, weight = Path(root), [], np.full(12, 75.0)
-    for patient in ("1", "2", "10")[:people]:
-        walker, kinds = Walker(NAME, patient, seed), {k: [[] for _ in range(6)] for k in ("emg", "up", "down", "ang", "mom")}
-        weight[int(patient) - 1] = walker.body["mass"]
-        for c in range(1, 7):
-            for k in range(1, 3 if (patient, c) == ("1", 1) else 2):
-                full = patient == "1" and c in (1, 4)
-                out += _write_trial(walker, c, k, (4, 4) if full else (2, 2), kinds)
-        _write_files(root, patient, kinds)
-    (root / "FullyProcessed").mkdir(parents=True, exist_ok=True)
-    means = dict(stride1=dict(VL=dict(subj_mean=np.zeros((12, 100)))))
-    write_mat(root / "FullyProcessed/Data_fully_processed.mat",
-              dict(data=dict(info=dict(subjects_mass=weight), low=dict(ascent=means))), "5")
-    return out
-
-
-def _write_files(root, patient, kinds):
-    "The files of a person"
-    if patient == "10":
-        kinds["emg"][5] = []
-    def nested(x): return cell([cell(inner) for inner in x])
-    unit = cell(["V"]) if patient == "1" else "V"
-    all_files = {"Preprocessed/EMG/EMG": dict(Emg=nested(kinds["emg"]), Emg_fs=1111.1111, Emg_unit=unit),
-                 "Processed/Touchdowns/Touchdowns": dict(TD_ascent=nested(kinds["up"]), TD_descent=nested(kinds["down"]), TD_fs=200.0),
-                 "Processed/Joint_Kinematics/Joint_Kinematics": dict(Joint_Kinematics=nested(kinds["ang"])),
-                 "Processed/Joint_Kinetics/Joint_Kinetics": dict(Joint_Kinetics=nested(kinds["mom"]), Joint_Kinetics_fs=200.0)}
-    for name, variables in all_files.items():
-        if patient != "10" or "Kinetics" not in name:
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            write_mat(root / f"{name}{patient}.mat", variables, "5")
-
-# %% ../../nbs/readers/17_grimmer.ipynb #f91e5d36
-def _write_trial(walker, c, k, counts, kinds) -> list[Recording]:
-    "One trial in all files, and its truth"
-    patient, (up, down) = walker.patient, counts
-    bouts = [Bout("stair_ascent", up, 1.2), Bout("stand", 1, 1.2), Bout("stair_descent", down, 1.2)]
-    walk = Walk(walker, f"{c} {k}", bouts, start=0.4)
-    emg, ang, mom, tds = {}, {}, {}, {"up": {}, "down": {}}
-    recs = []
-    for side in ("right", "left"):
-        r = truth(walk, side, Fraction(10000, 9), 200, _TRUE, _CELLS_TRUE, _CELLS_TRUE, margin=0.4,
-                  electrodes=Electrodes(0.004, 0, 0, 0))
-        r.emg.data, r.emg.unit = np.round(r.emg.data / 1000 * 2**19) / 2**19, "V"
-        frames = np.array([round(t * 200) for t in walk._clock[side]])
-        lists = {"up": frames[:up + (side == "right")], "down": frames[up + 1 + (side == "right" and down > 2):]}
-        strides = []
-        for way, x in lists.items():
-            x = x.astype(float)
-            if (patient, c, k, way, side) == ("1", 2, 1, "up", "right"):
-                x = x[[0, 2]]
-            if (patient, c, way, side) == ("2", 3, "down", "right"):
-                x[0] = np.nan
-            tds[way]["td" + side[0].upper()] = x[None] + 1
-            strides += _true_strides(x, way, side, c)
-        r.strides, r.trial, r.subtrial = pd.DataFrame(strides), f"configuration{c}", str(k)
-        r.info = dict(mass=walker.body["mass"])
-        _spoil(r, c, k)
-        _leg_fields(r, walker.body["mass"], emg, ang, mom)
-        recs.append(_as_read(r, c))
-    for name, x in (("emg", emg), ("ang", ang), ("mom", mom), *tds.items()):
-        kinds[name][c - 1].append(x)
-    return [r for r in recs if len(r.strides)]
-
-
-def _true_strides(x, way, side, c) -> list[dict]:
-    "Strides between touchdowns that are there, at most 2 s apart"
-    top, level = int(c > 3), (c - 1) % 3 + 1
-    numbers = _PAPER[way, side, top] + [0] * 9
-    return [dict(start=a / 200, stop=b / 200, activity={"up": "stair_ascent", "down": "stair_descent"}[way],
-                 incline={"up": 1, "down": -1}[way] * _SLOPES[level], step_height=_HEIGHTS[level], configuration=c,
-                 authors_stride=float(numbers[i] or np.nan))
-            for i, (a, b) in enumerate(zip(x[:-1], x[1:])) if b - a <= 400]
-
-# %% ../../nbs/readers/17_grimmer.ipynb #607e4114
-def _spoil(r, c, k):
-    "Plates, and an electrode that died"
-    if r.patient == "1" and c == 4 and r.side == "left":
-        s = r.strides.iloc[1]
-        r.moment.data[round(s.start * 200):round(s.stop * 200)] = np.nan
-    if r.patient == "1" and (c, k) == (1, 2) and r.side == "right":
-        r.emg.data[:, 8] = 0.0
-
-
-def _leg_fields(r, mass, emg, ang, mom):
-    "The fields of one leg"
-    s, odd = r.side[0], r.patient == "2"
-    t = r.emg.times
-    for name, column in _FIELDS.items():
-        emg[f"{name}_{s}"] = np.round(np.sin(t) * 64) / 64 if column is None else r.emg.data[:, column].astype(float)
-    if odd and s == "l":
-        del emg["gas_l"]
-    for name, (j, m) in _CELLS.items():
-        turn = -1 if odd and j == 1 else 1
-        a = turn * r.angle.data[:, j, m].astype(float)
-        ang[f"{name.format('angle')}_{s}"] = np.round(a * 2**14) / 2**14 if odd else np.round(np.rad2deg(a) * 128) / 128
-        tau = turn * r.moment.data[:, j, m].astype(float) * (-mass if odd else 1)
-        mom[f"{name.format('moment')}_{s}"] = np.round(tau * 2**12) / 2**12
-
-
-def _as_read(r, c) -> Recording:
-    "What the missing files and fields leave"
-    if r.patient == "10":
-        r.moment = None
-        r.emg = None if c == 6 else r.emg
-    if r.patient == "2" and r.side == "left":
-        r.emg.data[:, 7] = np.nan
-    return r

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NAME', 'FOLDERS', 'RATE', 'SIDES', 'ACTIVITY', 'REST', 'INCLINE', 'HISTORY', 'ROWS', 'SHORTEST', 'LONGEST', 'MERGED',
-           'USUAL', 'FEWEST', 'CLEAR', 'incoming', 'candidates', 'Survey', 'survey', 'patients', 'recordings',
-           'write_lookalike']
+           'USUAL', 'FEWEST', 'CLEAR', 'write_lookalike', 'incoming', 'candidates', 'Survey', 'survey', 'patients',
+           'recordings']
 
 # %% ../../nbs/readers/18_hu.ipynb #8c65a9b6
 from collections.abc import Iterator
@@ -38,7 +38,113 @@ ROWS = {side: tuple([Row(f"{p}{label}", f"emg_{muscle}") for label, muscle in _M
                            "the usual sign; decided for each person and leg from the data")])
         for side, p in SIDES.items()}
 
+# %% ../../nbs/readers/18_hu.ipynb #22347193
+_LABELS = ("TA", "MG", "SOL", "BF", "ST", "VL", "RF")
+_EMG_COLUMNS = [3, 6, 8, 4, 5, 0, 1]
+_EMG_TRUE = ("tibialis_anterior", "gastrocnemius_medialis", "soleus", "biceps_femoris",
+             "semitendinosus_or_semimembranosus", "vastus_lateralis", "rectus_femoris")
+_WHERE = "Right_Shank Right_Thigh Left_Shank Left_Thigh Waist".split()
+_LEGS = ("Right", "Left")
+_HEADER = ([f"{w}_{a}" for w in _WHERE for a in "Ax Ay Az Gy Gz Gx".split()]
+           + [f"{s}_{m}" for s in _LEGS for m in _LABELS]
+           + [f"{s}_{j}{v}" for v in ("", "_Velocity") for s in _LEGS for j in ("Ankle", "Knee")] + ["Mode"]
+           + [f"{s}_{e}{t}" for s in _LEGS for e in ("Heel_Contact", "Toe_Off") for t in ("", "_Trigger")])
+_MODE = {"sit": 0, "level_walk": 1, "ramp_ascent": 2, "ramp_descent": 3, "stair_ascent": 4, "stair_descent": 5,
+         "stand": 6}
+_SLOPE = {"ramp_ascent": 10.0, "ramp_descent": -10.0}
+
+# %% ../../nbs/readers/18_hu.ipynb #d5090ffb
+def _gait(walk, side, deleted) -> tuple[list, list, pd.DataFrame]:
+    "Contacts and toe-offs as (row, trigger), and the strides that remain"
+    e, owner = walk._clock[side], [walk.bouts[i] for i in walk._owner] + [walk.bouts[-1]]
+    row = [int(round(t * 1000)) + 1 for t in e]
+    there = [i for i in range(len(e)) if owner[i].gait or side == "right" and i and owner[i - 1].gait]
+    gone = {there[k]: toe for k, toe in deleted}
+    def mode(i): return _MODE[owner[max(i, 0)].activity]
+    contacts = [(row[i], 1000 * mode(i - 1) + 300 + 10 * mode(i) + 1) for i in there if i not in gone]
+    swings = [i for i in there if i + 1 < len(e) and owner[i].gait and not gone.get(i)]
+    def toe_off(i): return int(round((e[i] + 0.62 * (e[i + 1] - e[i])) * 1000)) + 1
+    toe_offs = [(toe_off(i), 1000 * mode(i) + 100 + 10 * mode(i) + 2) for i in swings]
+    table = [dict(start=(row[i] - 1) / 1000, stop=(row[i + 1] - 1) / 1000, activity=owner[i + 1].activity,
+                  incline=_SLOPE.get(owner[i + 1].activity, 0.0), transition=owner[i] is not owner[i + 1])
+             for i in there if i + 1 < len(e) and owner[i].gait and owner[i + 1].gait and not {i, i + 1} & set(gone)]
+    return contacts, toe_offs, pd.DataFrame(table)
+
+# %% ../../nbs/readers/18_hu.ipynb #33d72c7c
+def _side_files(home: Path, patient: str):
+    "Notes with blanks in the header, contractions, and a folder that is not read"
+    (home / f"{patient}_Metadata.csv").write_text(
+        f"Filename,R Ankle Min,RTA SNR,Notes\n{patient}_Circuit_001 ,-11.7,14.2,\n"
+        f"{patient}_Circuit_002 ,-9.8,13.9,paused on the ramp\n")
+    for name in ("MVC", "Raw"):
+        (home / name).mkdir(exist_ok=True)
+    (home / "Raw" / f"{patient}_Circuit_001_raw.csv").write_text("not,read\n")
+    wave = np.sign(np.sin(2 * np.pi * 60 * np.arange(1000) / 1000 + 0.1))
+    mvc = pd.DataFrame({f"{s}{m}": (0.2 + 0.02 * k) * wave for s in "RL" for k, m in enumerate(_LABELS)})
+    mvc.reindex(range(1200)).to_csv(home / "MVC" / f"{patient}_MVC.csv", index=False, na_rep="NaN", float_format="%.3f")
+
+# %% ../../nbs/readers/18_hu.ipynb #0f9f08f1
+def _circuit(walker, home, circuit, bouts, deleted, left_ankle, extra) -> list[Recording]:
+    "One file, and its truth"
+    words = [w.split("*") for w in bouts.split()]
+    bouts = [Bout(w[0], int(w[1]) if len(w) > 1 else 1, 1.4, _SLOPE.get(w[0], 0.0)) for w in words]
+    walk = Walk(walker, f"{walker.patient}_Circuit_{circuit}", bouts, start=0.5)
+    recs, lists = [], []
+    for side in ("right", "left"):
+        r = truth(walk, side, 1000, 1000, _EMG_TRUE, ("knee_flexion", "ankle_flexion"), (),
+                  electrodes=Electrodes(0.004, 0, 0, 0))
+        r.emg.state, r.emg.unit, r.info = "filtered", "unknown", {}
+        contacts, toe_offs, r.strides = _gait(walk, side, [d[1:] for d in deleted or [] if d[0] == side])
+        recs.append(r)
+        lists += [*zip(*contacts), *zip(*toe_offs)] if deleted is not None else [()] * 4
+    n, (right, left) = len(recs[0].emg), recs
+    knee, ankle = ([np.rad2deg(x.angle.data[:, j, 2]) for x in recs] for j in (1, 2))
+    t = np.clip(np.arange(n) / 1000 - 0.15, 0.5, walk.stop - 1e-6)  # the button comes late
+    mode = np.array([_MODE[b.activity] for b in bouts])[walk._owner[np.searchsorted(walk._edges, t, "right") - 1]]
+    values = np.column_stack([right.emg.data[:, _EMG_COLUMNS], left.emg.data[:, _EMG_COLUMNS],
+                              ankle[0], -knee[0], left_ankle * ankle[1], -knee[1], mode])
+    form = "0," * 30 + "%.3f," * 14 + "%.1f," * 4 + "0,0,0,0,%d"
+    tails = [",".join(f"{x[i]}" if i < len(x) else "NaN" for x in lists) for i in range(max(map(len, lists)) + 1)]
+    tail, surplus = tails[-1], ",NaN,NaN" if extra else ""
+    tails += [tail] * (n - len(tails))
+    lines = [f"{form % tuple(v)},{t}{surplus}" for v, t in zip(values.tolist(), tails)]
+    header = ",".join(_HEADER + (["Right_Sitting", "Right_Standing"] if extra else []))
+    (home / "Processed" / f"{walk.trial}_post.csv").write_text("\n".join([header, *lines, ""]))
+    return recs if deleted is not None else []
+
+# %% ../../nbs/readers/18_hu.ipynb #ee00177c
+_PEOPLE = ("AB156", "AB185", "AB186", "AB188", "AB189", "AB190", "AB191", "AB192", "AB193", "AB194")
+_ODD = "sit stand level_walk*4 stair_ascent*2 level_walk*2 ramp_descent*2 level_walk stand sit"
+_EVEN = "stand level_walk*4 ramp_ascent*2 level_walk*2 stair_descent*2 level_walk stand"
+_FILES = {  # person -> circuit -> bouts, and deleted contacts: (side, number, whether the toe-off went with it)
+    0: {"001": (_ODD, [("right", 2, False)]), "002": (_EVEN, [("left", 2, True)]), "003": ("level_walk*2 stand", None)},
+    1: {"001": ("sit level_walk*6 stair_ascent*2 level_walk*2 stand", [])},
+    2: {"002": ("stand level_walk*3 ramp_ascent*2 level_walk*2 stand", [])}}
+
+
+def write_lookalike(
+    root: str | Path,
+    people: int = 3,
+    seed: int = 0,
+) -> list[Recording]:  # what a perfect reader finds
+    "Write invented circuits as `AB156/AB156/Processed/AB156_Circuit_001_post.csv`"
+    out = []
+    for k in range(people):
+        walker = Walker(NAME, _PEOPLE[k], seed, 60)
+        home = Path(root, walker.patient, *[walker.patient] * (k % 3 < 2))
+        (home / "Processed").mkdir(parents=True, exist_ok=True)
+        for circuit, (bouts, deleted) in _FILES[k % 3].items():
+            out += _circuit(walker, home, circuit, bouts, deleted, left_ankle=1 if k % 3 == 1 else -1, extra=k % 3 == 2)
+        if k % 3 == 0:
+            _side_files(home, walker.patient)
+    return out
+
 # %% ../../nbs/readers/18_hu.ipynb #799571e2
+_EVENTS = ("Heel_Contact", "Heel_Contact_Trigger", "Toe_Off")
+_MOTION = [p + c for p in SIDES.values() for c in ("Knee", "Ankle", *_EVENTS)]
+_ALL = _MOTION + [r.source for rows in ROWS.values() for r in rows if r.channel.startswith("emg_")]
+
+
 def _table(
     file: Path,
     columns: list[str],
@@ -61,12 +167,7 @@ def _column(table: pd.DataFrame, name: str, place: dict) -> np.ndarray:  # (n,)
         raise data_error(f"is missing; found {', '.join(table)}", field=name, **place)
     return table[name].to_numpy(float)
 
-
-_EVENTS = ("Heel_Contact", "Heel_Contact_Trigger", "Toe_Off")
-_MOTION = [p + c for p in SIDES.values() for c in ("Knee", "Ankle", *_EVENTS)]
-_ALL = _MOTION + [r.source for rows in ROWS.values() for r in rows if r.channel.startswith("emg_")]
-
-# %% ../../nbs/readers/18_hu.ipynb #b569152d
+# %% ../../nbs/readers/18_hu.ipynb #0deaa955
 def _events(
     table: pd.DataFrame,
     column: str,
@@ -84,7 +185,7 @@ def _events(
         raise data_error("does not increase from event to event", field=column, **place)
     return x
 
-
+# %% ../../nbs/readers/18_hu.ipynb #15aee13e
 def incoming(
     trigger: float,  # outgoing mode, phase, incoming mode, phase
 ) -> int | None:  # 0..6; None where the number is missing or makes no sense
@@ -130,54 +231,6 @@ def _leg(
     triggers = _column(table, f"{SIDES[side]}Heel_Contact_Trigger", place)
     return candidates(contacts, triggers[:len(contacts)], toe_offs)
 
-# %% ../../nbs/readers/18_hu.ipynb #c4feab7d
-@dataclass
-class Survey:
-    "What the files of a person say together"
-    median: dict[str, float]  # activity -> s
-    sign: dict[str, int]  # side -> +1 where dorsiflexion is positive in the files
-    evidence: dict[str, str]  # side -> a sentence
-
-
-def survey(
-    files: list[Path],
-    place: dict,
-) -> Survey:
-    "Durations, the sign of the ankle, the sign of the knee"
-    seen, level = [], {side: [] for side in SIDES}
-    for file in files:
-        try:
-            table = _table(file, _MOTION, place)
-        except DataError:
-            continue  # its error is told when the file is read
-        for side in SIDES:
-            try:
-                found = _leg(table, side, place).query("reason == ''")
-                level[side].append(_level(table, found, SIDES[side], place))
-            except DataError:
-                continue
-            seen.append(found)
-    seen = pd.concat(seen) if seen else pd.DataFrame(columns=["start", "stop", "activity"])
-    median = ((seen.stop - seen.start) / RATE).groupby(seen.activity).median().to_dict()
-    decided = {side: _ankle_sign(side, np.concatenate(x or [np.zeros((0, 2))]), place) for side, x in level.items()}
-    return Survey(median, {s: d[0] for s, d in decided.items()}, {s: d[1] for s, d in decided.items()})
-
-
-def _level(
-    table: pd.DataFrame,
-    found: pd.DataFrame,  # strides of a leg
-    prefix: str,  # of the leg's columns
-    place: dict,
-) -> np.ndarray:  # (strides, 2), in the file's degrees: mean of the knee; ankle at toe-off less ankle at 45 %
-    "Evidence of steady level strides"
-    knee, ankle = (_column(table, prefix + c, place) for c in ("Knee", "Ankle"))
-    found = found.query("activity == 'level_walk' and not transition and toe_off > 0")
-    out = np.zeros((len(found), 2))
-    for i, stride in enumerate(found.itertuples()):
-        a, b, toe = (int(x) - 1 for x in (stride.start, stride.stop, stride.toe_off))
-        out[i] = knee[a:b].mean(), ankle[toe] - ankle[int(a + 0.45 * (b - a))]
-    return out
-
 # %% ../../nbs/readers/18_hu.ipynb #b3922fec
 USUAL = {"right": 1, "left": -1}  # sign of dorsiflexion in the files where the data cannot tell
 FEWEST = 5  # steady level strides that can decide a sign
@@ -202,6 +255,54 @@ def _ankle_sign(
         why = f"the ankle's number changes by {median:+.1f} degrees from 45 % to toe-off in {steady}"
     return sign, f"{why}: dorsiflexion is {'positive' if sign > 0 else 'negative'} in the file"
 
+# %% ../../nbs/readers/18_hu.ipynb #ffb3e176
+@dataclass
+class Survey:
+    "What the files of a person say together"
+    median: dict[str, float]  # activity -> s
+    sign: dict[str, int]  # side -> +1 where dorsiflexion is positive in the files
+    evidence: dict[str, str]  # side -> a sentence
+
+
+def _level(
+    table: pd.DataFrame,
+    found: pd.DataFrame,  # strides of a leg
+    prefix: str,  # of the leg's columns
+    place: dict,
+) -> np.ndarray:  # (strides, 2), in the file's degrees: mean of the knee; ankle at toe-off less ankle at 45 %
+    "Evidence of steady level strides"
+    knee, ankle = (_column(table, prefix + c, place) for c in ("Knee", "Ankle"))
+    found = found.query("activity == 'level_walk' and not transition and toe_off > 0")
+    out = np.zeros((len(found), 2))
+    for i, stride in enumerate(found.itertuples()):
+        a, b, toe = (int(x) - 1 for x in (stride.start, stride.stop, stride.toe_off))
+        out[i] = knee[a:b].mean(), ankle[toe] - ankle[int(a + 0.45 * (b - a))]
+    return out
+
+# %% ../../nbs/readers/18_hu.ipynb #86368b76
+def survey(
+    files: list[Path],
+    place: dict,
+) -> Survey:
+    "Durations, the sign of the ankle, the sign of the knee"
+    seen, level = [], {side: [] for side in SIDES}
+    for file in files:
+        try:
+            table = _table(file, _MOTION, place)
+        except DataError:
+            continue  # its error is told when the file is read
+        for side in SIDES:
+            try:
+                found = _leg(table, side, place).query("reason == ''")
+                level[side].append(_level(table, found, SIDES[side], place))
+            except DataError:
+                continue
+            seen.append(found)
+    seen = pd.concat(seen) if seen else pd.DataFrame(columns=["start", "stop", "activity"])
+    median = ((seen.stop - seen.start) / RATE).groupby(seen.activity).median().to_dict()
+    decided = {side: _ankle_sign(side, np.concatenate(x or [np.zeros((0, 2))]), place) for side, x in level.items()}
+    return Survey(median, {s: d[0] for s, d in decided.items()}, {s: d[1] for s, d in decided.items()})
+
 # %% ../../nbs/readers/18_hu.ipynb #dd36b12e
 def _home(
     root: str | Path,
@@ -221,41 +322,6 @@ def patients(
     "Names of the folders: AB156, AB185, ..."
     return [p.name for p in listing(raw_folder(root, NAME, FOLDERS, "folders AB156 to AB194"), FOLDERS) if p.is_dir()]
 
-
-def recordings(
-    root: str | Path,
-    patient: str,
-) -> Iterator[Recording | Loss]:  # one for each leg in each file
-    "All circuits of one person"
-    home, place = _home(root, patient), dict(dataset=NAME, patient=patient)
-    files = listing(listing(home, "Processed")[0], r".*_post\.csv")
-    if not files:
-        raise data_error("holds no file that ends in _post.csv", NAME, patient, home / "Processed")
-    known = survey(files, place)
-    extras = {}
-    for name, read in (("Metadata", _notes), ("MVC", _mvc)):
-        try:
-            extras[name] = read(home, patient)
-        except DataError as e:
-            extras[name] = {}
-            yield Loss(patient, name, str(e))
-    for file in files:
-        trial = file.stem.removesuffix("_post")
-        try:
-            table = _table(file, _ALL, place)
-        except DataError as e:
-            yield Loss(patient, trial, str(e))
-            continue
-        for side in SIDES:
-            try:
-                rec = _recording(table, trial, side, known, dict(place, file=file))
-            except DataError as e:
-                yield Loss(patient, trial, str(e))
-                continue
-            rec.info = dict(mvc=extras["MVC"][side]) if extras["MVC"] else {}
-            rec.notes = (extras["Metadata"][trial],) if trial in extras["Metadata"] else ()
-            yield rec
-
 # %% ../../nbs/readers/18_hu.ipynb #58af4347
 def _notes(
     home: Path,
@@ -270,7 +336,7 @@ def _notes(
             return {f.strip(): n.strip() for f, n in zip(table.filename, table.notes) if n.strip()}
     return {}
 
-
+# %% ../../nbs/readers/18_hu.ipynb #0e884851
 def _mvc(
     home: Path,
     patient: str,
@@ -316,101 +382,37 @@ def _recording(
         decisions={"ankle sign": known.evidence[side]},
         rejected=found.loc[found.reason != "", ["start", "stop", "reason"]].reset_index(drop=True))
 
-# %% ../../nbs/readers/18_hu.ipynb #22347193
-_LABELS = ("TA", "MG", "SOL", "BF", "ST", "VL", "RF")
-_EMG_COLUMNS = [3, 6, 8, 4, 5, 0, 1]
-_EMG_TRUE = ("tibialis_anterior", "gastrocnemius_medialis", "soleus", "biceps_femoris",
-             "semitendinosus_or_semimembranosus", "vastus_lateralis", "rectus_femoris")
-_WHERE = "Right_Shank Right_Thigh Left_Shank Left_Thigh Waist".split()
-_LEGS = ("Right", "Left")
-_HEADER = ([f"{w}_{a}" for w in _WHERE for a in "Ax Ay Az Gy Gz Gx".split()]
-           + [f"{s}_{m}" for s in _LEGS for m in _LABELS]
-           + [f"{s}_{j}{v}" for v in ("", "_Velocity") for s in _LEGS for j in ("Ankle", "Knee")] + ["Mode"]
-           + [f"{s}_{e}{t}" for s in _LEGS for e in ("Heel_Contact", "Toe_Off") for t in ("", "_Trigger")])
-_MODE = {"sit": 0, "level_walk": 1, "ramp_ascent": 2, "ramp_descent": 3, "stair_ascent": 4, "stair_descent": 5,
-         "stand": 6}
-_SLOPE = {"ramp_ascent": 10.0, "ramp_descent": -10.0}
-_PEOPLE = ("AB156", "AB185", "AB186", "AB188", "AB189", "AB190", "AB191", "AB192", "AB193", "AB194")
-_ODD = "sit stand level_walk*4 stair_ascent*2 level_walk*2 ramp_descent*2 level_walk stand sit"
-_EVEN = "stand level_walk*4 ramp_ascent*2 level_walk*2 stair_descent*2 level_walk stand"
-_FILES = {  # person -> circuit -> bouts, and deleted contacts: (side, number, whether the toe-off went with it)
-    0: {"001": (_ODD, [("right", 2, False)]), "002": (_EVEN, [("left", 2, True)]), "003": ("level_walk*2 stand", None)},
-    1: {"001": ("sit level_walk*6 stair_ascent*2 level_walk*2 stand", [])},
-    2: {"002": ("stand level_walk*3 ramp_ascent*2 level_walk*2 stand", [])}}
-
-
-def write_lookalike(
+# %% ../../nbs/readers/18_hu.ipynb #5963b5b5
+def recordings(
     root: str | Path,
-    people: int = 3,
-    seed: int = 0,
-) -> list[Recording]:  # what a perfect reader finds
-    "Write invented circuits as `AB156/AB156/Processed/AB156_Circuit_001_post.csv`"
-    out = []
-    for k in range(people):
-        walker = Walker(NAME, _PEOPLE[k], seed, 60)
-        home = Path(root, walker.patient, *[walker.patient] * (k % 3 < 2))
-        (home / "Processed").mkdir(parents=True, exist_ok=True)
-        for circuit, (bouts, deleted) in _FILES[k % 3].items():
-            out += _circuit(walker, home, circuit, bouts, deleted, left_ankle=1 if k % 3 == 1 else -1, extra=k % 3 == 2)
-        if k % 3 == 0:
-            _side_files(home, walker.patient)
-    return out
-
-# %% ../../nbs/readers/18_hu.ipynb #0f9f08f1
-def _circuit(walker, home, circuit, bouts, deleted, left_ankle, extra) -> list[Recording]:
-    "One file, and its truth"
-    words = [w.split("*") for w in bouts.split()]
-    bouts = [Bout(w[0], int(w[1]) if len(w) > 1 else 1, 1.4, _SLOPE.get(w[0], 0.0)) for w in words]
-    walk = Walk(walker, f"{walker.patient}_Circuit_{circuit}", bouts, start=0.5)
-    recs, lists = [], []
-    for side in ("right", "left"):
-        r = truth(walk, side, 1000, 1000, _EMG_TRUE, ("knee_flexion", "ankle_flexion"), (),
-                  electrodes=Electrodes(0.004, 0, 0, 0))
-        r.emg.state, r.emg.unit, r.info = "filtered", "unknown", {}
-        contacts, toe_offs, r.strides = _gait(walk, side, [d[1:] for d in deleted or [] if d[0] == side])
-        recs.append(r)
-        lists += [*zip(*contacts), *zip(*toe_offs)] if deleted is not None else [()] * 4
-    n, (right, left) = len(recs[0].emg), recs
-    knee, ankle = ([np.rad2deg(x.angle.data[:, j, 2]) for x in recs] for j in (1, 2))
-    t = np.clip(np.arange(n) / 1000 - 0.15, 0.5, walk.stop - 1e-6)  # the button comes late
-    mode = np.array([_MODE[b.activity] for b in bouts])[walk._owner[np.searchsorted(walk._edges, t, "right") - 1]]
-    values = np.column_stack([right.emg.data[:, _EMG_COLUMNS], left.emg.data[:, _EMG_COLUMNS],
-                              ankle[0], -knee[0], left_ankle * ankle[1], -knee[1], mode])
-    form = "0," * 30 + "%.3f," * 14 + "%.1f," * 4 + "0,0,0,0,%d"
-    tails = [",".join(f"{x[i]}" if i < len(x) else "NaN" for x in lists) for i in range(max(map(len, lists)) + 1)]
-    tail, surplus = tails[-1], ",NaN,NaN" if extra else ""
-    tails += [tail] * (n - len(tails))
-    lines = [f"{form % tuple(v)},{t}{surplus}" for v, t in zip(values.tolist(), tails)]
-    header = ",".join(_HEADER + (["Right_Sitting", "Right_Standing"] if extra else []))
-    (home / "Processed" / f"{walk.trial}_post.csv").write_text("\n".join([header, *lines, ""]))
-    return recs if deleted is not None else []
-
-# %% ../../nbs/readers/18_hu.ipynb #bae55f13
-def _gait(walk, side, deleted) -> tuple[list, list, pd.DataFrame]:
-    "Contacts and toe-offs as (row, trigger), and the strides that remain"
-    e, owner = walk._clock[side], [walk.bouts[i] for i in walk._owner] + [walk.bouts[-1]]
-    row = [int(round(t * 1000)) + 1 for t in e]
-    there = [i for i in range(len(e)) if owner[i].gait or side == "right" and i and owner[i - 1].gait]
-    gone = {there[k]: toe for k, toe in deleted}
-    def mode(i): return _MODE[owner[max(i, 0)].activity]
-    contacts = [(row[i], 1000 * mode(i - 1) + 300 + 10 * mode(i) + 1) for i in there if i not in gone]
-    swings = [i for i in there if i + 1 < len(e) and owner[i].gait and not gone.get(i)]
-    def toe_off(i): return int(round((e[i] + 0.62 * (e[i + 1] - e[i])) * 1000)) + 1
-    toe_offs = [(toe_off(i), 1000 * mode(i) + 100 + 10 * mode(i) + 2) for i in swings]
-    table = [dict(start=(row[i] - 1) / 1000, stop=(row[i + 1] - 1) / 1000, activity=owner[i + 1].activity,
-                  incline=_SLOPE.get(owner[i + 1].activity, 0.0), transition=owner[i] is not owner[i + 1])
-             for i in there if i + 1 < len(e) and owner[i].gait and owner[i + 1].gait and not {i, i + 1} & set(gone)]
-    return contacts, toe_offs, pd.DataFrame(table)
-
-
-def _side_files(home: Path, patient: str):
-    "Notes with blanks in the header, contractions, and a folder that is not read"
-    (home / f"{patient}_Metadata.csv").write_text(
-        f"Filename,R Ankle Min,RTA SNR,Notes\n{patient}_Circuit_001 ,-11.7,14.2,\n"
-        f"{patient}_Circuit_002 ,-9.8,13.9,paused on the ramp\n")
-    for name in ("MVC", "Raw"):
-        (home / name).mkdir(exist_ok=True)
-    (home / "Raw" / f"{patient}_Circuit_001_raw.csv").write_text("not,read\n")
-    wave = np.sign(np.sin(2 * np.pi * 60 * np.arange(1000) / 1000 + 0.1))
-    mvc = pd.DataFrame({f"{s}{m}": (0.2 + 0.02 * k) * wave for s in "RL" for k, m in enumerate(_LABELS)})
-    mvc.reindex(range(1200)).to_csv(home / "MVC" / f"{patient}_MVC.csv", index=False, na_rep="NaN", float_format="%.3f")
+    patient: str,
+) -> Iterator[Recording | Loss]:  # one for each leg in each file
+    "All circuits of one person"
+    home, place = _home(root, patient), dict(dataset=NAME, patient=patient)
+    files = listing(listing(home, "Processed")[0], r".*_post\.csv")
+    if not files:
+        raise data_error("holds no file that ends in _post.csv", NAME, patient, home / "Processed")
+    known = survey(files, place)
+    extras = {}
+    for name, read in (("Metadata", _notes), ("MVC", _mvc)):
+        try:
+            extras[name] = read(home, patient)
+        except DataError as e:
+            extras[name] = {}
+            yield Loss(patient, name, str(e))
+    for file in files:
+        trial = file.stem.removesuffix("_post")
+        try:
+            table = _table(file, _ALL, place)
+        except DataError as e:
+            yield Loss(patient, trial, str(e))
+            continue
+        for side in SIDES:
+            try:
+                rec = _recording(table, trial, side, known, dict(place, file=file))
+            except DataError as e:
+                yield Loss(patient, trial, str(e))
+                continue
+            rec.info = dict(mvc=extras["MVC"][side]) if extras["MVC"] else {}
+            rec.notes = (extras["Metadata"][trial],) if trial in extras["Metadata"] else ()
+            yield rec

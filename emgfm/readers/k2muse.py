@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NAME', 'FILES', 'SIDES', 'EMG_RATE', 'FRAME_RATE', 'ROWS', 'LEAVES', 'KNEE', 'TOLERANCE', 'SHORTEST', 'LONGEST',
-           'MERGED', 'Trial', 'meaning', 'trials', 'participant', 'Leg', 'published', 'moment_unit', 'Survey', 'survey',
-           'position', 'clock', 'pair', 'partners', 'fault', 'patients', 'recordings', 'write_lookalike']
+           'MERGED', 'write_lookalike', 'Trial', 'meaning', 'trials', 'participant', 'Leg', 'published', 'moment_unit',
+           'Survey', 'survey', 'position', 'clock', 'pair', 'partners', 'fault', 'patients', 'recordings']
 
 # %% ../../nbs/readers/19_k2muse.ipynb #1f2db2b2
 import re
@@ -52,6 +52,147 @@ ROWS = {side: _rows(side) for side in SIDES}
 LEAVES = {side: [(f"{kind}s", f"{p}{j}{kind}{s}") for kind, s in (("Angle", "s"), ("Moment", ""))
                  for j in ("Hip", "Knee", "Ankle")] for side, p in SIDES.items()}
 
+# %% ../../nbs/readers/19_k2muse.ipynb #b242b06e
+_LEFT_TRUE = ("tibialis_anterior", "gastrocnemius_lateralis", "rectus_femoris", "biceps_femoris")
+_RIGHT_TRUE = (*_LEFT_TRUE, "gastrocnemius_medialis", "soleus", "vastus_lateralis", "vastus_medialis",
+               "semitendinosus_or_semimembranosus")
+_RIGHT_COLUMNS, _LEFT_COLUMNS = [3, 6, 7, 8, 1, 0, 2, 4, 5], [3, 7, 1, 4]
+_LEAVES = (("Hip", 0), ("Knee", 1), ("Ankle", 2))
+_COMPONENTS = (2, 0, 1)  # flexion, adduction, rotation
+_KIND = {"LG": "level_walk", "AS": "ramp_ascent", "DS": "ramp_descent"}
+_TREE = {"P01": [("Ideal/LG_0/S_0x5/Trial_1", 2, {}), ("Ideal/LG_0/S_1/Trial_1", 4, dict(unmarked=2)),
+                 ("Ideal/LG_0/S_1/Trial_2", 2, dict(first=351)), ("Ideal/AS_5/S_1/Trial_1", 2, dict(gap=True)),
+                 ("Ideal/DS_10/S_1/Trial_1", 2, {}), ("Fatigue/LG_0/S_1/Trial_1", 2, {})],
+         "P02": [("Ideal/LG_0/S_1x0/Trial_1", 5, dict(lost_cell=2)), ("Ideal/AS_5/S_1x5/Trial_1", 2, dict(empty_cell=0)),
+                 ("ShiftUpward/LG_0/S_1x0/Trial_1", 2, dict(no_events=True, no_joint="RHipMoment"))],
+         "P31": [("Ideal/LG_0/S_0x5/Trial_1", 2, {}), ("Ideal/LG_0/S_1/Trial_1", 2, {})]}
+
+# %% ../../nbs/readers/19_k2muse.ipynb #f78d8e97
+def _joint_leaves(walk, r, strikes, size, original, normalised):
+    "Angles and external moments, whole and stretched to 200 points"
+    for joint, j in _LEAVES:
+        for group, leaf, quantity, unit in (("Angles", "Angles", "angle", 180 / np.pi), ("Moments", "Moment", "moment", -size)):
+            step = 64 if quantity == "angle" else 1024 / size
+            name, whole = f"{r.side[0].upper()}{joint}{leaf}", getattr(r, quantity)
+            original[group][name] = np.round(whole.data[:, j][:, _COMPONENTS] * unit * step) / step
+            curves = np.zeros((200, 3, len(strikes)))
+            for k, (a, b) in enumerate(strikes):
+                t = (a + np.linspace(0, 1, 200) * (b - a)) / 100
+                x = dict(angle=angle, moment=moment)[quantity](walk, r.side, t)[:, j][:, _COMPONENTS]
+                hole = np.isnan(whole.data[np.minimum(np.round(t * 100).astype(int), len(whole) - 1), j, 2])
+                curves[:, :, k] = np.round(np.where(hole[:, None], np.nan, x) * unit * step) / step
+            x = curves[:, :, 0] if len(strikes) == 1 else curves
+            normalised[group][name] = dict(rsGaitData=x, MeanValues=np.zeros((200, 3)), StdValues=np.zeros((200, 3)))
+
+# %% ../../nbs/readers/19_k2muse.ipynb #68731939
+def _as_read(r, walk, strikes, what, quirks) -> list[Recording]:
+    "The truth of a continuous trial"
+    keep = [i for i, (a, b) in enumerate(strikes) if b - a < 1.7 * np.median(np.diff(strikes))]
+    r.strides = pd.DataFrame(dict(start=strikes[keep, 0] / 100, stop=strikes[keep, 1] / 100)).assign(**what)
+    return [r]
+
+
+def _as_cut(r, walk, strikes, what, quirks) -> list[Recording]:
+    "The truth of published strides"
+    out = []
+    for k, (a, b) in enumerate(strikes):
+        T = (b - a) / 100
+        c = Recording(NAME, r.patient, r.trial, r.side, pd.DataFrame(dict(start=[0.0], stop=[T])).assign(**what), str(k + 1),
+                      info=r.info)
+        t = a / 100 + np.linspace(0, T, 200)
+        c.angle = Signal(angle(walk, r.side, t), 199 / T, unit="rad", time_normalised=True)
+        c.moment = Signal(moment(walk, r.side, t), 199 / T, unit="N·m/kg", time_normalised=True)
+        c.emg = Signal(r.emg.data[20 * a:20 * b], 2000, unit="unknown", state="raw")
+        if r.side == "right":
+            if k in (quirks.get("lost_cell"), quirks.get("empty_cell")):
+                c.emg = None
+            if "no_joint" in quirks:
+                c.moment.data[:, 0] = np.nan
+        out.append(c)
+    return out
+
+
+def _quirks(normalised, quirks):
+    "What is missing"
+    cells = normalised["EMGData"]["Right"]
+    if "lost_cell" in quirks:
+        normalised["EMGData"]["Right"] = np.delete(cells, quirks["lost_cell"], axis=0)
+    if "empty_cell" in quirks:
+        cells[quirks["empty_cell"], 0] = np.zeros((0, 0))
+    if "no_events" in quirks:
+        del normalised["Events"]
+    if "no_joint" in quirks:
+        del normalised["Moments"][quirks["no_joint"]]
+
+# %% ../../nbs/readers/19_k2muse.ipynb #dbeaf7fa
+def _trial_files(walker, path, n, quirks) -> tuple[list[Recording], dict, dict]:
+    "The truth of a trial, and its two forms"
+    condition, mode, pace, _ = path.split("/")
+    slope = {"LG": 0.0, "AS": 1.0, "DS": -1.0}[mode[:2]] * float(mode[3:])
+    bout = Bout(_KIND[mode[:2]], n, float(pace[2:].replace("x", ".")), slope)
+    walk = Walk(walker, path, [bout], start=0.3)
+    size = 1000.0 if walker.patient == "P02" else 1.0
+    original = dict(Markers=dict(LTOE=np.zeros((5, 3))), Angles={}, Moments={}, EMGData=None, USData=cell([np.zeros((4, 5))]),
+                    Events=dict(EventFrame=np.arange(3.0)))
+    normalised = dict(Angles={}, Moments={}, EMGData={}, Events={}, Forces={}, Powers={})
+    recs, both = [], []
+    for side, muscles in (("right", _RIGHT_TRUE), ("left", _LEFT_TRUE)):
+        r = truth(walk, side, 2000, 100, muscles, margin=0.3, electrodes=Electrodes(0.004, 0, 0, 0))
+        r.emg.data = (np.round(r.emg.data * 1000 / 4) * 4).astype(np.float32)  # microvolts, steps of the converter
+        r.info = dict(walker.body, group="older adult" if walker.patient == "P31" else "young adult")
+        marks = [round(t * 100) for t in walk._clock[side]]
+        if "unmarked" in quirks and side == "right":
+            del marks[quirks["unmarked"]]
+        strikes = np.array([m for a, b in zip(marks[:-1], marks[1:]) for m in (a, b)]).reshape(-1, 2)
+        if quirks.get("gap") and side == "right":
+            a = strikes[1, 0]
+            r.angle.data[a + 20:a + 60, 2] = np.nan
+            r.moment.data[a + 20:a + 23, 2] = np.nan
+        both.append(r.emg.data[:, _RIGHT_COLUMNS if side == "right" else _LEFT_COLUMNS].astype(float))
+        _joint_leaves(walk, r, strikes, size, original, normalised)
+        normalised["EMGData"][side.title()] = cell([both[-1][20 * a:20 * b] for a, b in strikes])
+        first = quirks.get("first", 1)
+        for w, k in (("Start", 0), ("End", 1)):
+            normalised["Events"][f"{side[0].upper()}{w}Frame"] = (strikes[:, k] + float(first))[None]
+        what = dict(activity=bout.activity, speed=bout.speed, incline=slope, condition=condition)
+        recs += _as_read(r, walk, strikes, what, quirks) if walker.patient == "P01" else _as_cut(r, walk, strikes, what, quirks)
+    original["EMGData"] = np.hstack(both) * (0.99 if walker.patient == "P31" else 1)
+    _quirks(normalised, quirks)
+    return recs, original, normalised
+
+# %% ../../nbs/readers/19_k2muse.ipynb #99600580
+def _put(tree: dict, path: str, value):
+    "Put something into nested structs"
+    *parts, last = path.split("/")
+    for p in parts:
+        tree = tree.setdefault(p, {})
+    tree[last] = value
+
+
+def write_lookalike(
+    root: str | Path,
+    people: int = 3,
+    seed: int = 0,
+) -> list[Recording]:  # what a perfect reader finds
+    "Write invented trials as `ProcessedData/P01.mat` and the like"
+    folder, out, sheet = Path(root) / "ProcessedData", [], []
+    folder.mkdir(parents=True, exist_ok=True)
+    for patient, version in list(zip(_TREE, ("7.3", "5", "7.3")))[:people]:
+        walker = Walker(NAME, patient, seed)
+        person = {}
+        for path, n, quirks in _TREE[patient]:
+            recs, original, normalised = _trial_files(walker, path, n, quirks)
+            out += recs
+            _put(person, f"NormalizedData/{path}", normalised)
+            if patient != "P02":
+                _put(person, f"OriginalData/{path}", original)
+        b = walker.body
+        sheet.append({"Participant": patient, "Gender": {"f": "Female", "m": "Male"}[b["sex"]], "Age (years)": b["age"],
+                      "Height (cm)": 100 * b["height"], "Weight (kg)": b["mass"]})
+        write_mat(folder / f"{patient}.mat", {patient: person}, version)
+    write_sheet(Path(root) / "ParticipantInformation.xlsx", pd.DataFrame(sheet))
+    return out
+
 # %% ../../nbs/readers/19_k2muse.ipynb #12b20790
 _SLOPES = {"LG": ("level_walk", 0), "AS": ("ramp_ascent", 1), "DS": ("ramp_descent", -1)}
 
@@ -83,7 +224,7 @@ def meaning(
     return dict(activity=activity, speed=float(f"{pace[1]}.{pace[2] or 0}"), incline=float(sign * int(mode[2])),
                 condition=trial.condition)
 
-
+# %% ../../nbs/readers/19_k2muse.ipynb #a25aae6a
 def trials(
     data: Mapping,  # NormalizedData
 ) -> list[Trial]:  # in natural order
@@ -92,6 +233,20 @@ def trials(
         return sorted(node, key=natural) if isinstance(node, Mapping) else []
     return [Trial(c, m, s, t) for c in names(data) for m in names(data[c]) for s in names(data[c][m])
             for t in names(data[c][m][s])]
+
+# %% ../../nbs/readers/19_k2muse.ipynb #39aa511e
+def _facts(
+    value: dict,  # of age, sex, height, mass as in the sheet
+) -> dict:
+    "Facts in our units, as far as they are plausible"
+    out = {"sex": str(value["sex"]).strip().lower()[:1]} if "sex" in value else {}
+    out = {k: v for k, v in out.items() if v in ("f", "m")}
+    for name, low, high in (("age", 1, 120), ("height", 0.5, 2.5), ("mass", 5, 300)):
+        x = pd.to_numeric(value.get(name), errors="coerce")
+        x = x / 100 if name == "height" and x > 3 else x  # cm
+        if x is not None and low <= x <= high:
+            out[name] = int(x) if name == "age" else round(float(x), 3)
+    return out
 
 # %% ../../nbs/readers/19_k2muse.ipynb #795e9bc7
 _WORDS = {"age": r"\bage\b", "sex": r"sex|gender", "height": r"height|stature", "mass": r"mass|weight"}
@@ -114,20 +269,6 @@ def participant(
     columns = {k: next((c for c in table if re.search(w, str(c), re.I)), None) for k, w in _WORDS.items()}
     value = {k: row.iloc[0][c] for k, c in columns.items() if c is not None and pd.notna(row.iloc[0][c])}
     return out | _facts(value)
-
-# %% ../../nbs/readers/19_k2muse.ipynb #39aa511e
-def _facts(
-    value: dict,  # of age, sex, height, mass as in the sheet
-) -> dict:
-    "Facts in our units, as far as they are plausible"
-    out = {"sex": str(value["sex"]).strip().lower()[:1]} if "sex" in value else {}
-    out = {k: v for k, v in out.items() if v in ("f", "m")}
-    for name, low, high in (("age", 1, 120), ("height", 0.5, 2.5), ("mass", 5, 300)):
-        x = pd.to_numeric(value.get(name), errors="coerce")
-        x = x / 100 if name == "height" and x > 3 else x  # cm
-        if x is not None and low <= x <= high:
-            out[name] = int(x) if name == "age" else round(float(x), 3)
-    return out
 
 # %% ../../nbs/readers/19_k2muse.ipynb #c4bcffa0
 def _below(
@@ -154,7 +295,7 @@ def _curves(node: Mapping, path: str, place: dict, above: str) -> np.ndarray:  #
         raise data_error(f"has shape {x.shape}, expected points x 3 x strides", field=f"{above}/{path}/rsGaitData", **place)
     return x if x.size else np.zeros((0, 3, 0))
 
-
+# %% ../../nbs/readers/19_k2muse.ipynb #5a8849f1
 def _cells(node: Mapping, side: str, place: dict, above: str) -> list[np.ndarray]:  # each (samples, muscles), maybe empty
     "EMG of each stride"
     width, path = len(_MUSCLES[side]), f"EMGData/{side.title()}"
@@ -177,7 +318,7 @@ def _frames(node: Mapping, side: str, place: dict, above: str) -> np.ndarray:  #
                          field=f"{above}/{names[0]}", **place)
     return np.column_stack([start, end])
 
-# %% ../../nbs/readers/19_k2muse.ipynb #4b11657f
+# %% ../../nbs/readers/19_k2muse.ipynb #85559a7f
 @dataclass
 class Leg:
     "What is published of one leg in one trial"
@@ -191,7 +332,7 @@ class Leg:
         "Number of strides that have curves"
         return max((x.shape[2] for x in self.curves.values()), default=0)
 
-
+# %% ../../nbs/readers/19_k2muse.ipynb #7bea48a7
 def published(
     data: Mapping,  # the person's struct
     trial: Trial,
@@ -253,6 +394,16 @@ def _median(x: list[float]) -> float:
     return float(np.median(x)) if len(x) else np.nan
 
 
+def _original_peak(data: Mapping, trial: Trial, leaf: str) -> list[float]:
+    "Largest ankle moment of a trial in `OriginalData`, if it is there"
+    try:
+        x = numbers(_below(data, f"OriginalData/{trial.path}/Moments/{leaf}", {}))
+    except DataError:
+        return []
+    x = x[np.isfinite(x[:, 0]), 0] if x.ndim == 2 else np.zeros(0)
+    return [float(np.abs(x).max())] if len(x) else []
+
+# %% ../../nbs/readers/19_k2muse.ipynb #d0628e0b
 def survey(
     data: Mapping,  # the person's struct
     found: list[Trial],
@@ -289,16 +440,6 @@ def survey(
     return Survey(dict(NormalizedData=factor, OriginalData=other), {k: _median(v) for k, v in lasted.items()},
                   {"moment unit": unit, "signs": f"{signs}; adduction and rotation follow, unconfirmed"})
 
-
-def _original_peak(data: Mapping, trial: Trial, leaf: str) -> list[float]:
-    "Largest ankle moment of a trial in `OriginalData`, if it is there"
-    try:
-        x = numbers(_below(data, f"OriginalData/{trial.path}/Moments/{leaf}", {}))
-    except DataError:
-        return []
-    x = x[np.isfinite(x[:, 0]), 0] if x.ndim == 2 else np.zeros(0)
-    return [float(np.abs(x).max())] if len(x) else []
-
 # %% ../../nbs/readers/19_k2muse.ipynb #ae4f33ec
 def position(
     piece: np.ndarray,  # (k, muscles)
@@ -316,7 +457,7 @@ def position(
     at = [i for i in head if np.array_equal(whole[i:i + len(piece)], piece, equal_nan=True)]
     return int(at[0]) if len(at) == 1 else None
 
-
+# %% ../../nbs/readers/19_k2muse.ipynb #bf2dc91e
 def clock(
     cells: list[np.ndarray],  # (samples, muscles) EMG of each stride
     starts: np.ndarray,  # (strides,) frames
@@ -348,6 +489,25 @@ def _series(data: Mapping, trial: Trial, group: str, leaf: str, place: dict) -> 
     return x
 
 
+def _columns(leaf: str, x: np.ndarray) -> dict[str, np.ndarray]:
+    "The three components of a joint under their names"
+    return {f"{leaf}(:,{i + 1})": x[:, i] for i in range(3)}
+
+
+def _other_leg(side: str) -> dict[str, str]:
+    "Muscles that have electrodes on the other leg only"
+    there, here = ({r.channel for r in ROWS[s] if r.channel.startswith("emg_")} for s in ("right", side))
+    return {c: "other_leg" for c in sorted(there - here)}
+
+
+def _signal(side, quantity, columns, rate, place, factor=1.0, start=0.0, normalised=False) -> Signal:
+    "Columns of the source as a signal"
+    x = gather(ROWS[side], columns, quantity, factor if quantity == "moment" else 1.0, optional=True, **place)
+    unit, state, history = dict(emg=("unknown", "raw", ("hardware band-pass 20-500 Hz",)), angle=("rad", "", ()),
+                                moment=("N·m/kg", "", ()))[quantity]
+    return Signal(x, rate, start, unit, state, history, time_normalised=normalised)
+
+# %% ../../nbs/readers/19_k2muse.ipynb #4173c867
 def _knee_differs(
     leg: Leg,
     series: np.ndarray,  # (frames, 3) of the knee
@@ -364,21 +524,15 @@ def _knee_differs(
     both = np.abs(x - curves[:, 0])
     return float(np.median(both[np.isfinite(both)])) if np.isfinite(both).any() else np.inf
 
-# %% ../../nbs/readers/19_k2muse.ipynb #ac2903cc
-def _columns(leaf: str, x: np.ndarray) -> dict[str, np.ndarray]:
-    "The three components of a joint under their names"
-    return {f"{leaf}(:,{i + 1})": x[:, i] for i in range(3)}
-
-
-def _whole(
+# %% ../../nbs/readers/19_k2muse.ipynb #9ff279f8
+def _emg_and_knee(
     data: Mapping,
     trial: Trial,
     side: str,
-    leg: Leg,
-    known: Survey,
+    leg: Leg,  # learns what is wrong
     place: dict,
-) -> Recording | None:  # without strides; None where both forms do not agree
-    "The continuous signals of a leg, on the clock of the EMG"
+) -> tuple[np.ndarray, np.ndarray] | None:  # (samples, muscles), (frames, 3)
+    "The two continuous signals that prove a clock"
     path = f"OriginalData/{trial.path}/EMGData"
     if look(data, *path.split("/")) is None:  # not published of every trial
         return None
@@ -390,7 +544,22 @@ def _whole(
     except DataError as e:
         leg.problems.append(str(e))
         return None
-    emg = emg[:, :9] if side == "right" else emg[:, 9:]
+    return (emg[:, :9] if side == "right" else emg[:, 9:]), knee
+
+# %% ../../nbs/readers/19_k2muse.ipynb #6aadeefa
+def _whole(
+    data: Mapping,
+    trial: Trial,
+    side: str,
+    leg: Leg,
+    known: Survey,
+    place: dict,
+) -> Recording | None:  # without strides; None where both forms do not agree
+    "The continuous signals of a leg, on the clock of the EMG"
+    both = _emg_and_knee(data, trial, side, leg, place)
+    if both is None:
+        return None
+    emg, knee = both
     zero = clock(leg.cells, leg.frames[:, 0], emg)
     if zero is None:
         return None
@@ -416,20 +585,6 @@ def _whole(
     frames = (leg.frames * EMG_RATE / FRAME_RATE + zero) / EMG_RATE
     rec.strides = pd.DataFrame(dict(start=frames[:, 0], stop=frames[:, 1]))
     return rec
-
-
-def _other_leg(side: str) -> dict[str, str]:
-    "Muscles that have electrodes on the other leg only"
-    there, here = ({r.channel for r in ROWS[s] if r.channel.startswith("emg_")} for s in ("right", side))
-    return {c: "other_leg" for c in sorted(there - here)}
-
-
-def _signal(side, quantity, columns, rate, place, factor=1.0, start=0.0, normalised=False) -> Signal:
-    "Columns of the source as a signal"
-    x = gather(ROWS[side], columns, quantity, factor if quantity == "moment" else 1.0, optional=True, **place)
-    unit, state, history = dict(emg=("unknown", "raw", ("hardware band-pass 20-500 Hz",)), angle=("rad", "", ()),
-                                moment=("N·m/kg", "", ()))[quantity]
-    return Signal(x, rate, start, unit, state, history, time_normalised=normalised)
 
 # %% ../../nbs/readers/19_k2muse.ipynb #5f3a0aab
 TOLERANCE = 0.08  # s
@@ -475,7 +630,7 @@ def partners(
     rows += [(f"EMG {k + 1}", lasted[k], k, -1) for k in alone]
     return pd.DataFrame(rows, columns=["name", "duration", "cell", "curve"])
 
-
+# %% ../../nbs/readers/19_k2muse.ipynb #e23d570f
 def _stride(trial, side, leg, row, known, place) -> Recording:
     "One published stride"
     T, signals = row.duration, {}
@@ -514,7 +669,7 @@ def fault(
         return f"lasts {duration:.2f} s"
     return "too long for one stride: a heel strike is missing" if duration > MERGED * usual else ""
 
-
+# %% ../../nbs/readers/19_k2muse.ipynb #55a294d6
 def _leg(
     data: Mapping,
     trial: Trial,
@@ -545,7 +700,7 @@ def _leg(
         rec.strides = rec.strides.assign(**what)
         yield rec
 
-# %% ../../nbs/readers/19_k2muse.ipynb #be7cb57f
+# %% ../../nbs/readers/19_k2muse.ipynb #3743697b
 _EXPECTED = "ProcessedData/P01.mat to P42.mat"
 
 
@@ -564,7 +719,7 @@ def _person(file: Mapping, patient: str, place: dict) -> Mapping:
     raise data_error(f"is missing, expected a struct {patient} with NormalizedData; found {', '.join(file) or 'nothing'}",
                      field=f"{patient}.NormalizedData", **place)
 
-
+# %% ../../nbs/readers/19_k2muse.ipynb #239270c6
 def recordings(
     root: str | Path,
     patient: str,
@@ -592,144 +747,3 @@ def recordings(
                         yield item
                 except DataError as e:
                     yield Loss(patient, trial.path, str(e))
-
-# %% ../../nbs/readers/19_k2muse.ipynb #b242b06e
-_LEFT_TRUE = ("tibialis_anterior", "gastrocnemius_lateralis", "rectus_femoris", "biceps_femoris")
-_RIGHT_TRUE = (*_LEFT_TRUE, "gastrocnemius_medialis", "soleus", "vastus_lateralis", "vastus_medialis",
-               "semitendinosus_or_semimembranosus")
-_RIGHT_COLUMNS, _LEFT_COLUMNS = [3, 6, 7, 8, 1, 0, 2, 4, 5], [3, 7, 1, 4]
-_LEAVES = (("Hip", 0), ("Knee", 1), ("Ankle", 2))
-_COMPONENTS = (2, 0, 1)  # flexion, adduction, rotation
-_KIND = {"LG": "level_walk", "AS": "ramp_ascent", "DS": "ramp_descent"}
-_TREE = {"P01": [("Ideal/LG_0/S_0x5/Trial_1", 2, {}), ("Ideal/LG_0/S_1/Trial_1", 4, dict(unmarked=2)),
-                 ("Ideal/LG_0/S_1/Trial_2", 2, dict(first=351)), ("Ideal/AS_5/S_1/Trial_1", 2, dict(gap=True)),
-                 ("Ideal/DS_10/S_1/Trial_1", 2, {}), ("Fatigue/LG_0/S_1/Trial_1", 2, {})],
-         "P02": [("Ideal/LG_0/S_1x0/Trial_1", 5, dict(lost_cell=2)), ("Ideal/AS_5/S_1x5/Trial_1", 2, dict(empty_cell=0)),
-                 ("ShiftUpward/LG_0/S_1x0/Trial_1", 2, dict(no_events=True, no_joint="RHipMoment"))],
-         "P31": [("Ideal/LG_0/S_0x5/Trial_1", 2, {}), ("Ideal/LG_0/S_1/Trial_1", 2, {})]}
-
-
-def write_lookalike(
-    root: str | Path,
-    people: int = 3,
-    seed: int = 0,
-) -> list[Recording]:  # what a perfect reader finds
-    "Write invented trials as `ProcessedData/P01.mat` and the like"
-    folder, out, sheet = Path(root) / "ProcessedData", [], []
-    folder.mkdir(parents=True, exist_ok=True)
-    for patient, version in list(zip(_TREE, ("7.3", "5", "7.3")))[:people]:
-        walker = Walker(NAME, patient, seed)
-        person = {}
-        for path, n, quirks in _TREE[patient]:
-            recs, original, normalised = _trial_files(walker, path, n, quirks)
-            out += recs
-            _put(person, f"NormalizedData/{path}", normalised)
-            if patient != "P02":
-                _put(person, f"OriginalData/{path}", original)
-        b = walker.body
-        sheet.append({"Participant": patient, "Gender": {"f": "Female", "m": "Male"}[b["sex"]], "Age (years)": b["age"],
-                      "Height (cm)": 100 * b["height"], "Weight (kg)": b["mass"]})
-        write_mat(folder / f"{patient}.mat", {patient: person}, version)
-    write_sheet(Path(root) / "ParticipantInformation.xlsx", pd.DataFrame(sheet))
-    return out
-
-
-def _put(tree: dict, path: str, value):
-    "Put something into nested structs"
-    *parts, last = path.split("/")
-    for p in parts:
-        tree = tree.setdefault(p, {})
-    tree[last] = value
-
-# %% ../../nbs/readers/19_k2muse.ipynb #f78d8e97
-def _trial_files(walker, path, n, quirks) -> tuple[list[Recording], dict, dict]:
-    "The truth of a trial, and its two forms"
-    condition, mode, pace, _ = path.split("/")
-    slope = {"LG": 0.0, "AS": 1.0, "DS": -1.0}[mode[:2]] * float(mode[3:])
-    bout = Bout(_KIND[mode[:2]], n, float(pace[2:].replace("x", ".")), slope)
-    walk = Walk(walker, path, [bout], start=0.3)
-    size = 1000.0 if walker.patient == "P02" else 1.0
-    original = dict(Markers=dict(LTOE=np.zeros((5, 3))), Angles={}, Moments={}, EMGData=None, USData=cell([np.zeros((4, 5))]),
-                    Events=dict(EventFrame=np.arange(3.0)))
-    normalised = dict(Angles={}, Moments={}, EMGData={}, Events={}, Forces={}, Powers={})
-    recs, both = [], []
-    for side, muscles in (("right", _RIGHT_TRUE), ("left", _LEFT_TRUE)):
-        r = truth(walk, side, 2000, 100, muscles, margin=0.3, electrodes=Electrodes(0.004, 0, 0, 0))
-        r.emg.data = (np.round(r.emg.data * 1000 / 4) * 4).astype(np.float32)  # microvolts, steps of the converter
-        r.info = dict(walker.body, group="older adult" if walker.patient == "P31" else "young adult")
-        marks = [round(t * 100) for t in walk._clock[side]]
-        if "unmarked" in quirks and side == "right":
-            del marks[quirks["unmarked"]]
-        strikes = np.array([m for a, b in zip(marks[:-1], marks[1:]) for m in (a, b)]).reshape(-1, 2)
-        if quirks.get("gap") and side == "right":
-            a = strikes[1, 0]
-            r.angle.data[a + 20:a + 60, 2] = np.nan
-            r.moment.data[a + 20:a + 23, 2] = np.nan
-        both.append(r.emg.data[:, _RIGHT_COLUMNS if side == "right" else _LEFT_COLUMNS].astype(float))
-        _joint_leaves(walk, r, strikes, size, original, normalised)
-        normalised["EMGData"][side.title()] = cell([both[-1][20 * a:20 * b] for a, b in strikes])
-        first = quirks.get("first", 1)
-        for w, k in (("Start", 0), ("End", 1)):
-            normalised["Events"][f"{side[0].upper()}{w}Frame"] = (strikes[:, k] + float(first))[None]
-        what = dict(activity=bout.activity, speed=bout.speed, incline=slope, condition=condition)
-        recs += _as_read(r, walk, strikes, what, quirks) if walker.patient == "P01" else _as_cut(r, walk, strikes, what, quirks)
-    original["EMGData"] = np.hstack(both) * (0.99 if walker.patient == "P31" else 1)
-    _quirks(normalised, quirks)
-    return recs, original, normalised
-
-
-def _quirks(normalised, quirks):
-    "What is missing"
-    cells = normalised["EMGData"]["Right"]
-    if "lost_cell" in quirks:
-        normalised["EMGData"]["Right"] = np.delete(cells, quirks["lost_cell"], axis=0)
-    if "empty_cell" in quirks:
-        cells[quirks["empty_cell"], 0] = np.zeros((0, 0))
-    if "no_events" in quirks:
-        del normalised["Events"]
-    if "no_joint" in quirks:
-        del normalised["Moments"][quirks["no_joint"]]
-
-# %% ../../nbs/readers/19_k2muse.ipynb #68731939
-def _joint_leaves(walk, r, strikes, size, original, normalised):
-    "Angles and external moments, whole and stretched to 200 points"
-    for joint, j in _LEAVES:
-        for group, leaf, quantity, unit in (("Angles", "Angles", "angle", 180 / np.pi), ("Moments", "Moment", "moment", -size)):
-            step = 64 if quantity == "angle" else 1024 / size
-            name, whole = f"{r.side[0].upper()}{joint}{leaf}", getattr(r, quantity)
-            original[group][name] = np.round(whole.data[:, j][:, _COMPONENTS] * unit * step) / step
-            curves = np.zeros((200, 3, len(strikes)))
-            for k, (a, b) in enumerate(strikes):
-                t = (a + np.linspace(0, 1, 200) * (b - a)) / 100
-                x = dict(angle=angle, moment=moment)[quantity](walk, r.side, t)[:, j][:, _COMPONENTS]
-                hole = np.isnan(whole.data[np.minimum(np.round(t * 100).astype(int), len(whole) - 1), j, 2])
-                curves[:, :, k] = np.round(np.where(hole[:, None], np.nan, x) * unit * step) / step
-            x = curves[:, :, 0] if len(strikes) == 1 else curves
-            normalised[group][name] = dict(rsGaitData=x, MeanValues=np.zeros((200, 3)), StdValues=np.zeros((200, 3)))
-
-
-def _as_read(r, walk, strikes, what, quirks) -> list[Recording]:
-    "The truth of a continuous trial"
-    keep = [i for i, (a, b) in enumerate(strikes) if b - a < 1.7 * np.median(np.diff(strikes))]
-    r.strides = pd.DataFrame(dict(start=strikes[keep, 0] / 100, stop=strikes[keep, 1] / 100)).assign(**what)
-    return [r]
-
-
-def _as_cut(r, walk, strikes, what, quirks) -> list[Recording]:
-    "The truth of published strides"
-    out = []
-    for k, (a, b) in enumerate(strikes):
-        T = (b - a) / 100
-        c = Recording(NAME, r.patient, r.trial, r.side, pd.DataFrame(dict(start=[0.0], stop=[T])).assign(**what), str(k + 1),
-                      info=r.info)
-        t = a / 100 + np.linspace(0, T, 200)
-        c.angle = Signal(angle(walk, r.side, t), 199 / T, unit="rad", time_normalised=True)
-        c.moment = Signal(moment(walk, r.side, t), 199 / T, unit="N·m/kg", time_normalised=True)
-        c.emg = Signal(r.emg.data[20 * a:20 * b], 2000, unit="unknown", state="raw")
-        if r.side == "right":
-            if k in (quirks.get("lost_cell"), quirks.get("empty_cell")):
-                c.emg = None
-            if "no_joint" in quirks:
-                c.moment.data[:, 0] = np.nan
-        out.append(c)
-    return out

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NAME', 'FOLDERS', 'SIDES', 'ROWS', 'EMG_ORDER', 'NEAR', 'SWING', 'STANCE', 'EDGE', 'SHORTEST', 'LONGEST', 'NOMINAL',
-           'knocks', 'extensions', 'combine', 'Trial', 'clock', 'read_trial', 'heel_strikes', 'patients', 'body_mass',
-           'recordings', 'turned', 'write_lookalike']
+           'write_lookalike', 'knocks', 'extensions', 'combine', 'Trial', 'clock', 'read_trial', 'heel_strikes',
+           'patients', 'body_mass', 'turned', 'recordings']
 
 # %% ../../nbs/readers/22_moghadam.ipynb #4f824409
 from collections.abc import Iterator
@@ -35,6 +35,139 @@ _MUSCLES = {"TibialisAnterior": "tibialis_anterior", "Soleus": "soleus", "Gastro
 ROWS = {side: tuple(Row(p + label, f"emg_{muscle}") for label, muscle in _MUSCLES.items()) + opensim_rows(p.lower())
         for side, p in SIDES.items()}
 EMG_ORDER = [r.source for rows in ROWS.values() for r in rows if r.channel.startswith("emg_")]  # by place in the files
+
+# %% ../../nbs/readers/22_moghadam.ipynb #cbc8a169
+_EMG_NAMES = [s + m for s in "RL" for m in ("TibialisAnterior", "Soleus", "GastrocnemiusMedialis", "BicepsFemoris", "Semitendinosus",
+                                            "RectusFemoris", "VastusLateralis", "GluteusMaximus")]
+_EMG_COLUMNS = (3, 8, 6, 4, 5, 1, 0, 12)
+
+
+def _write_emg(file: Path, start: float, recs: list[Recording], other_names: bool):
+    "Sixteen channels, right before left"
+    x = np.column_stack([r.emg.data[:, c] for r in recs for c in _EMG_COLUMNS])
+    names = [f"EMG {k + 1}" for k in range(16)] if other_names else _EMG_NAMES
+    lines = ["Time," if other_names else "time,"]
+    lines[0] += ",".join(names)
+    lines += [f"{start + i / 1000:.3f}," + ",".join(["%.4f"] * 16) % tuple(row) for i, row in enumerate(x.tolist())]
+    file.write_text("\n".join(lines).replace("nan", "") + "\n")
+
+# %% ../../nbs/readers/22_moghadam.ipynb #c419b76a
+def _write_imu(file: Path, walk: Walk, start: float, n: int, tabs: bool, good: bool):
+    "Accelerations of the feet and the pelvis, or a file of another form"
+    if not good:
+        file.write_text("// Start Time: Unknown\n// Sample rate: 100.0Hz\nPacketCounter\tSampleTimeFine\n1\t2\n")
+        return
+    t, r = start + np.arange(n) / 1000, rng_for(walk.walker.seed, NAME, walk.walker.patient, walk.trial, "imu")
+    feet = []
+    for side in ("right", "left"):
+        p = phase(walk, side, t)
+        T = np.interp(t, walk._edges[:-1], np.diff(walk._edges))
+        swing = np.clip((p - 0.6) / 0.4, 0, 1)
+        x = 9.81 + 14 * np.sin(3 * np.pi * swing) * np.sin(np.pi * swing) + 1.5 * np.exp(-((p - 0.45) / 0.08) ** 2)
+        since = p * T
+        x += 45 * np.exp(-since / 0.014) * np.cos(2 * np.pi * 28 * since) * (1 - np.exp(-since / 0.001)) + 6 * np.exp(
+            -((p - 0.61) / 0.01) ** 2)
+        feet.append(x + 0.3 * r.normal(size=n))
+    columns = {" Time": t, " RF_accel.x ": r.normal(size=n), " RF_accel.y ": feet[0], " LF_accel.x ": r.normal(size=n),
+               " LF_accel.y ": feet[1], " pelvis_accel.y ": 9.81 + r.normal(size=n)}
+    head = ("\t" if tabs else ",").join(columns)
+    np.savetxt(file, np.column_stack(list(columns.values())), ["%.3f"] + ["%.2f"] * 5, "\t" if tabs else ",", header=head, comments="")
+
+# %% ../../nbs/readers/22_moghadam.ipynb #3ff3f26c
+_COORDINATES = {"hip_flexion": (0, 2, 1), "hip_adduction": (0, 0, 1), "hip_rotation": (0, 1, 1), "knee_angle": (1, 2, -1),
+                "ankle_angle": (2, 2, 1), "subtalar_angle": None, "mtp_angle": None}
+_PELVIS = [f"pelvis_{x}" for x in ("tilt", "list", "rotation", "tx", "ty", "tz")]
+
+
+def _write_opensim(file: Path, recs: list[Recording], quantity: str, scale: float):
+    "Angles or moments of both legs as OpenSim writes them"
+    angle, window = quantity == "angle", ~np.isnan(recs[0].angle.data[:, 0, 0])
+    t = recs[0].angle.times[window]
+    ending = "" if angle else "_moment"
+    columns = {"time": t} | {p + ("_force" if p[-2] == "t" and not angle else ending): 0 * t for p in _PELVIS}
+    for r, s in zip(recs, "rl"):
+        for c, where in _COORDINATES.items():
+            j, m, sign = where or (0, 0, 0)
+            columns[f"{c}_{s}{ending}"] = sign * getattr(r, quantity).data[window, j, m] * scale
+    title = "Coordinates" if angle else "Inverse Dynamics Generalized Forces"
+    head = f"{title}\nversion=1\nnRows={len(t)}\nnColumns={len(columns)}\ninDegrees={'yes' if angle else 'no'}\n"
+    head += "\nUnits are S.I. units (second, meters, Newtons, ...)\n" if angle else ""
+    np.savetxt(file, np.column_stack(list(columns.values())), "%14.5f", "\t", header=head + "endheader\n" + "\t".join(columns), comments="")
+
+# %% ../../nbs/readers/22_moghadam.ipynb #da03d231
+_CELLS = ("hip_flexion", "hip_adduction", "hip_rotation", "knee_flexion", "ankle_flexion")
+_EMG_TRUE = ("tibialis_anterior", "soleus", "gastrocnemius_medialis", "biceps_femoris", "semitendinosus_or_semimembranosus",
+             "rectus_femoris", "vastus_lateralis", "gluteus_maximus")
+
+
+def _true_strides(walk, side, window, imu) -> pd.DataFrame:
+    "Every stride if the feet had sensors, else those of the window"
+    s = strides(walk, side)[["start", "stop", "activity"]].assign(wrapped=False)
+    inside = (s.start > window[0]) & (s.stop < window[1])
+    return (s if imu else s[inside]).reset_index(drop=True)
+
+
+def _load(walk, side, moment, mass):
+    "Moments that leave zero with a step when the foot meets the plate, and are small in swing"
+    p, ankle = phase(walk, side, moment.times), moment.data[:, 2, 2]
+    step = 8 * np.exp(-p / 0.04) * (p < 0.5)
+    moment.data[:, 2, 2] = np.where(p < 0.64, ankle + step / mass, np.clip(ankle * mass, -1.5, 1.5) / mass)
+    moment.data[:, 1, 2] -= (step / mass).astype(np.float32)
+
+# %% ../../nbs/readers/22_moghadam.ipynb #96db0522
+def _write_trial(home, walker, name, masses, window, tabs=False, other_names=False, imu=True, moment=True) -> list[Recording]:
+    "Four files, and the truth of both legs"
+    walk = Walk(walker, name, [Bout("level_walk", 3, 1.4)], start=3.3)
+    e, mass = walk._edges, walker.body["mass"]
+    t0 = 3.0
+    n = int((e[-1] + 0.3 - t0) * 1000)
+    w0, w1 = (round(np.interp(x, range(len(e)), e) * 200) / 200 for x in window)
+    w1 = w1 if window[1] else w0 + 0.985
+    recs = []
+    for side in ("right", "left"):
+        emg = sample_emg(walk, side, 1000, t0, n, _EMG_TRUE, Electrodes(0.004, 0.005, 0.01, 0.01))
+        if walker.patient == "P2" and side == "right":
+            emg.data[:, 8] = 0.0
+            emg.data[700:800, 3] = np.nan
+        joints = [sample(walk, side, 200, t0, n // 5, q, _CELLS) for q in ("angle", "moment")]
+        _load(walk, side, joints[1], mass)
+        for x in joints:
+            x.data[~((x.times > w0 - 1e-6) & (x.times < w1 + 1e-6))] = np.nan
+        recs.append(Recording(NAME, walker.patient, name, side, _true_strides(walk, side, (w0, w1), imu), "", emg, *joints))
+    _write_emg(home / "EMG" / f"{name}.csv", t0, recs, other_names)
+    _write_imu(home / "IMU" / f"{name}.csv", walk, t0, n, tabs, imu)
+    _write_opensim(home / "Joints_Kinematics" / f"{name}.mot", recs, "angle", 180 / np.pi)
+    if moment:
+        _write_opensim(home / "Joints_Kinetics" / f"{name}.sto", recs, "moment", mass)
+    for r in recs:
+        r.moment = r.moment if masses and moment else None
+        r.info = {"mass": mass} if masses else {}
+    return recs
+
+# %% ../../nbs/readers/22_moghadam.ipynb #fee489e1
+_PLAN = {"P1": {"1": dict(window=(0.65, 1.95)), "2": dict(window=(0.9, 2.6), tabs=True), "10": dict(window=(0.8, 0.0), other_names=True)},
+         "P2": {"1": dict(window=(0.8, 2.95), imu=False), "2": dict(window=(0.9, 2.6), moment=False)},
+         "P3": {"1": dict(window=(0.65, 1.95))}}
+
+
+def write_lookalike(
+    root: str | Path,
+    people: int = 3,
+    seed: int = 0,
+    masses: bool = True,  # whether the user knows them
+) -> list[Recording]:  # what a perfect reader finds
+    "Write invented trials as `Gait_Time_Series/P1Data/EMG/1.csv` and its sisters"
+    out, rows = [], []
+    for patient, trials in list(_PLAN.items())[:people]:
+        walker, home = Walker(NAME, patient, seed), Path(root) / "Gait_Time_Series" / f"{patient}Data"
+        for folder in ("EMG", "IMU", "Joints_Kinematics", "Joints_Kinetics", "Muscle_Forces"):
+            (home / folder).mkdir(parents=True)
+        for name, options in trials.items():
+            out += _write_trial(home, walker, name, masses, **options)
+        rows.append(dict(dataset=NAME, patient=patient, mass_kg=walker.body["mass"]))
+    if masses:
+        pd.DataFrame(rows).to_csv(Path(root) / "masses.csv", index=False)
+    return out
 
 # %% ../../nbs/readers/22_moghadam.ipynb #71428d20
 def knocks(
@@ -108,7 +241,7 @@ def clock(
         raise data_error("is no regular clock", field="time", **place)
     return float(time[0]), float(rate)
 
-
+# %% ../../nbs/readers/22_moghadam.ipynb #1e915256
 def _csv(file: Path, place: dict) -> pd.DataFrame:
     "A table whose separator is a comma, a tab or a semicolon"
     with reading_table(file, **place):
@@ -120,7 +253,7 @@ def _csv(file: Path, place: dict) -> pd.DataFrame:
         raise data_error(f"is missing; found {', '.join(table.columns[:8])}", file=file, field="time", **place)
     return table.rename(columns={first: "time"})
 
-# %% ../../nbs/readers/22_moghadam.ipynb #6986f55c
+# %% ../../nbs/readers/22_moghadam.ipynb #5f507cfb
 def _emg(file: Path, place: dict) -> tuple[pd.DataFrame, tuple[str, ...]]:
     "The sixteen channels by name, or by their place"
     table, place = _csv(file, place), dict(place, file=file)
@@ -133,7 +266,7 @@ def _emg(file: Path, place: dict) -> tuple[pd.DataFrame, tuple[str, ...]]:
         named, notes = dict(zip(others, EMG_ORDER)), (f"EMG columns by their place; the first is called {others[0]}",)
     return table[["time", *named]].rename(columns=named), notes
 
-
+# %% ../../nbs/readers/22_moghadam.ipynb #fca8ce33
 def _imu(file: Path, place: dict) -> pd.DataFrame:
     "Vertical acceleration of both feet"
     table = _csv(file, place)
@@ -152,7 +285,7 @@ def _opensim(file: Path, place: dict) -> pd.DataFrame:
         table = table.apply(lambda c: c / DEG if c.name != "time" and "_t" not in c.name else c)
     return table
 
-
+# %% ../../nbs/readers/22_moghadam.ipynb #271d1de5
 _FOLDERS = {"emg": ("EMG", ".csv", _emg), "imu": ("IMU", ".csv", _imu), "angle": ("Joints_Kinematics", ".mot", _opensim),
             "moment": ("Joints_Kinetics", ".sto", _opensim)}
 
@@ -221,7 +354,7 @@ def patients(
     "P1, P2, ...: the names of the folders without Data"
     return [p.name[:-4] for p in listing(raw_folder(root, NAME, FOLDERS, _EXPECTED), FOLDERS) if p.is_dir()]
 
-
+# %% ../../nbs/readers/22_moghadam.ipynb #e52484f0
 def body_mass(
     root: str | Path,
     patient: str,
@@ -241,41 +374,7 @@ def body_mass(
         raise data_error(f"is {mine.iloc[0]}, expected kilograms", field="mass_kg", **place)
     return float(mine.iloc[0]) if len(mine) else None
 
-# %% ../../nbs/readers/22_moghadam.ipynb #c99068ed
-def recordings(
-    root: str | Path,
-    patient: str,
-    wrapped: bool = False,  # also the cycles between swing peaks, turned round to begin at heel strike
-    masses: str | Path | None = None,  # as of `body_mass`
-) -> Iterator[Recording | Loss]:  # one for each leg in each trial
-    "All trials of one person"
-    home = raw_folder(root, NAME, FOLDERS, _EXPECTED) / f"{patient}Data"
-    place = dict(dataset=NAME, patient=patient)
-    if not home.is_dir():
-        raise data_error("is missing", file=home, **place)
-    mass = body_mass(root, patient, masses)
-    names = {f.stem for folder, suffix, _ in _FOLDERS.values() for d in listing(home, folder) for f in listing(d, rf"\d+\{suffix}")}
-    if not names:
-        raise data_error("holds no trial, expected EMG/1.csv and its sisters", file=home, **place)
-    found = [read_trial(home, n, place) for n in sorted(names, key=natural)]
-    events = {(t.name, s): heel_strikes(t, s) for t in found for s in SIDES}
-    T = np.concatenate([np.diff(e) for e, _ in events.values()])
-    T = T[(T >= SHORTEST) & (T <= LONGEST)]
-    usual = float(np.median(T)) if len(T) else LONGEST
-    for trial in found:
-        for sentence in trial.lost:
-            yield Loss(patient, trial.name, sentence)
-        for side in SIDES:
-            try:
-                rec = _recording(trial, side, *events[trial.name, side], usual, mass, place)
-            except DataError as e:
-                yield Loss(patient, trial.name, str(e))
-                continue
-            yield rec
-            if wrapped:
-                yield from turned(rec, events[trial.name, side][0])
-
-# %% ../../nbs/readers/22_moghadam.ipynb #871b4e93
+# %% ../../nbs/readers/22_moghadam.ipynb #ee95000d
 def _signal(table: pd.DataFrame | None, rows, quantity: str, place: dict, factor: float = 1.0, **how) -> Signal | None:
     "Columns of a table as a signal"
     if table is None:
@@ -294,7 +393,7 @@ def _spread(signal: Signal | None, first: float, last: float) -> Signal | None:
     data = np.pad(signal.data, (n, (0, 0), (0, 0)), constant_values=np.nan)
     return replace(signal, data=data, start=signal.start - n[0] / rate)
 
-
+# %% ../../nbs/readers/22_moghadam.ipynb #aad5166b
 def _check_signs(angle: Signal | None, trial: Trial, side: str, place: dict) -> dict:
     "The knee is negative in flexion and push-off is negative in the file, as far as the window shows it"
     out, s = {}, SIDES[side].lower()
@@ -311,7 +410,7 @@ def _check_signs(angle: Signal | None, trial: Trial, side: str, place: dict) -> 
         out["moment sign"] = f"internal: the ankle reaches {top:.0f} N·m"
     return out
 
-
+# %% ../../nbs/readers/22_moghadam.ipynb #9c8760ca
 def _recording(
     trial: Trial,
     side: str,
@@ -369,129 +468,36 @@ def turned(
                             reasons=rec.reasons, notes=rec.notes, decisions=rec.decisions)
             return
 
-# %% ../../nbs/readers/22_moghadam.ipynb #cbc8a169
-_EMG_NAMES = [s + m for s in "RL" for m in ("TibialisAnterior", "Soleus", "GastrocnemiusMedialis", "BicepsFemoris", "Semitendinosus",
-                                            "RectusFemoris", "VastusLateralis", "GluteusMaximus")]
-_EMG_COLUMNS = (3, 8, 6, 4, 5, 1, 0, 12)
-_EMG_TRUE = ("tibialis_anterior", "soleus", "gastrocnemius_medialis", "biceps_femoris", "semitendinosus_or_semimembranosus",
-             "rectus_femoris", "vastus_lateralis", "gluteus_maximus")
-_COORDINATES = {"hip_flexion": (0, 2, 1), "hip_adduction": (0, 0, 1), "hip_rotation": (0, 1, 1), "knee_angle": (1, 2, -1),
-                "ankle_angle": (2, 2, 1), "subtalar_angle": None, "mtp_angle": None}
-_PELVIS = [f"pelvis_{x}" for x in ("tilt", "list", "rotation", "tx", "ty", "tz")]
-_CELLS = ("hip_flexion", "hip_adduction", "hip_rotation", "knee_flexion", "ankle_flexion")
-_PLAN = {"P1": {"1": dict(window=(0.65, 1.95)), "2": dict(window=(0.9, 2.6), tabs=True), "10": dict(window=(0.8, 0.0), other_names=True)},
-         "P2": {"1": dict(window=(0.8, 2.95), imu=False), "2": dict(window=(0.9, 2.6), moment=False)},
-         "P3": {"1": dict(window=(0.65, 1.95))}}
-
-
-def write_lookalike(
+# %% ../../nbs/readers/22_moghadam.ipynb #c99068ed
+def recordings(
     root: str | Path,
-    people: int = 3,
-    seed: int = 0,
-    masses: bool = True,  # whether the user knows them
-) -> list[Recording]:  # what a perfect reader finds
-    "Write invented trials as `Gait_Time_Series/P1Data/EMG/1.csv` and its sisters"
-    out, rows = [], []
-    for patient, trials in list(_PLAN.items())[:people]:
-        walker, home = Walker(NAME, patient, seed), Path(root) / "Gait_Time_Series" / f"{patient}Data"
-        for folder in ("EMG", "IMU", "Joints_Kinematics", "Joints_Kinetics", "Muscle_Forces"):
-            (home / folder).mkdir(parents=True)
-        for name, options in trials.items():
-            out += _write_trial(home, walker, name, masses, **options)
-        rows.append(dict(dataset=NAME, patient=patient, mass_kg=walker.body["mass"]))
-    if masses:
-        pd.DataFrame(rows).to_csv(Path(root) / "masses.csv", index=False)
-    return out
-
-# %% ../../nbs/readers/22_moghadam.ipynb #c419b76a
-def _write_trial(home, walker, name, masses, window, tabs=False, other_names=False, imu=True, moment=True) -> list[Recording]:
-    "Four files, and the truth of both legs"
-    walk = Walk(walker, name, [Bout("level_walk", 3, 1.4)], start=3.3)
-    e, mass = walk._edges, walker.body["mass"]
-    t0 = 3.0
-    n = int((e[-1] + 0.3 - t0) * 1000)
-    w0, w1 = (round(np.interp(x, range(len(e)), e) * 200) / 200 for x in window)
-    w1 = w1 if window[1] else w0 + 0.985
-    recs = []
-    for side in ("right", "left"):
-        emg = sample_emg(walk, side, 1000, t0, n, _EMG_TRUE, Electrodes(0.004, 0.005, 0.01, 0.01))
-        if walker.patient == "P2" and side == "right":
-            emg.data[:, 8] = 0.0
-            emg.data[700:800, 3] = np.nan
-        joints = [sample(walk, side, 200, t0, n // 5, q, _CELLS) for q in ("angle", "moment")]
-        _load(walk, side, joints[1], mass)
-        for x in joints:
-            x.data[~((x.times > w0 - 1e-6) & (x.times < w1 + 1e-6))] = np.nan
-        recs.append(Recording(NAME, walker.patient, name, side, _true_strides(walk, side, (w0, w1), imu), "", emg, *joints))
-    _write_emg(home / "EMG" / f"{name}.csv", t0, recs, other_names)
-    _write_imu(home / "IMU" / f"{name}.csv", walk, t0, n, tabs, imu)
-    _write_opensim(home / "Joints_Kinematics" / f"{name}.mot", recs, "angle", 180 / np.pi)
-    if moment:
-        _write_opensim(home / "Joints_Kinetics" / f"{name}.sto", recs, "moment", mass)
-    for r in recs:
-        r.moment = r.moment if masses and moment else None
-        r.info = {"mass": mass} if masses else {}
-    return recs
-
-
-def _true_strides(walk, side, window, imu) -> pd.DataFrame:
-    "Every stride if the feet had sensors, else those of the window"
-    s = strides(walk, side)[["start", "stop", "activity"]].assign(wrapped=False)
-    inside = (s.start > window[0]) & (s.stop < window[1])
-    return (s if imu else s[inside]).reset_index(drop=True)
-
-
-def _load(walk, side, moment, mass):
-    "Moments that leave zero with a step when the foot meets the plate, and are small in swing"
-    p, ankle = phase(walk, side, moment.times), moment.data[:, 2, 2]
-    step = 8 * np.exp(-p / 0.04) * (p < 0.5)
-    moment.data[:, 2, 2] = np.where(p < 0.64, ankle + step / mass, np.clip(ankle * mass, -1.5, 1.5) / mass)
-    moment.data[:, 1, 2] -= (step / mass).astype(np.float32)
-
-# %% ../../nbs/readers/22_moghadam.ipynb #3ff3f26c
-def _write_emg(file: Path, start: float, recs: list[Recording], other_names: bool):
-    "Sixteen channels, right before left"
-    x = np.column_stack([r.emg.data[:, c] for r in recs for c in _EMG_COLUMNS])
-    names = [f"EMG {k + 1}" for k in range(16)] if other_names else _EMG_NAMES
-    lines = ["Time," if other_names else "time,"]
-    lines[0] += ",".join(names)
-    lines += [f"{start + i / 1000:.3f}," + ",".join(["%.4f"] * 16) % tuple(row) for i, row in enumerate(x.tolist())]
-    file.write_text("\n".join(lines).replace("nan", "") + "\n")
-
-
-def _write_imu(file: Path, walk: Walk, start: float, n: int, tabs: bool, good: bool):
-    "Accelerations of the feet and the pelvis, or a file of another form"
-    if not good:
-        file.write_text("// Start Time: Unknown\n// Sample rate: 100.0Hz\nPacketCounter\tSampleTimeFine\n1\t2\n")
-        return
-    t, r = start + np.arange(n) / 1000, rng_for(walk.walker.seed, NAME, walk.walker.patient, walk.trial, "imu")
-    feet = []
-    for side in ("right", "left"):
-        p = phase(walk, side, t)
-        T = np.interp(t, walk._edges[:-1], np.diff(walk._edges))
-        swing = np.clip((p - 0.6) / 0.4, 0, 1)
-        x = 9.81 + 14 * np.sin(3 * np.pi * swing) * np.sin(np.pi * swing) + 1.5 * np.exp(-((p - 0.45) / 0.08) ** 2)
-        since = p * T
-        x += 45 * np.exp(-since / 0.014) * np.cos(2 * np.pi * 28 * since) * (1 - np.exp(-since / 0.001)) + 6 * np.exp(
-            -((p - 0.61) / 0.01) ** 2)
-        feet.append(x + 0.3 * r.normal(size=n))
-    columns = {" Time": t, " RF_accel.x ": r.normal(size=n), " RF_accel.y ": feet[0], " LF_accel.x ": r.normal(size=n),
-               " LF_accel.y ": feet[1], " pelvis_accel.y ": 9.81 + r.normal(size=n)}
-    head = ("\t" if tabs else ",").join(columns)
-    np.savetxt(file, np.column_stack(list(columns.values())), ["%.3f"] + ["%.2f"] * 5, "\t" if tabs else ",", header=head, comments="")
-
-
-def _write_opensim(file: Path, recs: list[Recording], quantity: str, scale: float):
-    "Angles or moments of both legs as OpenSim writes them"
-    angle, window = quantity == "angle", ~np.isnan(recs[0].angle.data[:, 0, 0])
-    t = recs[0].angle.times[window]
-    ending = "" if angle else "_moment"
-    columns = {"time": t} | {p + ("_force" if p[-2] == "t" and not angle else ending): 0 * t for p in _PELVIS}
-    for r, s in zip(recs, "rl"):
-        for c, where in _COORDINATES.items():
-            j, m, sign = where or (0, 0, 0)
-            columns[f"{c}_{s}{ending}"] = sign * getattr(r, quantity).data[window, j, m] * scale
-    title = "Coordinates" if angle else "Inverse Dynamics Generalized Forces"
-    head = f"{title}\nversion=1\nnRows={len(t)}\nnColumns={len(columns)}\ninDegrees={'yes' if angle else 'no'}\n"
-    head += "\nUnits are S.I. units (second, meters, Newtons, ...)\n" if angle else ""
-    np.savetxt(file, np.column_stack(list(columns.values())), "%14.5f", "\t", header=head + "endheader\n" + "\t".join(columns), comments="")
+    patient: str,
+    wrapped: bool = False,  # also the cycles between swing peaks, turned round to begin at heel strike
+    masses: str | Path | None = None,  # as of `body_mass`
+) -> Iterator[Recording | Loss]:  # one for each leg in each trial
+    "All trials of one person"
+    home = raw_folder(root, NAME, FOLDERS, _EXPECTED) / f"{patient}Data"
+    place = dict(dataset=NAME, patient=patient)
+    if not home.is_dir():
+        raise data_error("is missing", file=home, **place)
+    mass = body_mass(root, patient, masses)
+    names = {f.stem for folder, suffix, _ in _FOLDERS.values() for d in listing(home, folder) for f in listing(d, rf"\d+\{suffix}")}
+    if not names:
+        raise data_error("holds no trial, expected EMG/1.csv and its sisters", file=home, **place)
+    found = [read_trial(home, n, place) for n in sorted(names, key=natural)]
+    events = {(t.name, s): heel_strikes(t, s) for t in found for s in SIDES}
+    T = np.concatenate([np.diff(e) for e, _ in events.values()])
+    T = T[(T >= SHORTEST) & (T <= LONGEST)]
+    usual = float(np.median(T)) if len(T) else LONGEST
+    for trial in found:
+        for sentence in trial.lost:
+            yield Loss(patient, trial.name, sentence)
+        for side in SIDES:
+            try:
+                rec = _recording(trial, side, *events[trial.name, side], usual, mass, place)
+            except DataError as e:
+                yield Loss(patient, trial.name, str(e))
+                continue
+            yield rec
+            if wrapped:
+                yield from turned(rec, events[trial.name, side][0])

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NAME', 'FOLDERS', 'RATE', 'GAIT', 'CHAIR', 'WHOLE', 'PHASES', 'SWING', 'EMG_ROWS', 'ROWS', 'FEW', 'HEAVY', 'CLEAR',
-           'SHARE', 'SECOND_TIBIALIS', 'LONGEST', 'MOST_PIECES', 'runs', 'phases', 'fault', 'read_move', 'survey',
-           'Signs', 'decide', 'patients', 'recordings', 'write_lookalike']
+           'SHARE', 'SECOND_TIBIALIS', 'LONGEST', 'MOST_PIECES', 'write_lookalike', 'runs', 'phases', 'fault',
+           'read_move', 'survey', 'Signs', 'decide', 'patients', 'recordings']
 
 # %% ../../nbs/readers/24_siat.ipynb #6d5c23e1
 from collections.abc import Iterator
@@ -31,6 +31,7 @@ WHOLE = {"WAK": range(1, 6), "UPS": range(1, 6), "DNS": range(6, 11)}  # groups 
 PHASES = {"WAK": (5,), "UPS": (3,), "DNS": (2, 3)}  # how many phases a stride has
 SWING = {"WAK": (4, 5), "UPS": (2, 3), "DNS": (2, 3)}  # phases in which the knee flexes most
 
+# %% ../../nbs/readers/24_siat.ipynb #2a2bc33e
 _JOINTS = {"hip adduction": "hip_adduction", "hip flexion": "hip_flexion", "knee flexion": "knee_flexion",
            "ankle flexion": "ankle_flexion"}
 EMG_ROWS = (Row("sEMG: rectus femoris", "emg_rectus_femoris"), Row("sEMG: vastus medialis", "emg_vastus_medialis"),
@@ -49,6 +50,146 @@ def _joint_rows(side: str) -> tuple[Row, ...]:
 
 ROWS = {"left": EMG_ROWS + _joint_rows("left"), "right": _joint_rows("right")}
 
+# %% ../../nbs/readers/24_siat.ipynb #5feeb322
+_EMG_COLUMNS = (None, 1, 2, 5, 3, None, 7, 6, 8)
+_MUSCLES = ("rectus_femoris", "vastus_medialis", "semitendinosus_or_semimembranosus", "tibialis_anterior",
+            "gastrocnemius_lateralis", "gastrocnemius_medialis", "soleus")
+_OFFSETS = (-0.017, -0.002, -0.0105, -0.0246, 0.005, -0.033, -0.004, 0.003, -0.0055)  # mV
+_CELLS = ("hip_adduction", "hip_flexion", "knee_flexion", "ankle_flexion")
+_WHERE = ((0, 0), (0, 2), (1, 2), (2, 2))
+_ELECTRODES = Electrodes(0.004, 0.004, 0, 0.01)
+
+
+def _both_legs(walk: Walk, start: float, n: int, move: str, table: pd.DataFrame, group: str) -> tuple[np.ndarray, list[Recording]]:
+    "25 columns of a file, and the truth of both legs, on a clock that begins with the piece"
+    patient, mass = walk.walker.patient, walk.walker.body["mass"]
+    known = patient != "Sub03"
+    recs = [Recording(NAME, patient, move, side, table.copy(), group,
+                      emg=sample_emg(walk, side, 1920, start, n, _MUSCLES, _ELECTRODES) if side == "left" else None,
+                      angle=sample(walk, side, 1920, start, n, "angle", _CELLS),
+                      moment=sample(walk, side, 1920, start, n, "moment", _CELLS), info=dict(walk.walker.body) if known else {})
+            for side in ("left", "right")]
+    emg = recs[0].emg.data
+    noise = rng_for(walk.walker.seed, NAME, patient, walk.trial, "rest").normal(0, 0.02, (n, 2))
+    for k, c in enumerate(_EMG_COLUMNS):
+        if c is not None:
+            emg[:, c] += _OFFSETS[k]
+    if patient == "Sub02":
+        emg[:, 8] = 0.0
+        recs[0].angle.data[300:500 if group == "2" else 300, 2, 2] = np.nan
+    columns = [np.rad2deg(r.angle.data[:, j, m]) for r in recs for j, m in _WHERE]
+    columns += [r.moment.data[:, j, m] * mass for r in recs for j, m in _WHERE]
+    columns += [noise[:, min(k, 1)] + _OFFSETS[k] if c is None else emg[:, c] for k, c in enumerate(_EMG_COLUMNS)]
+    for r in recs:
+        r.moment = r.moment if known else None
+    return np.column_stack(columns), recs
+
+# %% ../../nbs/readers/24_siat.ipynb #3b52f039
+_BORDERS = {"WAK": (0.14, 0.40, 0.62, 0.73), "UPS": (0.62, 0.79), "DNS": (0.62,)}  # of the stride, between phases
+
+
+def _cycle(walker: Walker, move: str, g: int) -> tuple[np.ndarray, list[str], list[Recording]]:
+    "A group: columns, labels, and the truth if it is a stride"
+    activity = {"WAK": "level_walk", "UPS": "stair_ascent", "DNS": "stair_descent"}[move]
+    walk = Walk(walker, f"{move} {g}", [Bout(activity, 4, 2.0)])
+    s, whole = strides(walk, "left"), (g > 5) == (move == "DNS")
+    a, b = (s.start[1], s.stop[1]) if whole else (s.toe_off[1], s.toe_off[2])
+    n = int(round((b - a) * 1920)) + 1
+    t = np.clip(a + (np.arange(n) + 0.5) / 1920, a, b - 1e-4)
+    k = np.searchsorted(s.start, t, "right") - 1
+    share = (t - s.start.to_numpy()[k]) / (s.stop - s.start).to_numpy()[k]
+    status = np.searchsorted(_BORDERS[move], share, "right") + 1
+    table = pd.DataFrame(dict(start=[0.0], stop=[(n - 1) / 1920], activity=[activity], not_gait=[False], wrapped=[False]))
+    values, recs = _both_legs(walk, a, n, move, table, str(g))
+    text = [f"{x:.1f}" if move == "WAK" else str(x) for x in status]
+    if move == "WAK" and whole:
+        late = int(np.argmax(status == 2)) - 40
+        text[:late] = [""] * late
+    if walker.patient == "Sub02" and move == "DNS":
+        text[:60] = ["0"] * 60
+    if (walker.patient, g) == ("Sub03", 2):
+        text, recs = [f"{x}.0" for x in np.repeat([1, 2, 3, 4, 5], [n // 4, n // 4, n // 4, n // 8, n - 3 * (n // 4) - n // 8])], []
+        values[:, 2] = np.roll(values[:, 2], n // 2)
+    return values, text, recs[:1] if whole else []
+
+# %% ../../nbs/readers/24_siat.ipynb #8f418045
+def _sit(walker: Walker, move: str, g: int) -> tuple[np.ndarray, list[str], list[Recording]]:
+    "A movement on the chair with some rest before and after it"
+    activity = {"STDUP": "sit_to_stand", "SITDN": "stand_to_sit"}[move]
+    walk, n = Chair(walker, f"{move} {g}", activity, 0.25, 1.0 + g / 20), 2688
+    i, j = (int(round(x * 1920)) for x in (walk.start, walk.stop))
+    table = pd.DataFrame(dict(start=[i / 1920], stop=[j / 1920], activity=[activity], not_gait=[True], wrapped=[False]))
+    values, recs = _both_legs(walk, 0.0, n, move, table, "")
+    return values, ["R"] * i + ["A"] * (j - i) + ["R"] * (n - j), recs
+
+# %% ../../nbs/readers/24_siat.ipynb #d69dad25
+_HEADER = (["Time"] + [f"Kinematic: {s} {j} angle" for s in ("left", "right") for j in _JOINTS]
+           + [f"Kinetic: {s} {j} torque" for s in ("left", "right") for j in _JOINTS]
+           + ["sEMG: " + m for m in ("tensor fascia lata", "rectus femoris", "vastus medialis", "semimembranosus",
+                                     "upper tibialis anterior", "lower tibialis anterior", "lateral gastrocnemius",
+                                     "medial gastrocnemius", "soleus")])
+_FORMAT = ["%.6f"] + ["%.1f"] * 4 + ["%.3g"] * 4 + ["%.1f"] * 4 + ["%.3g"] * 4 + ["%.3f"] * 9
+
+
+def _write_move(home: Path, walker: Walker, move: str, groups: tuple) -> list[Recording]:
+    "Signals, labels and truth of a movement"
+    chair, patient, first, clock = move in ("STDUP", "SITDN"), walker.patient, 0, 0.0
+    rows, labels, out = [], [], []
+    for g in groups:
+        values, status, recs = (_sit if chair else _cycle)(walker, move, g)
+        t = np.arange(len(values)) / 1920
+        rows.append(np.column_stack([clock + t, values]))
+        labels += [f"{clock + x:.6f},{s},{g}" for x, s in zip(t, status)]
+        clock += t[-1] + (1 / 1920 if chair else 0)  # stamps repeat where recordings are glued
+        for r in recs:
+            for x in (r.emg, r.angle, r.moment):
+                if x is not None:
+                    x.start = 0.0 if chair else first / 1920
+            r.strides[["start", "stop"]] += first / 1920
+        out.append(recs)
+        first += len(values)
+    with open(home / "Data" / f"{patient}_{move}_Data.csv", "w") as f:
+        f.write(",".join(_HEADER) + "\n")
+        for line in np.concatenate(rows).tolist():
+            f.write((",".join(_FORMAT) % tuple(line)).replace("nan", "") + "\n")
+    (home / "Labels" / f"{patient}_{move}_Label.csv").write_text("Time,Status,Group\n" + "\n".join(labels) + "\n")
+    return [_glued(legs) for legs in zip(*out)] if chair else [r for recs in out for r in recs]
+
+# %% ../../nbs/readers/24_siat.ipynb #d10d0fc7
+def _glued(legs: tuple[Recording]) -> Recording:
+    "Movements of one leg as one recording"
+    first = legs[0]
+    for q in ("emg", "angle", "moment"):
+        if getattr(first, q) is not None:
+            getattr(first, q).data = np.concatenate([getattr(r, q).data for r in legs])
+    first.strides = pd.concat([r.strides for r in legs], ignore_index=True)
+    return first
+
+
+_PLAN = {"Sub01": {"WAK": (1, 2, 6), "UPS": (1, 6), "DNS": (1, 6), "STDUP": (1, 2), "SITDN": (1,)},
+         "Sub02": {"WAK": (1, 2), "DNS": (6,)}, "Sub03": {"WAK": (1, 2)}}
+
+
+def write_lookalike(
+    root: str | Path,
+    people: int = 3,
+    seed: int = 0,
+) -> list[Recording]:  # what a perfect reader finds
+    "Write invented movements as `SIAT_LLMD20230404/Sub01/Data/Sub01_WAK_Data.csv` and the like"
+    folder, out, table = Path(root) / "SIAT_LLMD20230404" / "SIAT_LLMD20230404", [], []
+    for patient, plan in list(_PLAN.items())[:people]:
+        walker = Walker(NAME, patient, seed)
+        for name in ("Data", "Labels", "Figures"):
+            (folder / patient / name).mkdir(parents=True)
+        for move, groups in plan.items():
+            out += _write_move(folder / patient, walker, move, groups)
+        b = walker.body
+        table.append({"Subject": patient, "Sex": {"f": "Female", "m": "Male"}[b["sex"]], "Age": b["age"],
+                      "Height (cm)": round(100 * b["height"], 1), "Weight (kg)": b["mass"], "Thigh length (cm)": 41.5})
+    (folder / "Code").mkdir()
+    write_sheet(folder / "SubjectInformation.xlsx", pd.DataFrame([r for r in table if r["Subject"] != "Sub03"]))
+    return out
+
 # %% ../../nbs/readers/24_siat.ipynb #d42a0bf0
 def runs(
     x: np.ndarray,  # (n,) numbers; NaN belongs to none
@@ -66,7 +207,7 @@ def phases(
     seen = status[status > 0]
     return tuple(int(v) for v, _, _ in runs(seen))
 
-
+# %% ../../nbs/readers/24_siat.ipynb #74cde45d
 def fault(
     move: str,  # a key of `GAIT`
     status: np.ndarray,  # (n,) of one group
@@ -100,6 +241,9 @@ def _table(
         raise data_error("holds text, expected numbers" if text else "has no rows", field=text[0] if text else "", **place)
     return table
 
+# %% ../../nbs/readers/24_siat.ipynb #9549fc3c
+FEW = 5  # rows by which labels and signals may differ
+
 
 def read_move(
     home: Path,  # folder of a person
@@ -118,9 +262,6 @@ def read_move(
     if abs(len(data) - len(label)) > FEW:
         raise data_error(f"has {len(label)} rows, expected {len(data)} as in the signals", file=files["Label"], **place)
     return pd.concat([data, label], axis=1, join="inner")
-
-
-FEW = 5  # rows by which labels and signals may differ
 
 # %% ../../nbs/readers/24_siat.ipynb #e27b2ad9
 _KNEE, _ANKLE = "Kinematic: left knee flexion angle", "Kinetic: left ankle flexion torque"
@@ -152,7 +293,7 @@ def _survey(
             out[name] = np.nanmedian(rows, axis=0)
     return pd.DataFrame.from_dict(out, orient="index", columns=["knee", "peak", "push"])
 
-
+# %% ../../nbs/readers/24_siat.ipynb #1b8d5f6b
 def survey(
     folder: Path,  # that holds `Sub01` ...
 ) -> pd.DataFrame:
@@ -209,30 +350,6 @@ def patients(
     return [p.name for p in listing(raw_folder(root, NAME, FOLDERS, _EXPECTED), FOLDERS) if p.is_dir()]
 
 
-def recordings(
-    root: str | Path,
-    patient: str,
-    wrapped: bool = False,  # also the groups from toe-off to toe-off, turned round to begin at heel strike
-) -> Iterator[Recording | Loss]:  # one for each stride, and one for each leg on the chair
-    "All movements of one person"
-    folder, place = raw_folder(root, NAME, FOLDERS, _EXPECTED), dict(dataset=NAME, patient=patient)
-    home, info = folder / patient, {}
-    if not home.is_dir():
-        raise data_error("is missing", file=home, **place)
-    signs = decide(survey(folder), patient, place)
-    try:
-        info = _facts(folder, patient, place)
-    except DataError as e:
-        yield Loss(patient, "SubjectInformation", str(e))
-    for move, read in [(m, _strides) for m in GAIT] + [(m, _movements) for m in CHAIR]:
-        try:
-            columns = [r.source for rows in ROWS.values() for r in rows]
-            table = read_move(home, move, [*columns, "Time"] if move in CHAIR else [r.source for r in ROWS["left"]], place)
-            yield from read(table, move, signs, info, wrapped, dict(place, file=f"{patient}_{move}_Data.csv"))
-        except DataError as e:
-            yield Loss(patient, move, str(e))
-
-
 def _facts(folder: Path, patient: str, place: dict) -> dict:
     "Facts of a person from the sheet beside the folders"
     sheets = listing(folder, r"SubjectInformation\.xlsx") or listing(folder.parent, r"SubjectInformation\.xlsx")
@@ -240,7 +357,7 @@ def _facts(folder: Path, patient: str, place: dict) -> dict:
         raise data_error("is missing, and with it the body mass", file=folder / "SubjectInformation.xlsx", **place)
     return person(people_table(sheets[0], **place), patient)
 
-# %% ../../nbs/readers/24_siat.ipynb #8bc22c0e
+# %% ../../nbs/readers/24_siat.ipynb #1f246a14
 SECOND_TIBIALIS = "sEMG: lower tibialis anterior"
 
 
@@ -267,7 +384,7 @@ def _leg(
         info=dict(info), decisions=dict(signs.evidence),
         notes=("tibialis anterior: the bipolar signal is of the upper of two electrodes, the envelope of both",) * (side == "left"))
 
-
+# %% ../../nbs/readers/24_siat.ipynb #597d2a61
 def _stride_of(rec: Recording, move: str, group: int, status: np.ndarray, turned: bool) -> Recording:
     "The stride that a whole group is"
     knee = rec.angle.data[:, 1, 2]
@@ -341,137 +458,26 @@ def _movements(
     if not active.any():
         raise data_error("has no row A, expected active movements", field="Status", **place)
 
-# %% ../../nbs/readers/24_siat.ipynb #5feeb322
-_HEADER = (["Time"] + [f"Kinematic: {s} {j} angle" for s in ("left", "right") for j in _JOINTS]
-           + [f"Kinetic: {s} {j} torque" for s in ("left", "right") for j in _JOINTS]
-           + ["sEMG: " + m for m in ("tensor fascia lata", "rectus femoris", "vastus medialis", "semimembranosus",
-                                     "upper tibialis anterior", "lower tibialis anterior", "lateral gastrocnemius",
-                                     "medial gastrocnemius", "soleus")])
-_FORMAT = ["%.6f"] + ["%.1f"] * 4 + ["%.3g"] * 4 + ["%.1f"] * 4 + ["%.3g"] * 4 + ["%.3f"] * 9
-_EMG_COLUMNS = (None, 1, 2, 5, 3, None, 7, 6, 8)
-_MUSCLES = ("rectus_femoris", "vastus_medialis", "semitendinosus_or_semimembranosus", "tibialis_anterior",
-            "gastrocnemius_lateralis", "gastrocnemius_medialis", "soleus")
-_OFFSETS = (-0.017, -0.002, -0.0105, -0.0246, 0.005, -0.033, -0.004, 0.003, -0.0055)  # mV
-_CELLS = ("hip_adduction", "hip_flexion", "knee_flexion", "ankle_flexion")
-_WHERE = ((0, 0), (0, 2), (1, 2), (2, 2))
-_ELECTRODES = Electrodes(0.004, 0.004, 0, 0.01)
-_BORDERS = {"WAK": (0.14, 0.40, 0.62, 0.73), "UPS": (0.62, 0.79), "DNS": (0.62,)}  # of the stride, between phases
-_ENDS = {"WAK": 5, "UPS": 3, "DNS": 2}
-_PLAN = {"Sub01": {"WAK": (1, 2, 6), "UPS": (1, 6), "DNS": (1, 6), "STDUP": (1, 2), "SITDN": (1,)},
-         "Sub02": {"WAK": (1, 2), "DNS": (6,)}, "Sub03": {"WAK": (1, 2)}}
-
-
-def write_lookalike(
+# %% ../../nbs/readers/24_siat.ipynb #a0055236
+def recordings(
     root: str | Path,
-    people: int = 3,
-    seed: int = 0,
-) -> list[Recording]:  # what a perfect reader finds
-    "Write invented movements as `SIAT_LLMD20230404/Sub01/Data/Sub01_WAK_Data.csv` and the like"
-    folder, out, table = Path(root) / "SIAT_LLMD20230404" / "SIAT_LLMD20230404", [], []
-    for patient, plan in list(_PLAN.items())[:people]:
-        walker = Walker(NAME, patient, seed)
-        for name in ("Data", "Labels", "Figures"):
-            (folder / patient / name).mkdir(parents=True)
-        for move, groups in plan.items():
-            out += _write_move(folder / patient, walker, move, groups)
-        b = walker.body
-        table.append({"Subject": patient, "Sex": {"f": "Female", "m": "Male"}[b["sex"]], "Age": b["age"],
-                      "Height (cm)": round(100 * b["height"], 1), "Weight (kg)": b["mass"], "Thigh length (cm)": 41.5})
-    (folder / "Code").mkdir()
-    write_sheet(folder / "SubjectInformation.xlsx", pd.DataFrame([r for r in table if r["Subject"] != "Sub03"]))
-    return out
-
-# %% ../../nbs/readers/24_siat.ipynb #3b52f039
-def _write_move(home: Path, walker: Walker, move: str, groups: tuple) -> list[Recording]:
-    "Signals, labels and truth of a movement"
-    chair, patient, first, clock = move in ("STDUP", "SITDN"), walker.patient, 0, 0.0
-    rows, labels, out = [], [], []
-    for g in groups:
-        values, status, recs = (_sit if chair else _cycle)(walker, move, g)
-        t = np.arange(len(values)) / 1920
-        rows.append(np.column_stack([clock + t, values]))
-        labels += [f"{clock + x:.6f},{s},{g}" for x, s in zip(t, status)]
-        clock += t[-1] + (1 / 1920 if chair else 0)  # stamps repeat where recordings are glued
-        for r in recs:
-            for x in (r.emg, r.angle, r.moment):
-                if x is not None:
-                    x.start = 0.0 if chair else first / 1920
-            r.strides[["start", "stop"]] += first / 1920
-        out.append(recs)
-        first += len(values)
-    with open(home / "Data" / f"{patient}_{move}_Data.csv", "w") as f:
-        f.write(",".join(_HEADER) + "\n")
-        for line in np.concatenate(rows).tolist():
-            f.write((",".join(_FORMAT) % tuple(line)).replace("nan", "") + "\n")
-    (home / "Labels" / f"{patient}_{move}_Label.csv").write_text("Time,Status,Group\n" + "\n".join(labels) + "\n")
-    return [_glued(legs) for legs in zip(*out)] if chair else [r for recs in out for r in recs]
-
-
-def _glued(legs: tuple[Recording]) -> Recording:
-    "Movements of one leg as one recording"
-    first = legs[0]
-    for q in ("emg", "angle", "moment"):
-        if getattr(first, q) is not None:
-            getattr(first, q).data = np.concatenate([getattr(r, q).data for r in legs])
-    first.strides = pd.concat([r.strides for r in legs], ignore_index=True)
-    return first
-
-# %% ../../nbs/readers/24_siat.ipynb #a8a13866
-def _both_legs(walk: Walk, start: float, n: int, move: str, table: pd.DataFrame, group: str) -> tuple[np.ndarray, list[Recording]]:
-    "25 columns of a file, and the truth of both legs, on a clock that begins with the piece"
-    patient, mass = walk.walker.patient, walk.walker.body["mass"]
-    known = patient != "Sub03"
-    recs = [Recording(NAME, patient, move, side, table.copy(), group,
-                      emg=sample_emg(walk, side, 1920, start, n, _MUSCLES, _ELECTRODES) if side == "left" else None,
-                      angle=sample(walk, side, 1920, start, n, "angle", _CELLS),
-                      moment=sample(walk, side, 1920, start, n, "moment", _CELLS), info=dict(walk.walker.body) if known else {})
-            for side in ("left", "right")]
-    emg = recs[0].emg.data
-    noise = rng_for(walk.walker.seed, NAME, patient, walk.trial, "rest").normal(0, 0.02, (n, 2))
-    for k, c in enumerate(_EMG_COLUMNS):
-        if c is not None:
-            emg[:, c] += _OFFSETS[k]
-    if patient == "Sub02":
-        emg[:, 8] = 0.0
-        recs[0].angle.data[300:500 if group == "2" else 300, 2, 2] = np.nan
-    columns = [np.rad2deg(r.angle.data[:, j, m]) for r in recs for j, m in _WHERE]
-    columns += [r.moment.data[:, j, m] * mass for r in recs for j, m in _WHERE]
-    columns += [noise[:, min(k, 1)] + _OFFSETS[k] if c is None else emg[:, c] for k, c in enumerate(_EMG_COLUMNS)]
-    for r in recs:
-        r.moment = r.moment if known else None
-    return np.column_stack(columns), recs
-
-
-def _cycle(walker: Walker, move: str, g: int) -> tuple[np.ndarray, list[str], list[Recording]]:
-    "A group: columns, labels, and the truth if it is a stride"
-    activity = {"WAK": "level_walk", "UPS": "stair_ascent", "DNS": "stair_descent"}[move]
-    walk = Walk(walker, f"{move} {g}", [Bout(activity, 4, 2.0)])
-    s, whole = strides(walk, "left"), (g > 5) == (move == "DNS")
-    a, b = (s.start[1], s.stop[1]) if whole else (s.toe_off[1], s.toe_off[2])
-    n = int(round((b - a) * 1920)) + 1
-    t = np.clip(a + (np.arange(n) + 0.5) / 1920, a, b - 1e-4)
-    k = np.searchsorted(s.start, t, "right") - 1
-    share = (t - s.start.to_numpy()[k]) / (s.stop - s.start).to_numpy()[k]
-    status = np.searchsorted(_BORDERS[move], share, "right") + 1
-    table = pd.DataFrame(dict(start=[0.0], stop=[(n - 1) / 1920], activity=[activity], not_gait=[False], wrapped=[False]))
-    values, recs = _both_legs(walk, a, n, move, table, str(g))
-    text = [f"{x:.1f}" if move == "WAK" else str(x) for x in status]
-    if move == "WAK" and whole:
-        late = int(np.argmax(status == 2)) - 40
-        text[:late] = [""] * late
-    if walker.patient == "Sub02" and move == "DNS":
-        text[:60] = ["0"] * 60
-    if (walker.patient, g) == ("Sub03", 2):
-        text, recs = [f"{x}.0" for x in np.repeat([1, 2, 3, 4, 5], [n // 4, n // 4, n // 4, n // 8, n - 3 * (n // 4) - n // 8])], []
-        values[:, 2] = np.roll(values[:, 2], n // 2)
-    return values, text, recs[:1] if whole else []
-
-
-def _sit(walker: Walker, move: str, g: int) -> tuple[np.ndarray, list[str], list[Recording]]:
-    "A movement on the chair with some rest before and after it"
-    activity = {"STDUP": "sit_to_stand", "SITDN": "stand_to_sit"}[move]
-    walk, n = Chair(walker, f"{move} {g}", activity, 0.25, 1.0 + g / 20), 2688
-    i, j = (int(round(x * 1920)) for x in (walk.start, walk.stop))
-    table = pd.DataFrame(dict(start=[i / 1920], stop=[j / 1920], activity=[activity], not_gait=[True], wrapped=[False]))
-    values, recs = _both_legs(walk, 0.0, n, move, table, "")
-    return values, ["R"] * i + ["A"] * (j - i) + ["R"] * (n - j), recs
+    patient: str,
+    wrapped: bool = False,  # also the groups from toe-off to toe-off, turned round to begin at heel strike
+) -> Iterator[Recording | Loss]:  # one for each stride, and one for each leg on the chair
+    "All movements of one person"
+    folder, place = raw_folder(root, NAME, FOLDERS, _EXPECTED), dict(dataset=NAME, patient=patient)
+    home, info = folder / patient, {}
+    if not home.is_dir():
+        raise data_error("is missing", file=home, **place)
+    signs = decide(survey(folder), patient, place)
+    try:
+        info = _facts(folder, patient, place)
+    except DataError as e:
+        yield Loss(patient, "SubjectInformation", str(e))
+    for move, read in [(m, _strides) for m in GAIT] + [(m, _movements) for m in CHAIR]:
+        try:
+            columns = [r.source for rows in ROWS.values() for r in rows]
+            table = read_move(home, move, [*columns, "Time"] if move in CHAIR else [r.source for r in ROWS["left"]], place)
+            yield from read(table, move, signs, info, wrapped, dict(place, file=f"{patient}_{move}_Data.csv"))
+        except DataError as e:
+            yield Loss(patient, move, str(e))
