@@ -23,6 +23,15 @@ from .train import TrainConfig, train_transformer
 from .windows import SplitDataset
 
 # %% ../nbs/66_bench.ipynb #acade1ee
+def _cycles(store: Store, options: dict) -> list[SplitDataset]:
+    "Every fourth stride of everybody to test, the one after to choose by, the others to train"
+    s = SplitDataset(store, None, **options).strides
+    number = s.groupby(["dataset", "patient"]).cumcount() % 4
+    parts = (number.isin([1, 3]), number == 2, number == 0)
+    return [SplitDataset(store, None, only=list(s.loc[p, ["dataset", "patient", "stride"]].itertuples(index=False, name=None)),
+                         **options) for p in parts]
+
+# %% ../nbs/66_bench.ipynb #4be3a09f
 SCHEMES = ("split", "dataset", "cycles")
 
 
@@ -34,7 +43,7 @@ class Fold:
     val: SplitDataset
     test: SplitDataset
 
-
+# %% ../nbs/66_bench.ipynb #8b860513
 def make_bench_folds(
     store: str | Path | Store,  # aligned
     scheme: str = "split",  # one of `SCHEMES`
@@ -60,15 +69,6 @@ def make_bench_folds(
                 raise DataError(f"the fold {f.name} has nobody in {part}, expected three people or more, or the scheme cycles")
     return found
 
-
-def _cycles(store: Store, options: dict) -> list[SplitDataset]:
-    "Every fourth stride of everybody to test, the one after to choose by, the others to train"
-    s = SplitDataset(store, None, **options).strides
-    number = s.groupby(["dataset", "patient"]).cumcount() % 4
-    parts = (number.isin([1, 3]), number == 2, number == 0)
-    return [SplitDataset(store, None, only=list(s.loc[p, ["dataset", "patient", "stride"]].itertuples(index=False, name=None)),
-                         **options) for p in parts]
-
 # %% ../nbs/66_bench.ipynb #c66a44f6
 OURS = "EMGTransformer"
 
@@ -89,7 +89,7 @@ def _train(fold: Fold, name: str, out: Path, c: TrainConfig, size: str, progress
         model = make_rival(name, fold.train, lambda network, config: train(network, config, **changes))
     return model, time.monotonic() - began
 
-
+# %% ../nbs/66_bench.ipynb #ad5d870d
 def bench(
     folds: list[Fold],  # from `make_bench_folds`
     out: str | Path,  # folder for checkpoints
@@ -131,7 +131,7 @@ def bench_table(
     columns = [(f, q) for f in dict.fromkeys(s.fold) for q in dict.fromkeys(q for q, _ in QUANTITIES) if (f, q) in wide.columns]
     return wide.reindex(index=dict.fromkeys(s.model))[columns]
 
-
+# %% ../nbs/66_bench.ipynb #5765d1a9
 def markdown(
     table: pd.DataFrame,  # from `bench_table`
     best: str = "min",  # or max, for R2

@@ -508,8 +508,7 @@ class Controller:
     ):
         self.network, self.template, self.limits, self.trust = network, template, limits, trust
         self.emg = EMGStream(calibration, network.window_size, window_rate, electrode)
-        self.joints, self.phase = JointStream(calibration.cells), PhaseFilter(template)
-        self.cells = calibration.cells.astype(np.float32)
+        self.joints, self.phase, self.cells = JointStream(calibration.cells), PhaseFilter(template), calibration.cells.astype(np.float32)
         self.ahead = np.array([h["ms"] / 1000 if h["ms"] else h["steps"] * template.duration / 200 for h in network.horizons])
         self.t, self.faulty, self.last = None, -np.inf, {}
         said = set(network({k: v[:1] for k, v in example_inputs(2, network.window_size).items()}))

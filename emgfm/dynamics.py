@@ -84,7 +84,7 @@ def impedance_over_cycle(
     table = table.reset_index().sort_values(["joint", "bin"], ignore_index=True)
     return table.assign(phase=(table.pop("bin") + 0.5) * 100 / bins)
 
-
+# %% ../nbs/64_dynamics.ipynb #ddc29630
 def plot_stiffness(
     table: pd.DataFrame,  # from `impedance_over_cycle`
     cells: tuple = ("hip_flexion", "knee_flexion", "ankle_flexion"),
@@ -104,6 +104,18 @@ def plot_stiffness(
 WORST_CONDITION, LEAST_R2 = 30.0, 0.5
 
 
+def _why_not(f: dict) -> str:
+    "Why coefficients mean nothing, or nothing"
+    if f["n"] < 20:
+        return f"only {f['n']} samples"
+    if f["rank"] < 3 or f["condition"] > WORST_CONDITION:
+        return f"the deviations of angle, velocity and acceleration go together (condition {f['condition']:.0f})"
+    if not f["R2"] > LEAST_R2:
+        return f"a spring, damper and mass explain {100 * max(f['R2'], 0):.0f} % of the moment's variance"
+    weak = [k for k in "KCM" if not f[k] > 2 * f[f"{k}_error"]]
+    return f"{', '.join(weak)} not above zero by two standard errors" if weak else ""
+
+# %% ../nbs/64_dynamics.ipynb #ff0e3114
 def identify(
     e: np.ndarray,  # (n, 3) deviations of angle, velocity and acceleration: equilibrium minus state
     torque: np.ndarray,  # (n,) deviation of the moment, N·m/kg
@@ -123,18 +135,6 @@ def identify(
     found |= dict(condition=float(s.max() / s.min()) if rank == 3 else np.inf, rank=rank, R2=r2, n=n)
     why = _why_not(found)
     return found | dict(identifiable=not why, why=why)
-
-
-def _why_not(f: dict) -> str:
-    "Why coefficients mean nothing, or nothing"
-    if f["n"] < 20:
-        return f"only {f['n']} samples"
-    if f["rank"] < 3 or f["condition"] > WORST_CONDITION:
-        return f"the deviations of angle, velocity and acceleration go together (condition {f['condition']:.0f})"
-    if not f["R2"] > LEAST_R2:
-        return f"a spring, damper and mass explain {100 * max(f['R2'], 0):.0f} % of the moment's variance"
-    weak = [k for k in "KCM" if not f[k] > 2 * f[f"{k}_error"]]
-    return f"{', '.join(weak)} not above zero by two standard errors" if weak else ""
 
 # %% ../nbs/64_dynamics.ipynb #f3181cd6
 FINE = 200  # phases at which deviations are taken
@@ -161,7 +161,7 @@ def deviations(
     t[columns] -= t.groupby(["who", "joint", "fine"])[columns].transform("mean")
     return t.assign(phase=t.fine / FINE)[["joint", "phase", *columns]]
 
-
+# %% ../nbs/64_dynamics.ipynb #9ccce955
 def identifiability(
     table: pd.DataFrame,  # from `deviations`
     bins: int = 20,
@@ -174,7 +174,7 @@ def identifiability(
         rows.append(dict(joint=j, phase=(k + 0.5) * 100 / bins, **said))
     return pd.DataFrame(rows).sort_values(["joint", "phase"], ignore_index=True)
 
-
+# %% ../nbs/64_dynamics.ipynb #d16d5b41
 MOST = 0.9  # share of a joint's phases that must pass
 
 
@@ -207,7 +207,7 @@ def leg_points(
     steps = np.stack([np.stack([r * np.cos(a), r * np.sin(a)], -1) for r, a in links], 1)
     return np.concatenate([np.zeros((len(hip), 1, 2)), np.cumsum(steps, 1)], 1)
 
-
+# %% ../nbs/64_dynamics.ipynb #d99a9a62
 def stick_figure(
     strides: dict,  # name -> (n, 9) angles in degrees
     duration: float = 4.0,  # s that the animation takes

@@ -79,8 +79,9 @@ def _papers(out: Path, store: Store, datasets: list[str]):
     "Card and citations beside the data"
     rows = [f"| {d} | {CARDS[d].licence} | {CARDS[d].redistribution} |" for d in datasets if d in CARDS]
     configs = [f"  - config_name: {d}\n    data_files: {folder_name(d)}.parquet" for d in datasets]
+    kind = "an aligned" if store.kind == "aligned" else "a native"
     text = ["---", "configs:", *configs, "---", "", "# Strides of human walking", "",
-            f"Exported from a {store.kind} store of emgfm: one row a stride; value = sample * step; angles in rad, moments in N·m/kg,",
+            f"Exported from {kind} store of emgfm: one row a stride; value = sample * step; angles in rad, moments in N·m/kg,",
             "envelopes in units of each person's scale; a channel that was not measured is null. Please cite what is in CITE.bib.", "",
             "| dataset | licence | may be passed on |", "|---|---|---|", *rows, ""]
     write_file(out / "README.md", lambda f: f.write("\n".join(text).encode()))

@@ -55,7 +55,7 @@ def limit_memory(
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
-
+# %% ../nbs/08_workers.ipynb #382bb5b0
 READY = "ready"
 
 
@@ -74,7 +74,7 @@ def _serve(pipe: Connection, function: Callable, memory: int | None):
     while (arguments := pipe.recv()) is not None:
         pipe.send(_answer(function, arguments, memory))
 
-
+# %% ../nbs/08_workers.ipynb #4c5be820
 def _answer(function: Callable, arguments: tuple, memory: int | None) -> Any:
     "The result of a call, or why there is none"
     try:
@@ -110,30 +110,42 @@ class _Worker:
         self.process.join()
         self.pipe.close()
 
-# %% ../nbs/08_workers.ipynb #29a6e983
-def run_tasks(
-    function: Callable,  # module-level function
-    arguments: list[tuple],  # one call each
-    jobs: int | None = None,  # processes at a time; by default one a core; 1 without limits: in this process
-    timeout: float | None = None,  # s that one call may take
-    memory: int | None = None,  # bytes that one process may add to what it starts with
-    on_done: Callable[[int, Any], None] | None = None,  # called here with the number of each finished call and its result
-    scheduler: str = "",  # address of a `dask.distributed` scheduler, which then does the calls: tcp://host:8786
-) -> list:  # results in the order of `arguments`; a `Died` where a call did not come back
-    "Call `function` with each tuple of arguments"
-    tell = on_done or (lambda i, result: None)
-    jobs = min(jobs or os.cpu_count() or 1, max(len(arguments), 1))
-    if scheduler:
-        return _on_cluster(function, arguments, scheduler, tell)
-    if jobs == 1 and timeout is None and memory is None:
-        results = []
-        for i, a in enumerate(arguments):
-            results.append(_answer(function, a, None))
-            tell(i, results[-1])
-        return results
-    return _in_processes(function, arguments, jobs, timeout, memory, tell)
+# %% ../nbs/08_workers.ipynb #adf2d665
+def _send(w: _Worker, arguments, timeout):
+    "Let a worker begin with its task"
+    try:
+        w.pipe.send(arguments[w.task])
+    except (BrokenPipeError, ConnectionResetError):  # it died in the meantime: the next look at its pipe says how
+        return
+    w.deadline = None if timeout is None else time.monotonic() + timeout
 
-# %% ../nbs/08_workers.ipynb #a51eb595
+
+def _news(w: _Worker, heard: list, arguments, timeout) -> tuple[Any] | None:
+    "The end of a worker's task, if it has come"
+    if w.pipe in heard:
+        said = w.hear()
+        if isinstance(said, str) and said == READY and not w.ready:
+            w.ready = True
+            return _send(w, arguments, timeout)
+        w.ready = w.process.is_alive()
+        return (said,)
+    if w.deadline is not None and time.monotonic() >= w.deadline:
+        w.ready = False
+        return (Died(f"took longer than {timeout:g} s"),)
+    return None
+
+# %% ../nbs/08_workers.ipynb #24fca8bf
+def _go_on(w: _Worker, waiting: list[int], arguments, timeout) -> bool:
+    "Give a worker its next task; without one, or when it is dead or late, it goes"
+    w.deadline = None
+    if not w.ready or not waiting:
+        w.stop()
+        return False
+    w.task = waiting.pop()
+    _send(w, arguments, timeout)
+    return True
+
+
 def _in_processes(function, arguments, jobs, timeout, memory, tell) -> list:
     "The calls, spread over spawned workers"
     results: dict[int, Any] = {}
@@ -158,40 +170,28 @@ def _in_processes(function, arguments, jobs, timeout, memory, tell) -> list:
             w.stop()
     return [results[i] for i in range(len(arguments))]
 
-# %% ../nbs/08_workers.ipynb #0389766d
-def _send(w: _Worker, arguments, timeout):
-    "Let a worker begin with its task"
-    try:
-        w.pipe.send(arguments[w.task])
-    except (BrokenPipeError, ConnectionResetError):  # it died in the meantime: the next look at its pipe says how
-        return
-    w.deadline = None if timeout is None else time.monotonic() + timeout
-
-
-def _news(w: _Worker, heard: list, arguments, timeout) -> tuple[Any] | None:
-    "The end of a worker's task, if it has come"
-    if w.pipe in heard:
-        said = w.hear()
-        if isinstance(said, str) and said == READY and not w.ready:
-            w.ready = True
-            return _send(w, arguments, timeout)
-        w.ready = w.process.is_alive()
-        return (said,)
-    if w.deadline is not None and time.monotonic() >= w.deadline:
-        w.ready = False
-        return (Died(f"took longer than {timeout:g} s"),)
-    return None
-
-
-def _go_on(w: _Worker, waiting: list[int], arguments, timeout) -> bool:
-    "Give a worker its next task; without one, or when it is dead or late, it goes"
-    w.deadline = None
-    if not w.ready or not waiting:
-        w.stop()
-        return False
-    w.task = waiting.pop()
-    _send(w, arguments, timeout)
-    return True
+# %% ../nbs/08_workers.ipynb #29a6e983
+def run_tasks(
+    function: Callable,  # module-level function
+    arguments: list[tuple],  # one call each
+    jobs: int | None = None,  # processes at a time; by default one a core; 1 without limits: in this process
+    timeout: float | None = None,  # s that one call may take
+    memory: int | None = None,  # bytes that one process may add to what it starts with
+    on_done: Callable[[int, Any], None] | None = None,  # called here with the number of each finished call and its result
+    scheduler: str = "",  # address of a `dask.distributed` scheduler, which then does the calls: tcp://host:8786
+) -> list:  # results in the order of `arguments`; a `Died` where a call did not come back
+    "Call `function` with each tuple of arguments"
+    tell = on_done or (lambda i, result: None)
+    jobs = min(jobs or os.cpu_count() or 1, max(len(arguments), 1))
+    if scheduler:
+        return _on_cluster(function, arguments, scheduler, tell)
+    if jobs == 1 and timeout is None and memory is None:
+        results = []
+        for i, a in enumerate(arguments):
+            results.append(_answer(function, a, None))
+            tell(i, results[-1])
+        return results
+    return _in_processes(function, arguments, jobs, timeout, memory, tell)
 
 # %% ../nbs/08_workers.ipynb #6d2d4e9f
 def _on_cluster(function, arguments, scheduler: str, tell) -> list:

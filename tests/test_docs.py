@@ -141,6 +141,13 @@ def test_figures_get_an_alternative_text():
     assert nb.cells[3].source.startswith('#| fig-alt: "Own words"')
 
 
+def test_no_links_in_code():
+    from pages import plain_code
+
+    text = "See [`a`](b.html#a).\n\n```python\ndef f(x:int): # of [`a`](b.html#a)\n```\n\nAnd [`a`](b.html#a)."
+    assert plain_code(text) == text.replace("# of [`a`](b.html#a)", "# of `a`")
+
+
 def test_mute_pictures_and_the_internet_are_found(tmp_path):
     from docs import mute, outside
 

@@ -76,7 +76,7 @@ def project_files() -> list[Path]:
     listing = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
     got = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True)
     if got.returncode:  # a copy without git
-        skipped = {".venv", "_docs", "_proc", ".nbtext", ".cache", "__pycache__"}
+        skipped = {".venv", "_docs", "_proc", ".nbtext", ".cache", ".ruff_cache", ".pytest_cache", "__pycache__"}
         return [p for p in ROOT.rglob("*") if p.is_file() and not skipped & set(p.parts)]
     return [p for n in got.stdout.split("\0") if n and (p := ROOT / n).is_file()]
 

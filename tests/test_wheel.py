@@ -1,4 +1,5 @@
 """Wheel and source archive, built and put into an environment that has nothing of the development tools."""
+import os
 import re
 import shutil
 import subprocess
@@ -49,8 +50,9 @@ def bare(built, tmp_path_factory):
     site = next(home.glob("lib/python*/site-packages"))
     python = home / "bin" / "python"
     wheel = next(built.glob("*.whl"))
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}  # else pip finds the project there and calls it installed
     got = subprocess.run([sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps", "--no-index", str(wheel)],
-                         capture_output=True, text=True)
+                         env=env, capture_output=True, text=True)
     assert got.returncode == 0, got.stderr
     (site / "no_dev_tools.py").write_text(BLOCK)
     # no `import` line of the tests' own environment is read, so emgfm can only come from the wheel

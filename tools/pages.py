@@ -46,6 +46,13 @@ def relink(
     return re.sub(re.escape(site) + r"/([\w/.-]+\.html)", lambda m: relpath(m[1], here), text)
 
 
+def plain_code(
+    text: str,  # Markdown of a page
+) -> str:
+    "Names in back-ticks without nbdev's links where they stand in a block of code: there a link shows as its source"
+    return re.sub(r"^```.*?^```", lambda m: re.sub(r"\[(`[^`\n]+`)\]\([^)\s]+\)", r"\1", m[0]), text, flags=re.M | re.S)
+
+
 def reads_alone(
     cell,  # a processed code cell
 ) -> bool:  # whether nbdev may run it to look up signatures
@@ -132,12 +139,12 @@ def make_page(
             front.pop("output-file", None)
             text = f"---\n{yaml.safe_dump(front, allow_unicode=True)}---"
         elif cell["cell_type"] == "markdown":
-            text = relink(text, source, pages, cfg)
+            text = plain_code(relink(text, source, pages, cfg))
         cell["source"] = text
         for out in cell.get("outputs", []):
             data = out.get("data", {})
             for kind in {"text/markdown", "text/html"} & data.keys():
-                data[kind] = relink("".join(data[kind]), source, pages, cfg)
+                data[kind] = plain_code(relink("".join(data[kind]), source, pages, cfg))
     out = PROC / pages[str(source)]
     out.parent.mkdir(parents=True, exist_ok=True)
     write_nb(nb, out)
