@@ -28,10 +28,10 @@ from .catalog import CARDS, card, cite, recognise
 from .contract import Loss, read_patient, reader, readers
 from .filters import process_emg
 from .manifest import Checksums, changed_inputs, checksum, digest_inputs, traced
-from .noise import channel_quality
+from .noise import QUALITY, quality_columns
 from .normalise import normalise, patient_scale
-from .schema import (CHANNELS, GROUPS, MUSCLES, REASON_CODES, DataError, Recording, Signal, data_error, span,
-                          stride_codes, stride_filled)
+from .schema import (CHANNELS, FILLED, GROUPS, MUSCLES, REASON_CODES, DataError, Recording, Signal, data_error,
+                          span, stride_codes, stride_edges, stride_filled)
 from .store import ARRAYS, Store, create_store, folder_name, write_file, write_json, write_patient, writing
 from .workers import Died, run_tasks
 
@@ -108,7 +108,7 @@ def _normalise_person(
         if not mine:
             continue
         mvc = next((r.info["mvc"] for r, _ in mine if "mvc" in r.info), None)
-        within = [(e.data[span(e, s.start, s.stop)], float(e.rate)) for r, e in mine for s in r.strides.itertuples()]
+        within = [(e.data[span(e, *edges)], float(e.rate)) for r, e in mine for edges in stride_edges(r)]
         scale, source = patient_scale([x for x, _ in within], mvc, [rate for _, rate in within])
         for _, e in mine:
             e.data = normalise(e.data, scale).astype(np.float32)
@@ -120,10 +120,11 @@ def _normalise_person(
 # %% ../nbs/41_build.ipynb #443e3a9a
 def _codes(
     rec: Recording,
+    codes: np.ndarray,  # (strides, 31), its `stride_codes`
     scales: dict,
 ) -> np.ndarray:  # (strides, 31) uint8
-    "Codes of the strides; a muscle without a scale is dead"
-    codes = stride_codes(rec)
+    "`codes`, where a muscle without a scale is dead"
+    codes = codes.copy()
     for i, m in enumerate(MUSCLES):
         if rec.emg is not None and scales.get(rec.side, {}).get(m, {}).get("source") == "dead":
             codes[codes[:, i] == REASON_CODES["measured"], i] = REASON_CODES["dead"]
@@ -159,10 +160,11 @@ def _stride_tables(
     scales: dict,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # strides with codes, rejected cycles
     "The strides of a person, kept and rejected"
-    codes = pd.DataFrame(np.concatenate([_codes(r, scales) for r in recordings]), columns=CHANNELS)
+    found = [stride_codes(r) for r in recordings]
+    codes = pd.DataFrame(np.concatenate([_codes(r, c, scales) for r, c in zip(recordings, found)]), columns=CHANNELS)
     strides = pd.concat([r.strides for r in recordings], ignore_index=True)
     strides.insert(0, "recording", np.repeat(np.arange(len(recordings)), [len(r.strides) for r in recordings]))
-    filled = pd.concat([stride_filled(r) for r in recordings], ignore_index=True)
+    filled = pd.DataFrame(np.concatenate([stride_filled(r, c) for r, c in zip(recordings, found)]), columns=FILLED)
     strides = pd.concat([strides, filled, codes], axis=1)
     usable = (codes.iloc[:, :GROUPS["angle"].stop] == 0).any(axis=1)
     rejected = [strides.loc[~usable, ["recording", "start", "stop"]].assign(reason="nothing usable in it")]
@@ -238,13 +240,12 @@ def _without_strides(rec: Recording) -> Loss:
 # %% ../nbs/41_build.ipynb #76bd3927
 def _quality(recordings: list[Recording], signals: list[dict[str, Signal]]) -> pd.DataFrame:
     "Signal over noise, hum and clipping of every EMG channel, measured before anything is normalised"
-    parts = []
-    for i, (r, s) in enumerate(zip(recordings, signals)):
-        mains = CARDS[r.dataset].mains if r.dataset in CARDS else 50
-        parts.append(channel_quality(r, s.get("emg"), mains).assign(recording=i, side=r.side))
-    columns = ["recording", "side", "muscle", "snr_db", "mains_db", "clipped", "missing"]
-    parts = [p for p in parts if len(p)]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+    mains = [CARDS[r.dataset].mains if r.dataset in CARDS else 50 for r in recordings]
+    parts = [quality_columns(r, s.get("emg"), m) for r, s, m in zip(recordings, signals, mains)]
+    found = {k: np.concatenate([p[k] for p in parts]) for k in QUALITY}
+    of = np.repeat(np.arange(len(parts)), [len(p["muscle"]) for p in parts])
+    sides, muscles = np.array([r.side for r in recordings]), np.array(MUSCLES)
+    return pd.DataFrame(dict(recording=of, side=sides[of]) | found | dict(muscle=muscles[found["muscle"]]))
 
 # %% ../nbs/41_build.ipynb #ba51fe20
 def _merge(decisions) -> dict:  # what was decided -> sorted different evidences

@@ -16,7 +16,7 @@ import pywt
 from scipy import signal as sps
 from scipy.ndimage import uniform_filter1d
 
-from .schema import DataError, Signal, data_error
+from .schema import DataError, Signal, any_of, data_error
 
 # %% ../nbs/30_filters.ipynb #17510acd
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def _bridged(
     "Fill gaps by straight lines, open ends by the nearest value and empty channels by 0"
     gaps = np.isnan(x)
     at = np.arange(len(x))
-    for c in np.flatnonzero(gaps.any(0)):
+    for c in np.flatnonzero(any_of(gaps)):
         ok = ~gaps[:, c]
         x[:, c] = np.interp(at, at[ok], x[ok, c]) if ok.any() else 0.0
     return gaps
@@ -220,7 +220,7 @@ def apply(
         if len(f.sos) and len(y):
             y = _forward(f, y) if f.causal else _both_ways(f, y)
     y[gaps] = np.nan
-    return y.reshape(x.shape).astype(kind)
+    return np.ascontiguousarray(y, kind).reshape(x.shape)
 
 # %% ../nbs/30_filters.ipynb #e476e4db
 def notch(

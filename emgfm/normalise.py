@@ -8,7 +8,7 @@ __all__ = ['piece_peaks', 'patient_scale', 'normalise', 'undo', 'normalise_signa
 # %% ../nbs/31_normalise.ipynb #bd7b5295
 import numpy as np
 
-from .schema import MUSCLES, Signal, data_error, muscle_index
+from .schema import MUSCLES, Signal, any_of, data_error, muscle_index
 
 # %% ../nbs/31_normalise.ipynb #58fc6eb5
 def piece_peaks(
@@ -39,7 +39,7 @@ def patient_scale(
     rates = rate if isinstance(rate, (list, tuple)) else [rate] * len(envelopes)
     parts = [piece_peaks(x, r) for x, r in zip(envelopes, rates, strict=True)]
     peaks = np.concatenate([np.empty((0, len(MUSCLES))), *parts])
-    measured = np.any([(~np.isnan(x)).any(0) for x in envelopes], axis=0) if envelopes else np.zeros(len(MUSCLES), bool)
+    measured = np.any([any_of(~np.isnan(x)) for x in envelopes], axis=0) if envelopes else np.zeros(len(MUSCLES), bool)
     scale, source = np.full(len(MUSCLES), np.nan), ["not_measured"] * len(MUSCLES)
     for c in np.flatnonzero(measured):
         p = peaks[~np.isnan(peaks[:, c]), c]

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MUSCLES', 'MUSCLE_LABELS', 'JOINTS', 'MOTIONS', 'SIDES', 'ACTIVITIES', 'EMG_STATES', 'CELLS', 'CHANNELS', 'GROUPS',
-           'REASONS', 'REASON_CODES', 'STRIDE_COLUMNS', 'EMG_GAP', 'JOINT_GAP', 'MAX_ANGLE', 'MAX_MOMENT',
-           'muscle_index', 'cell_index', 'DataError', 'data_error', 'Signal', 'span', 'bridge_gaps', 'Recording',
-           'empty_joints', 'empty_emg', 'stride_codes', 'stride_filled', 'validate']
+           'REASONS', 'REASON_CODES', 'STRIDE_COLUMNS', 'EMG_GAP', 'JOINT_GAP', 'FILLED', 'MAX_ANGLE', 'MAX_MOMENT',
+           'muscle_index', 'cell_index', 'DataError', 'data_error', 'Signal', 'span', 'any_of', 'all_of', 'bridge_gaps',
+           'Recording', 'empty_joints', 'empty_emg', 'stride_edges', 'stride_codes', 'stride_filled', 'validate']
 
 # %% ../nbs/00_schema.ipynb #aae06f9a
 from dataclasses import dataclass, field
@@ -121,6 +121,21 @@ def span(
     i, j = (int(np.ceil((t - signal.start) * rate - 1e-6)) for t in (start, stop))
     return slice(min(max(i, 0), len(signal)), min(max(j, 0), len(signal)))
 
+# %% ../nbs/00_schema.ipynb #e60c777d
+def any_of(
+    mask: np.ndarray,  # (n, ...) bool
+) -> np.ndarray:  # (channels,) bool, the other axes in one
+    "Which channels `mask` holds for in at least one sample"
+    flat = mask.reshape(len(mask), int(np.prod(mask.shape[1:])))
+    return np.ones(len(flat), np.float32) @ flat.astype(np.float32) > 0
+
+
+def all_of(
+    mask: np.ndarray,  # (n, ...) bool
+) -> np.ndarray:  # (channels,) bool, the other axes in one
+    "Which channels `mask` holds for in every sample"
+    return ~any_of(~mask)
+
 # %% ../nbs/00_schema.ipynb #91bad45c
 def bridge_gaps(
     x: np.ndarray,  # (n, ...) with NaN gaps
@@ -129,7 +144,7 @@ def bridge_gaps(
     "Bridge NaN gaps of up to `limit` samples inside each channel by straight lines"
     y = x.reshape(len(x), int(np.prod(x.shape[1:]))).copy()
     missing, filled = np.isnan(y), np.zeros(y.shape, bool)
-    for c in np.flatnonzero(missing.any(0) & ~missing.all(0)):
+    for c in np.flatnonzero(any_of(missing) & ~all_of(missing)):
         ok = np.flatnonzero(~missing[:, c])
         gap = np.diff(ok)
         for k in np.flatnonzero((gap > 1) & (gap <= limit + 1)):
@@ -191,13 +206,13 @@ def _constant(
     if not len(x):
         return np.zeros(x.shape[1], bool)
     still = x[0] == x[len(x) // 2]  # two samples acquit most channels
-    still[still] = np.ptp(x[:, still], axis=0) == 0
+    still[still] = all_of(x[:, still] == x[0, still])
     return still
 
 # %% ../nbs/00_schema.ipynb #d61d773a
 def _signal_codes(
     signal: Signal | None,
-    strides: pd.DataFrame,
+    strides: list[tuple[float, float]],  # start and stop, s
     limit,  # function of a stride's duration: longest gap to bridge, s
     width: int,  # number of channels
 ) -> np.ndarray:  # (strides, width) uint8
@@ -208,8 +223,9 @@ def _signal_codes(
     data = signal.data.reshape(len(signal), width)
     rate = float(signal.rate)
     nan = np.isnan(data)
-    alive, gappy = ~nan.all(0), np.flatnonzero(nan.any(0) & ~nan.all(0))
-    for i, (start, stop) in enumerate(zip(strides.start.to_numpy(), strides.stop.to_numpy())):
+    alive = ~all_of(nan)
+    gappy = np.flatnonzero(any_of(nan) & alive)
+    for i, (start, stop) in enumerate(strides):
         x = data[span(signal, start, stop)]
         # the last grid point of a time-normalised stride is the next heel strike, so a stride may be one sample short
         complete = len(x) >= np.floor((stop - start) * rate - 1e-6) and len(x) > 1
@@ -217,7 +233,7 @@ def _signal_codes(
         if len(gappy):
             x = x.copy()
             x[:, gappy], _ = bridge_gaps(x[:, gappy], int(limit(stop - start) * rate))
-            missing[gappy] |= np.isnan(x[:, gappy]).any(0)
+            missing[gappy] |= any_of(np.isnan(x[:, gappy]))
         codes[i, alive] = REASON_CODES["measured"]
         codes[i, alive & _constant(x)] = REASON_CODES["dead"]
         codes[i, alive & missing] = REASON_CODES["partly_missing"]
@@ -228,13 +244,21 @@ EMG_GAP = 0.020  # s, longest gap in EMG that is bridged
 JOINT_GAP = 0.05  # of the stride, longest gap in angles and moments that is bridged
 
 
+def stride_edges(
+    rec: Recording,
+) -> list[tuple[float, float]]:  # s
+    "Start and stop of every stride"
+    return list(zip(rec.strides["start"].to_numpy(float), rec.strides["stop"].to_numpy(float)))
+
+
 def stride_codes(
     rec: Recording,
 ) -> np.ndarray:  # (strides, 31) uint8, a value of `REASON_CODES` for each of `CHANNELS`
     "Why each channel is missing in each stride of `rec`; 0 where it was measured"
-    parts = [_signal_codes(rec.emg, rec.strides, lambda T: EMG_GAP, 13),
-             _signal_codes(rec.angle, rec.strides, lambda T: JOINT_GAP * T, 9),
-             _signal_codes(rec.moment, rec.strides, lambda T: JOINT_GAP * T, 9)]
+    strides = stride_edges(rec)
+    parts = [_signal_codes(rec.emg, strides, lambda T: EMG_GAP, 13),
+             _signal_codes(rec.angle, strides, lambda T: JOINT_GAP * T, 9),
+             _signal_codes(rec.moment, strides, lambda T: JOINT_GAP * T, 9)]
     codes = np.concatenate(parts, axis=1)
     for name, reason in rec.reasons.items():
         cols = GROUPS[name] if name in GROUPS else slice(CHANNELS.index(name), CHANNELS.index(name) + 1)
@@ -243,30 +267,31 @@ def stride_codes(
     return codes
 
 # %% ../nbs/00_schema.ipynb #55d2f12e
-_FILLED = ["filled_emg", "filled_angle", "filled_moment"]
+FILLED = ["filled_emg", "filled_angle", "filled_moment"]
 
 
 def stride_filled(
     rec: Recording,
-) -> pd.DataFrame:  # one row a stride: filled_emg, filled_angle, filled_moment, each 0..1
+    codes: np.ndarray | None = None,  # (strides, 31), its `stride_codes` where they are known
+) -> np.ndarray:  # (strides, 3) 0..1, a column for each of `FILLED`
     "How much of each stride was bridged over gaps"
     limits = dict(emg=lambda T: EMG_GAP, angle=lambda T: JOINT_GAP * T, moment=lambda T: JOINT_GAP * T)
     out, signals = np.zeros((len(rec.strides), 3)), [getattr(rec, name) for name in limits]
     nan = [None if s is None else np.isnan(s.data.reshape(len(s), -1 if len(s) else 0)) for s in signals]
-    gappy = [None if n is None else n.any(0) & ~n.all(0) for n in nan]
+    gappy = [None if n is None else any_of(n) & ~all_of(n) for n in nan]
     if not any(g is not None and g.any() for g in gappy):
-        return pd.DataFrame(out, columns=_FILLED)
-    codes = stride_codes(rec)
+        return out
+    codes = stride_codes(rec) if codes is None else codes
     for k, (name, limit) in enumerate(limits.items()):
         if gappy[k] is None or not gappy[k].any():
             continue
         data = signals[k].data.reshape(nan[k].shape)
         wanted = gappy[k] & (codes[:, GROUPS[name]] == REASON_CODES["measured"])
-        for i, (start, stop) in enumerate(zip(rec.strides.start.to_numpy(), rec.strides.stop.to_numpy())):
+        for i, (start, stop) in enumerate(stride_edges(rec)):
             x = data[span(signals[k], start, stop)][:, wanted[i]]
             _, filled = bridge_gaps(x, int(limit(stop - start) * float(signals[k].rate)))
             out[i, k] = filled.mean(0).max(initial=0) if len(x) else 0
-    return pd.DataFrame(out, columns=_FILLED)
+    return out
 
 # %% ../nbs/00_schema.ipynb #755a69c5
 MAX_ANGLE = 3.15  # rad
@@ -296,7 +321,7 @@ def _check_values(
     if rec.emg is not None:
         if rec.emg.state not in EMG_STATES:
             fail(f"has state {rec.emg.state!r}, expected one of {', '.join(EMG_STATES)}", "emg")
-        low, high = (f(rec.emg.data, initial=0, where=~np.isnan(rec.emg.data)) for f in (np.min, np.max))
+        low, high = (f.reduce(rec.emg.data, axis=None, initial=0) for f in (np.fmin, np.fmax))
         if rec.emg.state in ("rectified", "envelope") and low < -0.05 * high:
             fail(f"is called {rec.emg.state} but falls to {low:.3g}, expected values from 0", "emg")
     for name, limit, hint in (("angle", MAX_ANGLE, "rad (is it in degrees?)"),
@@ -304,9 +329,10 @@ def _check_values(
         signal = getattr(rec, name)
         if signal is None or not len(signal):
             continue
-        top = np.max(np.abs(signal.data), initial=0, where=~np.isnan(signal.data), axis=0)
-        j, m = np.unravel_index(top.argmax(), (3, 3))
-        if top.max() > limit:
+        size = np.abs(signal.data)
+        if np.fmax.reduce(size, axis=None, initial=0) > limit:
+            top = np.fmax.reduce(size, axis=0, initial=0)
+            j, m = np.unravel_index(top.argmax(), (3, 3))
             fail(f"reaches {top.max():.3g}, expected at most {limit:g} {hint}", f"{name}_{JOINTS[j]}_{MOTIONS[m]}")
 
 # %% ../nbs/00_schema.ipynb #c740ed38
@@ -319,7 +345,7 @@ def _check_strides(
     lacking = [c for c in STRIDE_COLUMNS if c not in s]
     if lacking:
         fail(f"lacks the columns {', '.join(lacking)}", "strides")
-    start, stop = s.start.to_numpy(float), s.stop.to_numpy(float)
+    start, stop = s["start"].to_numpy(float), s["stop"].to_numpy(float)
     if not (np.isfinite(start).all() and np.isfinite(stop).all() and (stop > start).all()):
         fail("has a stride without a finite start before its stop", "strides")
     if (start[1:] < stop[:-1] - 1e-6).any():
@@ -327,7 +353,7 @@ def _check_strides(
             f"overlap: one starts at {start[1:][start[1:] < stop[:-1] - 1e-6][0]:.3f} s before the last one ended",
             "strides",
         )
-    unknown = sorted(set(s.activity) - set(ACTIVITIES))
+    unknown = sorted(set(s["activity"]) - set(ACTIVITIES))
     if unknown:
         fail(f"has the activity {unknown[0]!r}, expected one of {', '.join(ACTIVITIES)}", "strides")
     signals = [x for x in (rec.emg, rec.angle, rec.moment) if x is not None]
