@@ -49,7 +49,7 @@ shots: docs ## pictures of the site in _docs/.shots/, wide and narrow (needs chr
 	@$(BIN)/python tools/shots.py $(ARGS)
 
 lab: $(STAMP) ## JupyterLab, at the start notebook
-	@cd nbs && $(abspath $(BIN))/jupyter lab index.ipynb $(ARGS)
+	@cd nbs && $(abspath $(BIN))/jupyter lab --LabApp.default_url=/lab/tree/index.ipynb $(ARGS)
 
 lab-test: $(STAMP) ## three notebooks run in a real JupyterLab (needs chromium)
 	@$(BIN)/python -m pytest -q tests/test_lab.py $(ARGS)

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -124,7 +125,9 @@ def run_all(
     for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # as in the tests
         os.environ.setdefault(threads, "1")
     bad = 0
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+    with (tempfile.TemporaryDirectory(prefix="emgfm-notebooks-", ignore_cleanup_errors=True) as tmp,
+          ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool):
+        os.environ["TMPDIR"] = tmp  # what notebooks leave behind goes with it
         for nb, job in [(nb, pool.submit(run, nb, flags, save)) for nb in nbs]:
             seconds, error = job.result()
             print(f"{'FAIL' if error else 'ok  '} {seconds:6.1f} s  {nb.relative_to(ROOT)}", flush=True)
