@@ -113,7 +113,7 @@ def export_parquet(
 
     sync, out = _begin(store, out, arrays)
     table, files = sync.select(query, has), []
-    facts = table.drop(columns=list(CHANNELS)).convert_dtypes(convert_integer=False, convert_floating=False)
+    facts = table.drop(columns=list(CHANNELS))
     schema = _arrow_schema(facts, arrays)
     lists = [n for a in arrays for n in NAMES[a]]
     for d in dict.fromkeys(table.dataset):
