@@ -28,7 +28,7 @@ from pages import NBS, PROC, ROOT, make_page, relink
 from reference import reference
 
 HIDDEN = re.compile(r"(^|/)[._]")
-# in the order of the sidebar: a folder below nbs/, or the numbers of notebooks
+# in the order of the sidebar: a folder below nbs/, the numbers of notebooks, or a single one by its path
 SECTIONS = {
     "Tutorials": {"tutorials"},
     "Datasets": {1, "readers", *range(10, 30), 46} - {26},
@@ -39,6 +39,8 @@ SECTIONS = {
     "Learning": {*range(48, 54)},
     "Models": {*range(60, 70)} - {63},
     "Deployment": {63},
+    "How-to": {f"tutorials/{name}" for name in ("6_leave_one_dataset_out", "7_add_your_dataset", "8_checkpoint_to_controller",
+                                                "9_without_this_package")},
     "Command": {*range(70, 80)},
     "Format": {55},
     "Reference": set(),  # made from the modules
@@ -65,10 +67,11 @@ def section_of(
 ) -> str:
     "The section of the sidebar that a notebook belongs to"
     number = re.match(r"(\d+)[a-z]?_", path.name)
-    place = str(path.parent) if str(path.parent) != "." else number and int(number[1])
-    for name, places in SECTIONS.items():
-        if place in places:
-            return name
+    folder = str(path.parent) if str(path.parent) != "." else number and int(number[1])
+    for place in (str(path.with_suffix("")), folder):
+        for name, places in SECTIONS.items():
+            if place in places:
+                return name
     raise ValueError(f"nbs/{path}: no section of the sidebar holds it; see SECTIONS in tools/docs.py")
 
 
