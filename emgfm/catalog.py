@@ -35,7 +35,7 @@ class Source:
     sizes: tuple[tuple[str, int], ...] = ()  # (name, bytes), where a witness tells
     optional: tuple[str, ...] = ()  # patterns of files that are good to have
 
-
+# %% ../nbs/01_catalog.ipynb #8311c4fb
 @dataclass(frozen=True)
 class Card:
     "What is known about one dataset"
@@ -658,6 +658,20 @@ def cite(
     return "\n\n".join(entries)
 
 # %% ../nbs/01_catalog.ipynb #6785e033
+def _condition(c: Card, wanted: str) -> str:
+    "Under which condition a card permits a use, in brackets"
+    text = {"redistribute": c.redistribution, "commercial": c.commercial}.get(wanted, "")
+    rest = re.sub(r"^(yes|no|unknown)\b[, ]*", "", text)
+    return f" [{rest[1:-1] if rest.startswith('(') else rest}]" if rest else ""
+
+
+def _permits(c: Card, wanted: str) -> bool | None:
+    "Whether a card permits a use or has a licence; None where nobody knows"
+    if wanted in USES:
+        return _ANSWERS[re.split(r"\W", c.redistribution if wanted == "redistribute" else c.commercial)[0]]
+    return None if c.licence == UNKNOWN else c.licence.lower() == wanted.lower()
+
+# %% ../nbs/01_catalog.ipynb #1a8a1dbc
 @dataclass(frozen=True)
 class ByLicence:
     "Cards sorted by what their licence says of one use"
@@ -686,20 +700,6 @@ def by_licence(
     for c in cards:
         parts[_permits(c, wanted)].append(c)
     return ByLicence(licences.get(wanted.lower(), wanted), *(tuple(p) for p in parts.values()))
-
-
-def _condition(c: Card, wanted: str) -> str:
-    "Under which condition a card permits a use, in brackets"
-    text = {"redistribute": c.redistribution, "commercial": c.commercial}.get(wanted, "")
-    rest = re.sub(r"^(yes|no|unknown)\b[, ]*", "", text)
-    return f" [{rest[1:-1] if rest.startswith('(') else rest}]" if rest else ""
-
-
-def _permits(c: Card, wanted: str) -> bool | None:
-    "Whether a card permits a use or has a licence; None where nobody knows"
-    if wanted in USES:
-        return _ANSWERS[re.split(r"\W", c.redistribution if wanted == "redistribute" else c.commercial)[0]]
-    return None if c.licence == UNKNOWN else c.licence.lower() == wanted.lower()
 
 # %% ../nbs/01_catalog.ipynb #3b1d1e07
 def _facts(

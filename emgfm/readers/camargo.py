@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NAME', 'FOLDERS', 'SENSORS', 'SURFACES', 'SIDES', 'EMG_ROWS', 'ROWS', 'ACTIVITY', 'REST', 'SLOWEST', 'SHORTEST',
-           'LONGEST', 'MERGED', 'cycles', 'meaning', 'majority', 'Trial', 'trials', 'step_unit', 'patients', 'person',
-           'recordings', 'write_lookalike']
+           'LONGEST', 'MERGED', 'write_lookalike', 'cycles', 'meaning', 'majority', 'patients', 'Trial', 'trials',
+           'step_unit', 'person', 'recordings']
 
 # %% ../../nbs/readers/12_camargo.ipynb #fdef280e
 from collections.abc import Iterator
@@ -36,6 +36,205 @@ EMG_ROWS = tuple(Row(label, f"emg_{muscle}") for label, muscle in _MUSCLES.items
 
 
 ROWS = {"right": EMG_ROWS + opensim_rows("r"), "left": opensim_rows("l")}
+
+# %% ../../nbs/readers/12_camargo.ipynb #01003b08
+_TRUE = {"walk": ("level_walk", False), "turn1": ("turn", True), "rampascent": ("ramp_ascent", False),
+         "walk-rampascent": ("ramp_ascent", True), "rampascent-walk": ("level_walk", True),
+         "rampdescent": ("ramp_descent", False), "walk-rampdescent": ("ramp_descent", True),
+         "rampdescent-walk": ("level_walk", True), "stairascent": ("stair_ascent", False),
+         "walk-stairascent": ("stair_ascent", True), "stairascent-walk": ("level_walk", True),
+         "stairdescent": ("stair_descent", False), "walk-stairdescent": ("stair_descent", True),
+         "stairdescent-walk": ("level_walk", True)}
+
+
+def _bouts(labels: str, options: dict) -> list[tuple[str, Bout]]:
+    "Each label and the walking under it; a label that leads somewhere still walks on the level"
+    out, slope = [], options.get("rampIncline", 0.0)
+    for word in labels.split():
+        label, n = (word.split("*") + ["1"])[:2]
+        activity, change = _TRUE.get(label, ("stand" if label in ("idle", "stand") else "level_walk", False))
+        activity = "level_walk" if change and label != "turn1" else activity
+        incline = slope * {"ramp_ascent": 1, "ramp_descent": -1}.get(activity, 0)
+        speed = float(label) if label[0].isdigit() else 1.2 if activity != "turn" else 0.9
+        out.append((label, Bout(activity, int(n), speed, incline)))
+    return out
+
+# %% ../../nbs/readers/12_camargo.ipynb #b1abaffe
+def _belt(walk, t) -> np.ndarray:
+    "Speed of the treadmill, which changes within 0.4 s"
+    first = np.flatnonzero(np.diff(walk._owner, prepend=-1))
+    pace = [b.speed if b.gait else 0.0 for b in walk.bouts]
+    at = [x for i in first[1:] for x in (walk._edges[i], walk._edges[i] + 0.4)]
+    return np.interp(t, at, [v for a, b in zip(pace[:-1], pace[1:]) for v in (a, b)])
+
+
+def _percent(strikes, n, plates) -> np.ndarray:  # (n,)
+    "The gait cycle as the authors code it, with their margins"
+    out = np.zeros(n)
+    edges = strikes if plates else [0, *strikes, n]
+    for a, b in zip(edges[:-1], edges[1:]):
+        out[a:b] = np.linspace(0, 100, b - a)
+    return out
+
+# %% ../../nbs/readers/12_camargo.ipynb #0a33ec4a
+def _true_strides(walk, side, mode, name, labels, options) -> tuple[np.ndarray, pd.DataFrame]:
+    "Heel strikes as samples, and the strides that they make"
+    e, owner, rows = walk._clock[side], walk._owner, []
+    gait = np.array([b.gait for b in walk.bouts])[owner]
+    there = [i for i in range(len(e)) if i < len(gait) and gait[i] or side == "right" and i and gait[i - 1]]
+    k = {i: int(round((e[i] - 13) * 200)) for i in there}
+    for i in there:
+        if i + 1 not in k:
+            continue
+        label = labels[owner[i]]
+        activity, transition = _TRUE.get(label, ("level_walk", False) if mode == "treadmill" else (None, False))
+        if activity:
+            start, stop = 13 + k[i] / 200, 13 + k[i + 1] / 200
+            slope = {"ramp_ascent": 1, "ramp_descent": -1}.get(activity, 0) * options.get("rampIncline", 0)
+            rise = {5.0: 0.127, 0.102: 0.102}[options["stairHeight"]] if activity.startswith("stair") else np.nan
+            pace = _belt(walk, np.arange(start, stop, 1e-4)).mean() if mode == "treadmill" else np.nan
+            rows.append(dict(start=start, stop=stop, activity=activity, transition=transition, speed=float(pace),
+                             incline=float(slope), step_height=rise,
+                             speed_label=name.split("_")[2] if mode == "levelground" else ""))
+    return np.array(list(k.values())), pd.DataFrame(rows)
+
+# %% ../../nbs/readers/12_camargo.ipynb #0db6e78d
+def _write_conditions(walk, mode, name, labels, t, options) -> dict:
+    "The variables of the conditions"
+    if mode == "treadmill":
+        speed = pd.DataFrame(dict(Header=t, Speed=_belt(walk, t)))
+        return dict(speed=speed, trialStarts=np.array([13.5]), trialEnds=np.array([20.0]))
+    late = walk._edges[:-1] + 0.2 * np.diff(walk._edges)  # people press buttons late
+    owner = walk._owner[np.maximum(np.searchsorted(late, t, "right") - 1, 0)]
+    table = pd.DataFrame(dict(Header=t, Label=[labels[i] for i in owner]))
+    if mode == "levelground":
+        turn, speed = name.split("_")[1:3]
+        return dict(labels=table, speed=speed, turn=turn, leadingLegStart="l", leadingLegStop="r")
+    slope_or_step = {k: v for k, v in options.items() if k != "without"}
+    return dict(labels=table, transLegAscent="lr", transLegDescent="rl", **slope_or_step)
+
+# %% ../../nbs/readers/12_camargo.ipynb #cd40ecd2
+_EMG = {"gastrocmed": 6, "tibialisanterior": 3, "soleus": 8, "vastusmedialis": 2, "vastuslateralis": 0,
+        "rectusfemoris": 1, "bicepsfemoris": 4, "semitendinosus": 5, "gracilis": None, "gluteusmedius": 11,
+        "rightexternaloblique": None}
+_EMG_TRUE = ("gastrocnemius_medialis", "tibialis_anterior", "soleus", "vastus_medialis", "vastus_lateralis",
+             "rectus_femoris", "biceps_femoris", "semitendinosus_or_semimembranosus", "gluteus_medius")
+_COORDINATES = {"hip_flexion": (0, 2, 1), "hip_adduction": (0, 0, 1), "hip_rotation": (0, 1, 1),
+                "knee_angle": (1, 2, -1), "ankle_angle": (2, 2, 1), "subtalar_angle": None, "mtp_angle": None}
+_PELVIS = ["pelvis_tilt", "pelvis_list", "pelvis_rotation", "pelvis_tx", "pelvis_ty", "pelvis_tz"]
+_CELLS = ("hip_flexion", "hip_adduction", "hip_rotation", "knee_flexion", "ankle_flexion")
+
+
+def _emg_table(data: np.ndarray, t: np.ndarray) -> pd.DataFrame:
+    "Eleven muscles, in steps of the converter"
+    other = np.sin(t)
+    columns = {m: other if k is None else data[:, k] for m, k in _EMG.items()}
+    return pd.DataFrame({"Header": t} | {m: np.round(x * 2**13) / 2**13 for m, x in columns.items()})
+
+
+def _joint_table(recs, quantity, t, mass) -> pd.DataFrame:
+    "Angles or moments of both legs"
+    angle = quantity == "angle"
+    table = {"Header": t} | {p + ("" if angle else "_force" if p[-2] == "t" else "_moment"): 0.0 * t for p in _PELVIS}
+    for r, s in zip(recs, "rl"):
+        x = getattr(r, quantity).data.astype(float)
+        for c, where in _COORDINATES.items():
+            j, m, sign = where or (0, 0, 0)
+            y = sign * np.nan_to_num(x[:, j, m]) if sign == 0 else sign * x[:, j, m] * (180 / np.pi if angle else mass)
+            table[f"{c}_{s}{'' if angle else '_moment'}"] = np.round(y * 1024) / 1024
+    return pd.DataFrame(table)
+
+# %% ../../nbs/readers/12_camargo.ipynb #3312f15b
+def _true_legs(walk, mode, name, labels, options) -> tuple[list[Recording], list[np.ndarray]]:
+    "Both legs as a perfect reader finds them, and their heel strikes as samples"
+    clean, strikes = Electrodes(0.004, 0, 0, 0), []
+    recs = [truth(walk, s, 1000, 200, m, _CELLS, _CELLS, electrodes=clean)
+            for s, m in (("right", _EMG_TRUE), ("left", ()))]
+    recs[0].emg.state, recs[0].emg.unit = "filtered", "unknown"
+    for r in recs:
+        found, r.strides = _true_strides(walk, r.side, mode, name, labels, options)
+        strikes.append(found)
+    if "beside" in options:
+        s = recs[0].strides.iloc[options["beside"]]
+        recs[0].moment.data[int((s.start - 13) * 200) + 50:int((s.start - 13) * 200) + 120] = np.nan
+    return recs, strikes
+
+
+def _tables(walk, recs, strikes, mode, name, labels, options) -> dict[str, dict]:
+    "The variables in the file of each sensor"
+    t200, t1000 = recs[0].angle.times, recs[0].emg.times
+    out = {"conditions": _write_conditions(walk, mode, name, labels, t1000, options),
+           "emg": {"data": _emg_table(recs[0].emg.data.astype(float), t1000)}}
+    for sensor, quantity in (("ik", "angle"), ("id", "moment")):
+        out[sensor] = {"data": _joint_table(recs, quantity, t200, walk.walker.body["mass"])}
+    for sensor, found in zip(("gcRight", "gcLeft"), strikes):
+        percent = _percent(found, len(t200), options.get("plates", False))
+        out[sensor] = {"data": pd.DataFrame(dict(Header=t200, HeelStrike=percent, ToeOff=np.roll(percent, 120)))}
+    return out
+
+# %% ../../nbs/readers/12_camargo.ipynb #b632b7e3
+def _write_trial(folder, walker, name, words, options) -> list[Recording]:
+    "All sensors of a trial, and its truth"
+    mode, without, steps = folder.name.lower(), options.get("without"), _bouts(words, options)
+    labels, bouts = zip(*steps)
+    walk = Walk(walker, name, list(bouts), start=13.5)
+    recs, strikes = _true_legs(walk, mode, name, labels, options)
+    for sensor, variables in _tables(walk, recs, strikes, mode, name, labels, options).items():
+        if sensor != without:
+            (folder / sensor).mkdir(parents=True, exist_ok=True)
+            write_mat(folder / sensor / f"{name}.mat", variables, "5")
+    return _as_read(recs, without, walker)
+
+
+def _as_read(recs, without, walker) -> list[Recording]:
+    "What the missing files leave"
+    known = walker.patient != "AB20"
+    for r in recs:
+        r.info = dict(walker.body) if known else {}
+        r.emg = None if without == "emg" else r.emg
+        r.moment = r.moment if known and without != "id" else None
+    return [r for r in recs if without != {"right": "gcRight", "left": "gcLeft"}[r.side]]
+
+# %% ../../nbs/readers/12_camargo.ipynb #27276f76
+def _way(kind: str) -> str:  # labels with their numbers of strides
+    "The labels of a ramp or stair trial"
+    return (f"idle stand-walk walk walk-{kind}ascent {kind}ascent*2 {kind}ascent-walk turn1 "
+            f"walk-{kind}descent {kind}descent*2 {kind}descent-walk walk-stand idle")
+
+
+_LOOP = "idle stand-walk walk*3 turn1 walk walk-stand idle"
+_PLAN = {"AB06": [("treadmill", "treadmill_01_01", "idle 0.9*3 1.4*4 idle", {}),
+                  ("levelground", "levelground_ccw_normal_01_01", _LOOP, dict(beside=2)),
+                  ("ramp", "ramp_1_l_01_01", _way("ramp"), dict(rampIncline=5.2)),
+                  ("stair", "stair_2_r_02_01", _way("stair"), dict(stairHeight=5.0))],
+         "AB09": [("treadmill", "treadmill_02_01", "idle 1.1*4 idle", dict(plates=True)),
+                  ("LevelGround", "LevelGround_cw_fast_01_02", _LOOP, dict(without="gcLeft")),
+                  ("ramp", "Ramp_6_L_01_04", "walk rampascent*3 rampascent-walk walk",
+                   dict(rampIncline=18.0, without="emg")),
+                  ("stair", "Stair_1_R_01_05", "walk stairdescent*2 stairdescent-walk",
+                   dict(stairHeight=0.102, without="id"))],
+         "AB20": [("levelground", "levelground_cw_slow_01_01", "stand walk*4 walk-stand idle", {})]}
+
+# %% ../../nbs/readers/12_camargo.ipynb #7a8c2759
+def write_lookalike(
+    root: str | Path,
+    people: int = 3,
+    seed: int = 0,
+) -> list[Recording]:  # what a perfect reader finds
+    "Write invented trials as `AB06/10_09_18/ramp/emg/ramp_1_l_01_01.mat` and the like"
+    root, out, table = Path(root), [], []
+    for patient, date in list(zip(_PLAN, ("10_09_18", "10_21_2018", "01_05_19")))[:people]:
+        walker = Walker(NAME, patient, seed, 60)
+        for mode, name, labels, options in _PLAN[patient]:
+            out += _write_trial(root / patient / date / mode, walker, name, labels, options)
+        for folder in ("osimxml", f"{date}/static/emg"):
+            (root / patient / folder).mkdir(parents=True)
+        body = walker.body
+        table.append(dict(Subject=patient, Age=float(body["age"]), Gender=body["sex"].upper(), Height=body["height"],
+                          Weight=body["mass"]))
+    (root / "README.txt").write_text("An invented likeness of the dataset\n")
+    write_mat(root / "SubjectInfo.mat", {"data": pd.DataFrame([r for r in table if r["Subject"] != "AB20"])}, "5")
+    return out
 
 # %% ../../nbs/readers/12_camargo.ipynb #5acf1612
 def cycles(
@@ -77,6 +276,16 @@ def majority(
     return next(x for x in reversed(labels) if x in best), float(counts.max() / len(labels))
 
 # %% ../../nbs/readers/12_camargo.ipynb #9acacb42
+_EXPECTED = "SubjectInfo.mat and the folders AB06 to AB30"
+
+
+def patients(
+    root: str | Path,  # folder that holds `AB06` ..., or one above it
+) -> list[str]:
+    "Names of the folders: AB06, AB07, ..."
+    return [p.name for p in listing(raw_folder(root, NAME, FOLDERS, _EXPECTED), FOLDERS) if p.is_dir()]
+
+
 @dataclass(frozen=True)
 class Trial:
     "The files of one trial"
@@ -100,14 +309,14 @@ def trials(
     order = sorted(found, key=lambda k: (natural(k[0]), list(SURFACES).index(k[1]), natural(k[2])))
     return [Trial(found[k][0], k[1], k[0], found[k][1]) for k in order]
 
-
+# %% ../../nbs/readers/12_camargo.ipynb #104a0fb3
 def _file(trial: Trial, sensor: str, place: dict) -> Path:
     "The file of one sensor"
     if sensor.lower() not in trial.files:
         raise data_error(f"has no file of {trial.name}, which other sensors have", field=sensor, **place)
     return trial.files[sensor.lower()]
 
-# %% ../../nbs/readers/12_camargo.ipynb #eaf9b275
+
 def _sensor(
     trial: Trial,
     sensor: str,  # a key of `SENSORS`
@@ -123,7 +332,7 @@ def _sensor(
         raise data_error(f"does not advance by {1000 / rate:g} ms", file=file, field="Header", **place)
     return table
 
-
+# %% ../../nbs/readers/12_camargo.ipynb #4fe06d3c
 def _signal(
     table: pd.DataFrame,
     rows: tuple[Row, ...],
@@ -144,6 +353,20 @@ _CONDITIONS = {"treadmill": {"speed": ("Header", "Speed")}, "levelground": {**_L
                "ramp": {**_LABELS, "rampIncline": float}, "stair": {**_LABELS, "stairHeight": float}}
 
 
+def _condition_table(
+    x: object,  # what the file holds
+    columns: tuple[str, ...],
+    **at: object,  # dataset, patient, file and field
+) -> pd.DataFrame:
+    "A table along time, with numbers in all columns but the label"
+    if not (isinstance(x, pd.DataFrame) and set(columns) <= set(x)):
+        raise data_error(f"is {'missing' if x is None else 'something else'}, expected a table of {' and '.join(columns)}", **at)
+    x = x.assign(**{c: numbers(x[c], **at | dict(field=f"{at['field']}.{c}")) for c in columns if c != "Label"})
+    if not (np.diff(x.Header) > 0).all():
+        raise data_error("does not increase", **at | dict(field=f"{at['field']}.Header"))
+    return x
+
+
 def _conditions(
     trial: Trial,
     place: dict,
@@ -152,24 +375,17 @@ def _conditions(
     file, out = _file(trial, "conditions", place), {}
     with open_mat(file) as f:
         for name, kind in _CONDITIONS[trial.mode].items():
-            x = f.get(name)
-            table = isinstance(kind, tuple)
-            if table and not (isinstance(x, pd.DataFrame) and set(kind) <= set(x)):
-                raise data_error(f"is {'missing' if x is None else 'something else'}, expected a table of "
-                                 f"{' and '.join(kind)}", file=file, field=name, **place)
-            if table:
-                x = x.assign(**{c: numbers(x[c], file=file, field=f"{name}.{c}", **place) for c in kind if c != "Label"})
-                if not (np.diff(x.Header) > 0).all():
-                    raise data_error("does not increase", file=file, field=f"{name}.Header", **place)
-            number = kind is float and isinstance(x, (int, float))
-            out[name] = float(x) if number else x if isinstance(x, pd.DataFrame if table else kind) else None
+            x, at = f.get(name), dict(place, file=file, field=name)
+            if isinstance(kind, tuple):
+                out[name] = _condition_table(x, kind, **at)
+                continue
+            out[name] = float(x) if kind is float and isinstance(x, (int, float)) else x if isinstance(x, kind) else None
             if out[name] is None and x is not None and np.size(x):
                 wanted = "one number" if kind is float else "text"
-                out.setdefault("problems", []).append(data_error(
-                    f"is {type(x).__name__}, expected {wanted}", file=file, field=name, **place))
+                out.setdefault("problems", []).append(data_error(f"is {type(x).__name__}, expected {wanted}", **at))
     return out
 
-
+# %% ../../nbs/readers/12_camargo.ipynb #5849abf4
 def step_unit(
     x: float | None,  # height of a step as published, in a unit that nobody states
 ) -> tuple[float, str]:  # m a unit, name of the unit
@@ -178,7 +394,21 @@ def step_unit(
         return np.nan, "unknown"
     return (1.0, "m") if x < 1 else (0.0254, "inches") if x <= 20 else (0.001, "mm")
 
+
+def _terrain(activity: str | None, conditions: dict) -> dict:
+    "Slope (degrees, uphill positive) or height of a step (m) where the activity has one, NaN where the file does not tell"
+    if activity in ("ramp_ascent", "ramp_descent"):
+        slope = conditions.get("rampIncline")
+        return dict(incline=np.nan if slope is None else abs(slope) * (1 if activity == "ramp_ascent" else -1))
+    if activity in ("stair_ascent", "stair_descent"):
+        height = conditions.get("stairHeight")
+        return dict(step_height=np.nan if height is None else height * step_unit(height)[0])
+    return {}
+
 # %% ../../nbs/readers/12_camargo.ipynb #07937106
+SLOWEST = 0.05  # m/s, below which a treadmill stands
+
+
 def _walked(
     start: float,
     stop: float,
@@ -201,18 +431,11 @@ def _walked(
         return dict(row, activity="level_walk" if v.mean() > SLOWEST else "", speed=v.mean(), speed_range=np.ptp(v))
     label, share = majority([str(x) for x in table.Label.iloc[i:j]])
     activity, transition = meaning(label) or (None, False)
-    if activity in ("ramp_ascent", "ramp_descent"):
-        slope = conditions.get("rampIncline")
-        row["incline"] = np.nan if slope is None else abs(slope) * (1 if activity == "ramp_ascent" else -1)
-    if activity in ("stair_ascent", "stair_descent"):
-        height = conditions.get("stairHeight")
-        row["step_height"] = np.nan if height is None else height * step_unit(height)[0]
-    return dict(row, activity=activity, transition=transition, label=label, label_share=share)
+    return dict(row, activity=activity, transition=transition, label=label, label_share=share,
+                **_terrain(activity, conditions))
 
-# %% ../../nbs/readers/12_camargo.ipynb #f17a5786
-SLOWEST = 0.05  # m/s, below which a treadmill stands
+# %% ../../nbs/readers/12_camargo.ipynb #a4fd863a
 SHORTEST, LONGEST = 0.4, 6.0  # s, of a stride that the authors cut
-MERGED = 1.6  # times the median of the trial's strides of the same activity and speed
 
 
 def _strides(
@@ -237,6 +460,9 @@ def _strides(
     columns = ["start", "stop", *_walked(0, 0, trial, {}), "reason"]
     return pd.DataFrame(out, columns=columns)
 
+# %% ../../nbs/readers/12_camargo.ipynb #e2e66ad5
+MERGED = 1.6  # times the median of the trial's strides of the same activity and speed
+
 
 def _reject_merged(
     legs: list[pd.DataFrame],  # strides of both legs
@@ -249,17 +475,20 @@ def _reject_merged(
             if s.stop - s.start > MERGED * float((alike.stop - alike.start).median()):
                 x.loc[i, "reason"] = "too long for one stride: a heel strike is missing"
 
-# %% ../../nbs/readers/12_camargo.ipynb #e2e66ad5
-_EXPECTED = "SubjectInfo.mat and the folders AB06 to AB30"
 
+def _legs(
+    trial: Trial,
+    conditions: dict,
+    place: dict,
+) -> Iterator[tuple[str, pd.DataFrame] | DataError]:  # side and its cycles, or why there are none
+    "The cycles of both legs"
+    for side, sensor in (("right", "gcRight"), ("left", "gcLeft")):
+        try:
+            yield side, _strides(_sensor(trial, sensor, place), trial, conditions, place)
+        except DataError as e:
+            yield e
 
-def patients(
-    root: str | Path,  # folder that holds `AB06` ..., or one above it
-) -> list[str]:
-    "Names of the folders: AB06, AB07, ..."
-    return [p.name for p in listing(raw_folder(root, NAME, FOLDERS, _EXPECTED), FOLDERS) if p.is_dir()]
-
-
+# %% ../../nbs/readers/12_camargo.ipynb #4d353067
 def person(
     folder: Path,  # that holds `SubjectInfo.mat`
     patient: str,
@@ -280,39 +509,7 @@ def person(
                 height=height if 0.5 < height < 2.5 else None, mass=mass if 5 < mass < 300 else None)
     return {k: v for k, v in info.items() if v is not None}
 
-# %% ../../nbs/readers/12_camargo.ipynb #1725136f
-def recordings(
-    root: str | Path,
-    patient: str,
-) -> Iterator[Recording | Loss]:  # one for each leg in each trial
-    "All trials of one person"
-    folder = raw_folder(root, NAME, FOLDERS, _EXPECTED)
-    if not (folder / patient).is_dir():
-        raise data_error("is missing", NAME, patient, folder / patient)
-    info, found = person(folder, patient), trials(folder / patient)
-    if not found:
-        raise data_error("holds no trial, expected <date>/<mode>/<sensor>/<trial>.mat", NAME, patient, folder / patient)
-    dates = {t.date for t in found}
-    for trial in found:
-        for item in _trial(trial, info, dict(dataset=NAME, patient=patient)):
-            if isinstance(item, Recording) and len(dates) > 1:
-                item.subtrial = trial.date  # else two sessions could have the same trial
-            yield item
-
-# %% ../../nbs/readers/12_camargo.ipynb #96a8e055
-def _legs(
-    trial: Trial,
-    conditions: dict,
-    place: dict,
-) -> Iterator[tuple[str, pd.DataFrame] | DataError]:  # side and its cycles, or why there are none
-    "The cycles of both legs"
-    for side, sensor in (("right", "gcRight"), ("left", "gcLeft")):
-        try:
-            yield side, _strides(_sensor(trial, sensor, place), trial, conditions, place)
-        except DataError as e:
-            yield e
-
-
+# %% ../../nbs/readers/12_camargo.ipynb #8a4702f8
 def _signals(
     trial: Trial,
     legs: list[str],  # sides
@@ -334,43 +531,6 @@ def _signals(
                 yield side, quantity, _signal(table, ROWS[side], sensor, quantity, factor, at)
             except DataError as e:
                 yield e
-
-# %% ../../nbs/readers/12_camargo.ipynb #ad8960f7
-def _trial(
-    trial: Trial,
-    info: dict,
-    place: dict,
-) -> Iterator[Recording | Loss]:
-    "Both legs of a trial, and what of it could not be read"
-    conditions, legs, signals = {}, {}, {side: {} for side in SIDES}
-    try:
-        conditions = _conditions(trial, place)
-    except DataError as e:
-        yield Loss(place["patient"], trial.name, str(e))
-        if trial.mode != "treadmill":
-            return
-    for problem in conditions.pop("problems", []):
-        yield Loss(place["patient"], f"{trial.name}, condition", str(problem))
-    for x in _legs(trial, conditions, place):
-        if isinstance(x, DataError):
-            yield Loss(place["patient"], trial.name, str(x))
-        else:
-            legs[x[0]] = x[1]
-    _reject_merged(list(legs.values()))
-    for x in _signals(trial, list(legs), info.get("mass"), place) if legs else ():
-        if isinstance(x, DataError):
-            yield Loss(place["patient"], trial.name, str(x))
-        else:
-            signals[x[0]][x[1]] = x[2]
-    for side, found in legs.items():
-        try:
-            rec = _recording(trial, side, found, signals[side], info, place)
-        except DataError as e:
-            yield Loss(place["patient"], trial.name, str(e))
-            continue
-        if (height := conditions.get("stairHeight")) is not None:
-            rec.decisions["unit of the step height"] = f"{height:g} is read as {step_unit(height)[1]}"
-        yield rec
 
 # %% ../../nbs/readers/12_camargo.ipynb #e10fb05c
 def _check_knee(
@@ -426,186 +586,58 @@ def _recording(
                      decisions=decisions,
                      rejected=found.loc[found.reason != "", ["start", "stop", "reason"]].reset_index(drop=True))
 
-# %% ../../nbs/readers/12_camargo.ipynb #68af774f
-_COORDINATES = {"hip_flexion": (0, 2, 1), "hip_adduction": (0, 0, 1), "hip_rotation": (0, 1, 1),
-                "knee_angle": (1, 2, -1), "ankle_angle": (2, 2, 1), "subtalar_angle": None, "mtp_angle": None}
-_PELVIS = ["pelvis_tilt", "pelvis_list", "pelvis_rotation", "pelvis_tx", "pelvis_ty", "pelvis_tz"]
-_CELLS = ("hip_flexion", "hip_adduction", "hip_rotation", "knee_flexion", "ankle_flexion")
-_EMG = {"gastrocmed": 6, "tibialisanterior": 3, "soleus": 8, "vastusmedialis": 2, "vastuslateralis": 0,
-        "rectusfemoris": 1, "bicepsfemoris": 4, "semitendinosus": 5, "gracilis": None, "gluteusmedius": 11,
-        "rightexternaloblique": None}
-_EMG_TRUE = ("gastrocnemius_medialis", "tibialis_anterior", "soleus", "vastus_medialis", "vastus_lateralis",
-             "rectus_femoris", "biceps_femoris", "semitendinosus_or_semimembranosus", "gluteus_medius")
-_TRUE = {"walk": ("level_walk", False), "turn1": ("turn", True), "rampascent": ("ramp_ascent", False),
-         "walk-rampascent": ("ramp_ascent", True), "rampascent-walk": ("level_walk", True),
-         "rampdescent": ("ramp_descent", False), "walk-rampdescent": ("ramp_descent", True),
-         "rampdescent-walk": ("level_walk", True), "stairascent": ("stair_ascent", False),
-         "walk-stairascent": ("stair_ascent", True), "stairascent-walk": ("level_walk", True),
-         "stairdescent": ("stair_descent", False), "walk-stairdescent": ("stair_descent", True),
-         "stairdescent-walk": ("level_walk", True)}
-
-
-def _way(kind: str) -> str:  # labels with their numbers of strides
-    "The labels of a ramp or stair trial"
-    return (f"idle stand-walk walk walk-{kind}ascent {kind}ascent*2 {kind}ascent-walk turn1 "
-            f"walk-{kind}descent {kind}descent*2 {kind}descent-walk walk-stand idle")
-
-
-_LOOP = "idle stand-walk walk*3 turn1 walk walk-stand idle"
-_PLAN = {"AB06": [("treadmill", "treadmill_01_01", "idle 0.9*3 1.4*4 idle", {}),
-                  ("levelground", "levelground_ccw_normal_01_01", _LOOP, dict(beside=2)),
-                  ("ramp", "ramp_1_l_01_01", _way("ramp"), dict(rampIncline=5.2)),
-                  ("stair", "stair_2_r_02_01", _way("stair"), dict(stairHeight=5.0))],
-         "AB09": [("treadmill", "treadmill_02_01", "idle 1.1*4 idle", dict(plates=True)),
-                  ("LevelGround", "LevelGround_cw_fast_01_02", _LOOP, dict(without="gcLeft")),
-                  ("ramp", "Ramp_6_L_01_04", "walk rampascent*3 rampascent-walk walk",
-                   dict(rampIncline=18.0, without="emg")),
-                  ("stair", "Stair_1_R_01_05", "walk stairdescent*2 stairdescent-walk",
-                   dict(stairHeight=0.102, without="id"))],
-         "AB20": [("levelground", "levelground_cw_slow_01_01", "stand walk*4 walk-stand idle", {})]}
-
-# %% ../../nbs/readers/12_camargo.ipynb #7a8c2759
-def write_lookalike(
-    root: str | Path,
-    people: int = 3,
-    seed: int = 0,
-) -> list[Recording]:  # what a perfect reader finds
-    "Write invented trials as `AB06/10_09_18/ramp/emg/ramp_1_l_01_01.mat` and the like"
-    root, out, table = Path(root), [], []
-    for patient, date in list(zip(_PLAN, ("10_09_18", "10_21_2018", "01_05_19")))[:people]:
-        walker = Walker(NAME, patient, seed, 60)
-        for mode, name, labels, options in _PLAN[patient]:
-            out += _write_trial(root / patient / date / mode, walker, name, labels, options)
-        for folder in ("osimxml", f"{date}/static/emg"):
-            (root / patient / folder).mkdir(parents=True)
-        body = walker.body
-        table.append(dict(Subject=patient, Age=float(body["age"]), Gender=body["sex"].upper(), Height=body["height"],
-                          Weight=body["mass"]))
-    (root / "README.txt").write_text("An invented likeness of the dataset\n")
-    write_mat(root / "SubjectInfo.mat", {"data": pd.DataFrame([r for r in table if r["Subject"] != "AB20"])}, "5")
-    return out
-
-# %% ../../nbs/readers/12_camargo.ipynb #71866e67
-def _bouts(labels: str, options: dict) -> list[tuple[str, Bout]]:
-    "Each label and the walking under it; a label that leads somewhere still walks on the level"
-    out, slope = [], options.get("rampIncline", 0.0)
-    for word in labels.split():
-        label, n = (word.split("*") + ["1"])[:2]
-        activity, change = _TRUE.get(label, ("stand" if label in ("idle", "stand") else "level_walk", False))
-        activity = "level_walk" if change and label != "turn1" else activity
-        incline = slope * {"ramp_ascent": 1, "ramp_descent": -1}.get(activity, 0)
-        speed = float(label) if label[0].isdigit() else 1.2 if activity != "turn" else 0.9
-        out.append((label, Bout(activity, int(n), speed, incline)))
-    return out
-
-
-def _write_trial(folder, walker, name, labels, options) -> list[Recording]:
-    "All sensors of a trial, and its truth"
-    mode, without = folder.name.lower(), options.get("without")
-    steps = _bouts(labels, options)
-    walk = Walk(walker, name, [b for _, b in steps], start=13.5)
-    clean = Electrodes(0.004, 0, 0, 0)
-    recs = [truth(walk, s, 1000, 200, m, _CELLS, _CELLS, electrodes=clean)
-            for s, m in (("right", _EMG_TRUE), ("left", ()))]
-    recs[0].emg.state, recs[0].emg.unit = "filtered", "unknown"
-    t200, t1000 = recs[0].angle.times, recs[0].emg.times
-    tables = {"conditions": _write_conditions(walk, mode, name, [x for x, _ in steps], t1000, options)}
-    for r, sensor in zip(recs, ("gcRight", "gcLeft")):
-        strikes, r.strides = _true_strides(walk, r.side, mode, name, [x for x, _ in steps], options)
-        percent = _percent(strikes, len(t200), options.get("plates", False))
-        tables[sensor] = {"data": pd.DataFrame(dict(Header=t200, HeelStrike=percent, ToeOff=np.roll(percent, 120)))}
-    if "beside" in options:
-        s = recs[0].strides.iloc[options["beside"]]
-        recs[0].moment.data[int((s.start - 13) * 200) + 50:int((s.start - 13) * 200) + 120] = np.nan
-    for sensor, quantity in (("ik", "angle"), ("id", "moment")):
-        tables[sensor] = {"data": _joint_table(recs, quantity, t200, walker.body["mass"])}
-    tables["emg"] = {"data": _emg_table(recs[0].emg.data.astype(float), t1000)}
-    for sensor, variables in tables.items():
-        if sensor != without:
-            (folder / sensor).mkdir(parents=True, exist_ok=True)
-            write_mat(folder / sensor / f"{name}.mat", variables, "5")
-    return _as_read(recs, without, walker)
-
-# %% ../../nbs/readers/12_camargo.ipynb #fc5c07bf
-def _emg_table(data: np.ndarray, t: np.ndarray) -> pd.DataFrame:
-    "Eleven muscles, in steps of the converter"
-    other = np.sin(t)
-    columns = {m: other if k is None else data[:, k] for m, k in _EMG.items()}
-    return pd.DataFrame({"Header": t} | {m: np.round(x * 2**13) / 2**13 for m, x in columns.items()})
-
-
-def _true_strides(walk, side, mode, name, labels, options) -> tuple[np.ndarray, pd.DataFrame]:
-    "Heel strikes as samples, and the strides that they make"
-    e, owner, rows = walk._clock[side], walk._owner, []
-    gait = np.array([b.gait for b in walk.bouts])[owner]
-    there = [i for i in range(len(e)) if i < len(gait) and gait[i] or side == "right" and i and gait[i - 1]]
-    k = {i: int(round((e[i] - 13) * 200)) for i in there}
-    for i in there:
-        if i + 1 not in k:
+# %% ../../nbs/readers/12_camargo.ipynb #4b256437
+def _trial(
+    trial: Trial,
+    info: dict,
+    place: dict,
+) -> Iterator[Recording | Loss]:
+    "Both legs of a trial, and what of it could not be read"
+    lost = lambda e, what="": Loss(place["patient"], trial.name + what, str(e))
+    conditions, legs, signals = {}, {}, {side: {} for side in SIDES}
+    try:
+        conditions = _conditions(trial, place)
+    except DataError as e:
+        yield lost(e)
+        if trial.mode != "treadmill":
+            return
+    yield from (lost(e, ", condition") for e in conditions.pop("problems", []))
+    for x in _legs(trial, conditions, place):
+        if isinstance(x, DataError):
+            yield lost(x)
+        else:
+            legs[x[0]] = x[1]
+    _reject_merged(list(legs.values()))
+    for x in _signals(trial, list(legs), info.get("mass"), place) if legs else ():
+        if isinstance(x, DataError):
+            yield lost(x)
+        else:
+            signals[x[0]][x[1]] = x[2]
+    for side, found in legs.items():
+        try:
+            rec = _recording(trial, side, found, signals[side], info, place)
+        except DataError as e:
+            yield lost(e)
             continue
-        label = labels[owner[i]]
-        activity, transition = _TRUE.get(label, ("level_walk", False) if mode == "treadmill" else (None, False))
-        if activity:
-            start, stop = 13 + k[i] / 200, 13 + k[i + 1] / 200
-            slope = {"ramp_ascent": 1, "ramp_descent": -1}.get(activity, 0) * options.get("rampIncline", 0)
-            rise = {5.0: 0.127, 0.102: 0.102}[options["stairHeight"]] if activity.startswith("stair") else np.nan
-            pace = _belt(walk, np.arange(start, stop, 1e-4)).mean() if mode == "treadmill" else np.nan
-            rows.append(dict(start=start, stop=stop, activity=activity, transition=transition, speed=float(pace),
-                             incline=float(slope), step_height=rise,
-                             speed_label=name.split("_")[2] if mode == "levelground" else ""))
-    return np.array(list(k.values())), pd.DataFrame(rows)
+        if (height := conditions.get("stairHeight")) is not None:
+            rec.decisions["unit of the step height"] = f"{height:g} is read as {step_unit(height)[1]}"
+        yield rec
 
-
-def _belt(walk, t) -> np.ndarray:
-    "Speed of the treadmill, which changes within 0.4 s"
-    first = np.flatnonzero(np.diff(walk._owner, prepend=-1))
-    pace = [b.speed if b.gait else 0.0 for b in walk.bouts]
-    at = [x for i in first[1:] for x in (walk._edges[i], walk._edges[i] + 0.4)]
-    return np.interp(t, at, [v for a, b in zip(pace[:-1], pace[1:]) for v in (a, b)])
-
-
-def _percent(strikes, n, plates) -> np.ndarray:  # (n,)
-    "The gait cycle as the authors code it, with their margins"
-    out = np.zeros(n)
-    edges = strikes if plates else [0, *strikes, n]
-    for a, b in zip(edges[:-1], edges[1:]):
-        out[a:b] = np.linspace(0, 100, b - a)
-    return out
-
-# %% ../../nbs/readers/12_camargo.ipynb #de678719
-def _write_conditions(walk, mode, name, labels, t, options) -> dict:
-    "The variables of the conditions"
-    if mode == "treadmill":
-        speed = pd.DataFrame(dict(Header=t, Speed=_belt(walk, t)))
-        return dict(speed=speed, trialStarts=np.array([13.5]), trialEnds=np.array([20.0]))
-    late = walk._edges[:-1] + 0.2 * np.diff(walk._edges)  # people press buttons late
-    owner = walk._owner[np.maximum(np.searchsorted(late, t, "right") - 1, 0)]
-    table = pd.DataFrame(dict(Header=t, Label=[labels[i] for i in owner]))
-    if mode == "levelground":
-        turn, speed = name.split("_")[1:3]
-        return dict(labels=table, speed=speed, turn=turn, leadingLegStart="l", leadingLegStop="r")
-    slope_or_step = {k: v for k, v in options.items() if k != "without"}
-    return dict(labels=table, transLegAscent="lr", transLegDescent="rl", **slope_or_step)
-
-
-def _joint_table(recs, quantity, t, mass) -> pd.DataFrame:
-    "Angles or moments of both legs"
-    angle = quantity == "angle"
-    table = {"Header": t} | {p + ("" if angle else "_force" if p[-2] == "t" else "_moment"): 0.0 * t for p in _PELVIS}
-    for r, s in zip(recs, "rl"):
-        x = getattr(r, quantity).data.astype(float)
-        for c, where in _COORDINATES.items():
-            j, m, sign = where or (0, 0, 0)
-            y = sign * np.nan_to_num(x[:, j, m]) if sign == 0 else sign * x[:, j, m] * (180 / np.pi if angle else mass)
-            table[f"{c}_{s}{'' if angle else '_moment'}"] = np.round(y * 1024) / 1024
-    return pd.DataFrame(table)
-
-
-def _as_read(recs, without, walker) -> list[Recording]:
-    "What the missing files leave"
-    known = walker.patient != "AB20"
-    for r in recs:
-        r.info = dict(walker.body) if known else {}
-        r.emg = None if without == "emg" else r.emg
-        r.moment = r.moment if known and without != "id" else None
-    return [r for r in recs if without != {"right": "gcRight", "left": "gcLeft"}[r.side]]
+# %% ../../nbs/readers/12_camargo.ipynb #1725136f
+def recordings(
+    root: str | Path,
+    patient: str,
+) -> Iterator[Recording | Loss]:  # one for each leg in each trial
+    "All trials of one person"
+    folder = raw_folder(root, NAME, FOLDERS, _EXPECTED)
+    if not (folder / patient).is_dir():
+        raise data_error("is missing", NAME, patient, folder / patient)
+    info, found = person(folder, patient), trials(folder / patient)
+    if not found:
+        raise data_error("holds no trial, expected <date>/<mode>/<sensor>/<trial>.mat", NAME, patient, folder / patient)
+    dates = {t.date for t in found}
+    for trial in found:
+        for item in _trial(trial, info, dict(dataset=NAME, patient=patient)):
+            if isinstance(item, Recording) and len(dates) > 1:
+                item.subtrial = trial.date  # else two sessions could have the same trial
+            yield item
