@@ -54,8 +54,8 @@ lab: $(STAMP) ## JupyterLab, at the start notebook
 lab-test: $(STAMP) ## three notebooks run in a real JupyterLab (needs chromium)
 	@$(BIN)/python -m pytest -q tests/test_lab.py $(ARGS)
 
-bench: $(STAMP) ## the speed benchmarks
-	@set -e; for f in $(sort $(wildcard benchmarks/[!_]*.py)); do echo "== $$f"; $(BIN)/python $$f $(ARGS); done
+bench: $(STAMP) ## the speed benchmarks; on an idle machine
+	@$(BIN)/python tools/bench.py $(ARGS)
 
 lint: $(STAMP) ## ruff over modules, notebooks, tests and tools
 	@$(BIN)/ruff check . $(ARGS)

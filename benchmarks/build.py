@@ -1,6 +1,6 @@
 """A build beside merely parsing the same files, on one core and on two, and through a Dask cluster.
 
-    python benchmarks/build.py --mb 1000      about the size of the raw tree (by default 150 MB)
+    python benchmarks/build.py --mb 100      about the size of the raw tree; by default 1 GB, some four minutes
 
 Look-alikes are short, so that tests are quick; here every trial has many times their strides, as the published ones do.
 They hold little more than what is read, while published files hold markers, raw forces and standing still beside it, which
@@ -88,7 +88,7 @@ def build(raw: Path, out: Path, jobs: int, **options) -> float:
 
 def main():
     words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("--mb", type=int, default=150, help="size of the raw tree")
+    words.add_argument("--mb", type=int, default=1200, help="size of the raw tree")
     mb = words.parse_args().mb
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(tmp)

@@ -452,7 +452,7 @@ def as_rows(
 def numbers(
     x,  # what a field or a column holds
     **place: object,  # dataset, patient, file and field, for the error's sentence
-) -> np.ndarray:  # of float64, with x's shape
+) -> np.ndarray:  # of float64, with x's shape; x itself where it is that already, so not to be changed in place
     "Real numbers as an array, or a `DataError` that says what is there instead"
     listed = isinstance(x, (list, MatCells))
     cells = listed and any(not np.isscalar(e) and not isinstance(e, list) for e in x)
@@ -466,7 +466,7 @@ def numbers(
         raise data_error(f"holds {kind}, expected numbers", **place)
     if np.isinf(a).any():  # would decide units and signs by itself
         raise data_error(f"is infinite in {np.isinf(a).sum()} places, expected finite numbers or NaN", **place)
-    return a.astype(float)
+    return a.astype(float, copy=False)  # of a signal of a quarter of an hour, a copy is as much again
 
 # %% ../nbs/02_matfiles.ipynb #a8319b39
 def _attr(
