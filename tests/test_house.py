@@ -233,3 +233,24 @@ def test_local_paths_are_found():
     home = "/" + "home/ada"
     assert local_paths(f"open('{home}/x.mat')") and local_paths(f"in {home}/emgfm/schema.py line 3")
     assert not local_paths("https://example.org/home/page and frame-work/x, nbs/tmp/y")
+
+
+def test_benchmarks_are_kept(tmp_path, monkeypatch, capfd):
+    import bench
+
+    monkeypatch.setattr(bench, "FOLDER", tmp_path)
+    monkeypatch.setattr(bench, "RESULTS", tmp_path / "speed")
+    (tmp_path / "good.py").write_text('"""How fast\nit is.\n\nMore."""\nprint("  ratio 2.0")\n')
+    (tmp_path / "bad.py").write_text('"""Breaks."""\nprint("half")\nraise SystemExit(3)\n')
+    monkeypatch.setattr("sys.argv", ["bench.py"])
+    assert bench.main() == 1, "one of them failed"
+    assert (tmp_path / "speed/good.txt").read_text() == "How fast it is\n\n  ratio 2.0\n"
+    assert not (tmp_path / "speed/bad.txt").exists(), "what broke off is no result"
+    monkeypatch.setattr("sys.argv", ["bench.py", "speedy"])
+    assert bench.main() == 2 and "no benchmark 'speedy', expected some of bad, good" in capfd.readouterr().err
+
+
+def test_every_benchmark_has_a_result():
+    import bench
+
+    assert {p.stem for p in bench.RESULTS.glob("*.txt")} == set(bench.names()), "run make bench"
