@@ -32,7 +32,7 @@ def style():
         "legend.frameon": False, "legend.fontsize": 8, "lines.linewidth": 1.2, "svg.hashsalt": "emgfm",
         "axes.prop_cycle": mpl.cycler(color=PALETTE)})
 
-# %% ../nbs/04_plotting.ipynb #bced47eb
+# %% ../nbs/04_plotting.ipynb #f737cefb
 def _measured(
     signal,  # Signal or None
 ) -> np.ndarray:  # indices of channels that hold data, flat
@@ -41,7 +41,43 @@ def _measured(
         return np.array([], int)
     return np.flatnonzero(~np.isnan(signal.data.reshape(len(signal), -1)).all(0))
 
+# %% ../nbs/04_plotting.ipynb #8ffc09ac
+def _draw_emg(
+    ax,
+    rec: Recording,
+    s,  # row of the stride table
+    muscles: np.ndarray,  # columns to draw
+):
+    "EMG channels above each other, each scaled to its own size"
+    for k, m in enumerate(muscles):
+        x = rec.emg.data[span(rec.emg, s.start, s.stop), m]
+        t = rec.emg.times[span(rec.emg, s.start, s.stop)]
+        size = np.nanmax(np.abs(x - np.nanmedian(x))) or 1.0
+        y = (x - np.nanmedian(x)) / size / 2.1 if rec.emg.state in ("raw", "filtered") else x / size * 0.9 - 0.45
+        ax.plot(100 * (t - s.start) / (s.stop - s.start), y - k, lw=0.6)
+    ax.set_yticks(-np.arange(len(muscles)), [MUSCLE_LABELS[m] for m in muscles])
+    ax.set_title(f"EMG, {rec.emg.state}" if rec.emg is not None and len(muscles) else "no EMG")
+    ax.set_xlabel("% of the stride")
 
+# %% ../nbs/04_plotting.ipynb #1c1b7c95
+def _draw_joints(
+    axs,  # three axes: hip, knee, ankle
+    signal,  # Signal or None
+    s,  # row of the stride table
+    scale: float,
+):
+    "The measured cells of each joint"
+    measured = _measured(signal)
+    for j in sorted(set(range(3)) - {int(c) // 3 for c in measured}):
+        axs[j].text(0.5, 0.5, "not measured", ha="center", va="center", transform=axs[j].transAxes, color="0.6", fontsize=7)
+        axs[j].set_yticks([])
+    for c in measured:
+        j, m = divmod(int(c), 3)
+        cut = span(signal, s.start, s.stop + 1e-6)
+        percent = 100 * (signal.times[cut] - s.start) / (s.stop - s.start)
+        axs[j].plot(percent, scale * signal.data[cut, j, m], color=PALETTE[m], label=("adduction", "rotation", "flexion")[m])
+
+# %% ../nbs/04_plotting.ipynb #3f122b69
 def plot_stride(
     rec: Recording,
     stride: int = 0,  # row of `rec.strides`
@@ -68,49 +104,6 @@ def plot_stride(
     fig.suptitle(title or f"{rec.dataset} {rec.patient}, {rec.trial}, {s.activity}, {rec.side} leg", fontsize=9)
     return fig
 
-# %% ../nbs/04_plotting.ipynb #f737cefb
-def _draw_emg(
-    ax,
-    rec: Recording,
-    s,  # row of the stride table
-    muscles: np.ndarray,  # columns to draw
-):
-    "EMG channels above each other, each scaled to its own size"
-    for k, m in enumerate(muscles):
-        x = rec.emg.data[span(rec.emg, s.start, s.stop), m]
-        t = rec.emg.times[span(rec.emg, s.start, s.stop)]
-        size = np.nanmax(np.abs(x - np.nanmedian(x))) or 1.0
-        y = (x - np.nanmedian(x)) / size / 2.1 if rec.emg.state in ("raw", "filtered") else x / size * 0.9 - 0.45
-        ax.plot(100 * (t - s.start) / (s.stop - s.start), y - k, lw=0.6)
-    ax.set_yticks(-np.arange(len(muscles)), [MUSCLE_LABELS[m] for m in muscles])
-    ax.set_title(f"EMG, {rec.emg.state}" if rec.emg is not None and len(muscles) else "no EMG")
-    ax.set_xlabel("% of the stride")
-
-
-def _draw_joints(
-    axs,  # three axes: hip, knee, ankle
-    signal,  # Signal or None
-    s,  # row of the stride table
-    scale: float,
-):
-    "The measured cells of each joint"
-    measured = _measured(signal)
-    for j in sorted(set(range(3)) - {int(c) // 3 for c in measured}):
-        axs[j].text(
-            0.5, 0.5, "not measured", ha="center", va="center", transform=axs[j].transAxes, color="0.6", fontsize=7
-        )
-        axs[j].set_yticks([])
-    for c in measured:
-        j, m = divmod(int(c), 3)
-        x = signal.data[span(signal, s.start, s.stop + 1e-6), j, m]
-        t = signal.times[span(signal, s.start, s.stop + 1e-6)]
-        axs[j].plot(
-            100 * (t - s.start) / (s.stop - s.start),
-            scale * x,
-            color=PALETTE[m],
-            label=("adduction", "rotation", "flexion")[m],
-        )
-
 # %% ../nbs/04_plotting.ipynb #46ac6b90
 def plot_masks(
     share: pd.DataFrame,  # index: rows to draw; columns: `CHANNELS`; values 0..1, share of strides in which it was measured
@@ -136,18 +129,6 @@ def plot_masks(
     return fig
 
 # %% ../nbs/04_plotting.ipynb #2f0fa123
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.7rem; margin-bottom: .2rem; } h2 { font-size: 1.25rem; margin-top: 2.2rem; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .22rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th:first-child, td:first-child, .words td, .words th { text-align: left; } thead th { background: var(--soft); }
-img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; } figure { margin: 1rem 0; }
-figcaption, .lead { color: #777; } pre { overflow-x: auto; background: var(--soft); padding: .8rem; font-size: .8rem; }
-"""
-
-
 class Page:
     "An HTML page that grows section by section"
 
@@ -158,25 +139,18 @@ class Page:
         "Begin a section"
         self.parts.append(f"<h2>{html.escape(title)}</h2>" + (f"<p>{html.escape(text)}</p>" if text else ""))
 
-    def table(self, table: pd.DataFrame, index: bool = True, escape: bool = True):
-        "Add a table"
-        words = not any(pd.api.types.is_numeric_dtype(t) for t in table.dtypes)
-        body = table.to_html(index=index, border=0, na_rep="-", float_format=lambda x: f"{x:.3g}", justify="left" if words else "right",
-                             escape=escape, classes="words" if words else None)
-        self.parts.append(f"<div class='scroll'>{body}</div>")
-
     def text(self, text: str):
         "Add preformatted text"
         self.parts.append(f"<pre>{html.escape(text)}</pre>")
 
-    def write(self, path: str | Path):
-        "Write the page"
-        view = "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        head = f"<meta charset='utf-8'>{view}<title>{html.escape(self.title)}</title>"
-        Path(path).write_text(
-            f"<!doctype html><html lang='en'><head>{head}<style>{_STYLE}</style></head><body>{''.join(self.parts)}</body></html>\n",
-            encoding="utf-8",
-        )
+# %% ../nbs/04_plotting.ipynb #455252a6
+@patch
+def table(self: Page, table: pd.DataFrame, index: bool = True, escape: bool = True):
+    "Add a table"
+    words = not any(pd.api.types.is_numeric_dtype(t) for t in table.dtypes)
+    body = table.to_html(index=index, border=0, na_rep="-", float_format=lambda x: f"{x:.3g}", justify="left" if words else "right",
+                         escape=escape, classes="words" if words else None)
+    self.parts.append(f"<div class='scroll'>{body}</div>")
 
 # %% ../nbs/04_plotting.ipynb #348da1d9
 @patch
@@ -196,4 +170,27 @@ def figure(
     self.parts.append(
         f"<figure{f' id={name!r}' if name else ''}><img src='data:image/png;base64,{data}' alt='{html.escape(alt, quote=True)}'>"
         f"<figcaption>{html.escape(alt)}</figcaption></figure>"
+    )
+
+# %% ../nbs/04_plotting.ipynb #0caab8a3
+_STYLE = """
+:root { color-scheme: light dark; --line: #8884; --soft: #8881; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.7rem; margin-bottom: .2rem; } h2 { font-size: 1.25rem; margin-top: 2.2rem; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .22rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th:first-child, td:first-child, .words td, .words th { text-align: left; } thead th { background: var(--soft); }
+img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; } figure { margin: 1rem 0; }
+figcaption, .lead { color: #777; } pre { overflow-x: auto; background: var(--soft); padding: .8rem; font-size: .8rem; }
+"""
+
+
+@patch
+def write(self: Page, path: str | Path):
+    "Write the page"
+    view = "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+    head = f"<meta charset='utf-8'>{view}<title>{html.escape(self.title)}</title>"
+    Path(path).write_text(
+        f"<!doctype html><html lang='en'><head>{head}<style>{_STYLE}</style></head><body>{''.join(self.parts)}</body></html>\n",
+        encoding="utf-8",
     )

@@ -26,12 +26,11 @@ from . import __version__
 from .manifest import checksum
 from .schema import CHANNELS, GROUPS, JOINTS, MOTIONS, MUSCLES, REASON_CODES, DataError, data_error
 
-# %% ../nbs/40_store.ipynb #ffe496fb
+# %% ../nbs/40_store.ipynb #9249e3ec
 SCHEMA = 2
 KINDS = ("native", "aligned")
 ARRAYS = {"emg": (13,), "envelope": (13,), "angle": (3, 3), "moment": (3, 3)}  # name -> shape of one sample
 
-# %% ../nbs/40_store.ipynb #9249e3ec
 _PLACE = {
     "{}_offset": ("integer", "first row of the recording in {}.npy"),
     "{}_length": ("integer", "rows of the recording in {}.npy; 0: the recording has none"),
@@ -50,6 +49,8 @@ RECORDING = {
     "side": ("text", "left or right"),
     "notes": ("text", "what is to be known of the recording"),
 }
+
+# %% ../nbs/40_store.ipynb #a29712ed
 STRIDE = {
     "recording": ("integer", "row of recordings.parquet, from 0"),
     "start": ("number", "heel strike, s on the recording's clock"),
@@ -66,7 +67,7 @@ ON_GRID = {
     "follows": ("truth", "the stride begins where the one before it ends"),
 }
 
-# %% ../nbs/40_store.ipynb #f6c4dd0f
+
 def columns(
     kind: str,  # one of `KINDS`
 ) -> dict[str, dict[str, tuple[str, str]]]:  # table -> column -> (integer, number, text or truth; meaning)
@@ -77,7 +78,7 @@ def columns(
     codes = {c: ("integer", "0: measured; else the code of the reason why not") for c in CHANNELS}
     return dict(recordings=recordings, strides=STRIDE | (ON_GRID if kind == "aligned" else {}) | codes)
 
-
+# %% ../nbs/40_store.ipynb #f451604b
 def schema(
     kind: str,
 ) -> dict:  # the content of schema.json
@@ -117,7 +118,7 @@ def write_file(
     except OSError as e:  # a full disk does not say where
         raise OSError(e.errno, e.strerror or str(e), str(path)) from None
 
-
+# %% ../nbs/40_store.ipynb #d699b46c
 def write_json(
     path: Path,
     data: dict,
@@ -138,6 +139,26 @@ def _plain(x):
     raise TypeError(f"{type(x).__name__} cannot be stored as JSON")
 
 # %% ../nbs/40_store.ipynb #26a83c2a
+def _description(path: Path) -> dict:
+    "The content of `store.json`, if this version can read it"
+    if not path.is_dir() or not (path / "store.json").is_file():
+        what = "does not exist" if not path.exists() else "holds no store.json"
+        raise data_error(f"{what}, expected an emgfm store (made by `emgfm build` or `emgfm resample`)", file=path)
+    try:
+        d = json.loads((path / "store.json").read_text(encoding="utf-8"))
+        version = int(d["schema"])
+        if d["emgfm_store"] not in KINDS or not isinstance(d["parameters"], dict):
+            raise KeyError(d["emgfm_store"])
+    except (ValueError, KeyError, TypeError):
+        raise data_error("is no description of an emgfm store", file=path / "store.json") from None
+    if version != SCHEMA:
+        advice = ("update emgfm (pip install -U emgfm)" if version > SCHEMA else
+                  "build it again from the raw files into another folder, or read it with the emgfm that made it "
+                  f"({d.get('package', 'unknown version')})")
+        raise data_error(f"has schema version {version}, expected {SCHEMA}: {advice}", file=path)
+    return d
+
+# %% ../nbs/40_store.ipynb #171b86cd
 def create_store(
     path: str | Path,
     kind: str,  # native or aligned
@@ -160,26 +181,6 @@ def create_store(
     except OSError as e:
         raise data_error(f"cannot be written ({e.strerror}), expected a folder on a disk with space", file=path) from None
     return path
-
-
-def _description(path: Path) -> dict:
-    "The content of `store.json`, if this version can read it"
-    if not path.is_dir() or not (path / "store.json").is_file():
-        what = "does not exist" if not path.exists() else "holds no store.json"
-        raise data_error(f"{what}, expected an emgfm store (made by `emgfm build` or `emgfm resample`)", file=path)
-    try:
-        d = json.loads((path / "store.json").read_text(encoding="utf-8"))
-        version = int(d["schema"])
-        if d["emgfm_store"] not in KINDS or not isinstance(d["parameters"], dict):
-            raise KeyError(d["emgfm_store"])
-    except (ValueError, KeyError, TypeError):
-        raise data_error("is no description of an emgfm store", file=path / "store.json") from None
-    if version != SCHEMA:
-        advice = ("update emgfm (pip install -U emgfm)" if version > SCHEMA else
-                  "build it again from the raw files into another folder, or read it with the emgfm that made it "
-                  f"({d.get('package', 'unknown version')})")
-        raise data_error(f"has schema version {version}, expected {SCHEMA}: {advice}", file=path)
-    return d
 
 # %% ../nbs/40_store.ipynb #2e803762
 @contextmanager
@@ -220,33 +221,6 @@ def _open_lock(file: Path) -> BinaryIO:
         raise data_error(f"cannot be written ({e.strerror})", file=file.parent) from None
 
 # %% ../nbs/40_store.ipynb #776e379e
-def write_patient(
-    store: Path,
-    dataset: str,
-    patient: str,
-    arrays: dict[str, np.ndarray],  # name -> array, time first
-    tables: dict[str, pd.DataFrame],  # name -> table
-    facts: dict,  # what patient.json tells
-):
-    "Write one patient, all or nothing"
-    final = Path(store) / folder_name(dataset) / folder_name(patient)
-    with _replacing(final) as new:
-        for name, x in arrays.items():
-            write_file(new / f"{name}.npy", lambda f, x=x: _write_npy(f, x))
-        for name, t in tables.items():
-            write_file(new / f"{name}.parquet", lambda f, t=t: t.to_parquet(f, index=False))
-        files = {p.name: dict(bytes=p.stat().st_size, sha256=checksum(p)) for p in sorted(new.iterdir())}
-        write_json(new / "patient.json", dict(facts, dataset=dataset, patient=patient, package=__version__, files=files))
-
-
-def _write_npy(f: BinaryIO, x: np.ndarray):
-    "The bytes of `np.save`, through `write`, which (unlike `tofile`) says why it fails"
-    x = np.ascontiguousarray(x, dtype="<f4")
-    np.lib.format.write_array_header_1_0(f, np.lib.format.header_data_from_array_1_0(x))
-    if x.size:
-        f.write(memoryview(x).cast("B"))
-
-
 @contextmanager
 def _replacing(final: Path) -> Iterator[Path]:  # a new folder
     "A folder that takes the place of `final` when it is complete, and leaves nothing behind when it is not"
@@ -267,6 +241,33 @@ def _sweep(final: Path):
     for left in final.parent.glob(f".{final.name}.*.*") if final.parent.is_dir() else ():
         if left.suffix in (".new", ".old"):
             shutil.rmtree(left, ignore_errors=True)
+
+# %% ../nbs/40_store.ipynb #a9f49344
+def _write_npy(f: BinaryIO, x: np.ndarray):
+    "The bytes of `np.save`, through `write`, which (unlike `tofile`) says why it fails"
+    x = np.ascontiguousarray(x, dtype="<f4")
+    np.lib.format.write_array_header_1_0(f, np.lib.format.header_data_from_array_1_0(x))
+    if x.size:
+        f.write(memoryview(x).cast("B"))
+
+
+def write_patient(
+    store: Path,
+    dataset: str,
+    patient: str,
+    arrays: dict[str, np.ndarray],  # name -> array, time first
+    tables: dict[str, pd.DataFrame],  # name -> table
+    facts: dict,  # what patient.json tells
+):
+    "Write one patient, all or nothing"
+    final = Path(store) / folder_name(dataset) / folder_name(patient)
+    with _replacing(final) as new:
+        for name, x in arrays.items():
+            write_file(new / f"{name}.npy", lambda f, x=x: _write_npy(f, x))
+        for name, t in tables.items():
+            write_file(new / f"{name}.parquet", lambda f, t=t: t.to_parquet(f, index=False))
+        files = {p.name: dict(bytes=p.stat().st_size, sha256=checksum(p)) for p in sorted(new.iterdir())}
+        write_json(new / "patient.json", dict(facts, dataset=dataset, patient=patient, package=__version__, files=files))
 
 # %% ../nbs/40_store.ipynb #b5e0e42e
 class Store:
@@ -294,14 +295,16 @@ class Store:
         "Names of the datasets"
         return sorted({d for d, _ in self.people})
 
-    def folder(self, dataset: str, patient: str) -> Path:
-        "Folder of a patient"
-        path = self.path / folder_name(dataset) / folder_name(patient)
-        if not path.is_dir():
-            raise data_error("is not in the store", dataset, patient, self.path)
-        return path
+# %% ../nbs/40_store.ipynb #16ed0383
+@patch
+def folder(self: Store, dataset: str, patient: str) -> Path:
+    "Folder of a patient"
+    path = self.path / folder_name(dataset) / folder_name(patient)
+    if not path.is_dir():
+        raise data_error("is not in the store", dataset, patient, self.path)
+    return path
 
-# %% ../nbs/40_store.ipynb #f2e6c54b
+
 @patch
 def facts(self: Store, dataset: str, patient: str) -> dict:
     "Content of patient.json"
@@ -311,7 +314,7 @@ def facts(self: Store, dataset: str, patient: str) -> dict:
     except ValueError:
         raise data_error("cannot be read; `emgfm build --repair` makes the person again", dataset, patient, file) from None
 
-
+# %% ../nbs/40_store.ipynb #60ff0993
 @patch
 def array(
     self: Store,
@@ -339,7 +342,9 @@ def table(self: Store, name: str, dataset: str | None = None, patient: str | Non
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["dataset", "patient"])
 
 # %% ../nbs/40_store.ipynb #959e7fca
-INDEX = ("strides", "recordings")
+def _scalars(info: dict) -> dict:
+    "The facts of a person that fit into a table"
+    return {k: v for k, v in info.items() if not isinstance(v, (dict, list))}
 
 
 def _joined(self: Store) -> dict[str, pd.DataFrame]:
@@ -357,17 +362,25 @@ def _joined(self: Store) -> dict[str, pd.DataFrame]:
     front = ["dataset", "patient", "activity", "trial", "subtrial", "side", "stride", "duration"]
     return dict(strides=s[front + [c for c in s if c not in front and c not in CHANNELS] + list(CHANNELS)], recordings=r)
 
-
-def _scalars(info: dict) -> dict:
-    "The facts of a person that fit into a table"
-    return {k: v for k, v in info.items() if not isinstance(v, (dict, list))}
-
-# %% ../nbs/40_store.ipynb #be639953
+# %% ../nbs/40_store.ipynb #af4461b1
 @patch
 def digests(self: Store) -> dict[str, str]:  # "dataset/patient" as folders -> sha256 of patient.json
     "What the store holds, in a few bytes a person"
     folders = [f"{folder_name(d)}/{folder_name(p)}" for d, p in self.people]
     return {f: checksum(self.path / f / "patient.json") for f in folders}
+
+
+@patch
+def index_is_fresh(self: Store) -> bool:
+    "Whether the index was made of what is there now"
+    try:
+        index = json.loads((self.path / "index" / "index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return index.get("schema") == SCHEMA and index.get("patients") == self.digests()
+
+# %% ../nbs/40_store.ipynb #97e0ecb7
+INDEX = ("strides", "recordings")
 
 
 @patch
@@ -381,17 +394,15 @@ def write_index(self: Store):
         write_json(new / "index.json", dict(schema=SCHEMA, patients=self.digests(), files=files))
     vars(self).pop("_tables", None)
 
+# %% ../nbs/40_store.ipynb #02f1cb94
+def _tables_of(self: Store) -> dict[str, pd.DataFrame]:
+    "The joined tables: from the index where there is a fresh one"
+    if "_tables" not in vars(self):
+        fresh = self.index_is_fresh()
+        self._tables = {n: pd.read_parquet(self.path / "index" / f"{n}.parquet") for n in INDEX} if fresh else _joined(self)
+    return self._tables
 
-@patch
-def index_is_fresh(self: Store) -> bool:
-    "Whether the index was made of what is there now"
-    try:
-        index = json.loads((self.path / "index" / "index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return index.get("schema") == SCHEMA and index.get("patients") == self.digests()
 
-# %% ../nbs/40_store.ipynb #af4461b1
 @patch(as_prop=True)
 def strides(self: Store) -> pd.DataFrame:
     "All strides with trial, side and the person's facts"
@@ -403,15 +414,7 @@ def recordings(self: Store) -> pd.DataFrame:
     "All recordings: dataset, patient, number within the patient, and the columns of recordings.parquet"
     return _tables_of(self)["recordings"]
 
-
-def _tables_of(self: Store) -> dict[str, pd.DataFrame]:
-    "The joined tables: from the index where there is a fresh one"
-    if "_tables" not in vars(self):
-        fresh = self.index_is_fresh()
-        self._tables = {n: pd.read_parquet(self.path / "index" / f"{n}.parquet") for n in INDEX} if fresh else _joined(self)
-    return self._tables
-
-# %% ../nbs/40_store.ipynb #97e0ecb7
+# %% ../nbs/40_store.ipynb #8f0df629
 @patch
 def select(
     self: Store,
@@ -421,39 +424,15 @@ def select(
     "Strides that fulfil a query and have all the named channels"
     unknown = [c for c in has if c not in CHANNELS]
     if unknown:
-        raise data_error(
-            f"is no channel; names look like {CHANNELS[8]}, {CHANNELS[17]}, {CHANNELS[30]}", field=unknown[0]
-        )
+        raise data_error(f"is no channel; names look like {CHANNELS[8]}, {CHANNELS[17]}, {CHANNELS[30]}", field=unknown[0])
     s = self.strides
     if query:
         try:
             s = s.query(query)
         except Exception as e:  # pandas raises whatever its parser and the columns' types come upon
-            raise data_error(
-                f"cannot be asked ({type(e).__name__}: {e}); columns are {', '.join(c for c in self.strides if c not in CHANNELS)}",
-                field=query,
-            ) from None
+            known = ", ".join(c for c in self.strides if c not in CHANNELS)
+            raise data_error(f"cannot be asked ({type(e).__name__}: {e}); columns are {known}", field=query) from None
     return s[(s[list(has)] == 0).all(axis=1)] if len(has) else s
-
-# %% ../nbs/40_store.ipynb #651a5cd1
-@patch
-def findings(self: Store) -> list[tuple[str, str, str]]:  # (dataset, patient, sentence)
-    "What is wrong with each patient"
-    found = []
-    for d, p in self.people:
-        mine = _files(self, d, p) or _content(self, d, p)
-        found += [(d, p, str(e)) for e in mine]
-    return found
-
-
-@patch
-def verify(self: Store) -> list[str]:  # sentences; empty when all is well
-    "Compare every file with its checksum, every table with the schema, every offset and mask with its array"
-    found = [s for *_, s in self.findings()]
-    if (self.path / "index").exists() and not self.index_is_fresh():
-        found.append(str(data_error("is older than the patients; run the build again, or `Store.write_index()`",
-                                    file=self.path / "index")))
-    return found
 
 # %% ../nbs/40_store.ipynb #007873cc
 def _files(store: Store, d: str, p: str) -> list[DataError]:
@@ -477,21 +456,7 @@ def _files(store: Store, d: str, p: str) -> list[DataError]:
             found.append(data_error("is not what was written (another checksum)", d, p, path))
     return found
 
-# %% ../nbs/40_store.ipynb #1e140fd3
-KIND_OF = {"integer": "iu", "number": "fiu", "truth": "bO", "text": "OTU"}  # kinds of NumPy and pandas types
-
-
-def _content(store: Store, d: str, p: str) -> list[DataError]:
-    "Tables against the schema, offsets and masks against the arrays"
-    found = []
-    for name, cols in columns(store.kind).items():
-        t = store.table(name, d, p)
-        found += [data_error(f"is missing, expected {words}", d, p, f"{name}.parquet", c) for c, (_, words) in cols.items() if c not in t]
-        found += [data_error(f"has the type {t[c].dtype}, expected {kind}", d, p, f"{name}.parquet", c)
-                  for c, (kind, _) in cols.items() if c in t and len(t) and t[c].dtype.kind not in KIND_OF[kind] and t[c].notna().any()]
-    return found or _offsets(store, d, p) or _masks(store, d, p)
-
-
+# %% ../nbs/40_store.ipynb #df5e6495
 def _offsets(store: Store, d: str, p: str) -> list[DataError]:
     "Arrays of another shape, and rows that point beyond them"
     r, s, found = store.table("recordings", d, p), store.table("strides", d, p), []
@@ -537,6 +502,40 @@ def _masks(store: Store, d: str, p: str) -> list[DataError]:
                 found.append(data_error(f"stride {i} {words}", d, p, f"{a}.npy", names[c]))
     return found
 
+# %% ../nbs/40_store.ipynb #e7605d14
+KIND_OF = {"integer": "iu", "number": "fiu", "truth": "bO", "text": "OTU"}  # kinds of NumPy and pandas types
+
+
+def _content(store: Store, d: str, p: str) -> list[DataError]:
+    "Tables against the schema, offsets and masks against the arrays"
+    found = []
+    for name, cols in columns(store.kind).items():
+        t = store.table(name, d, p)
+        found += [data_error(f"is missing, expected {words}", d, p, f"{name}.parquet", c) for c, (_, words) in cols.items() if c not in t]
+        found += [data_error(f"has the type {t[c].dtype}, expected {kind}", d, p, f"{name}.parquet", c)
+                  for c, (kind, _) in cols.items() if c in t and len(t) and t[c].dtype.kind not in KIND_OF[kind] and t[c].notna().any()]
+    return found or _offsets(store, d, p) or _masks(store, d, p)
+
+# %% ../nbs/40_store.ipynb #651a5cd1
+@patch
+def findings(self: Store) -> list[tuple[str, str, str]]:  # (dataset, patient, sentence)
+    "What is wrong with each patient"
+    found = []
+    for d, p in self.people:
+        mine = _files(self, d, p) or _content(self, d, p)
+        found += [(d, p, str(e)) for e in mine]
+    return found
+
+
+@patch
+def verify(self: Store) -> list[str]:  # sentences; empty when all is well
+    "Compare every file with its checksum, every table with the schema, every offset and mask with its array"
+    found = [s for *_, s in self.findings()]
+    if (self.path / "index").exists() and not self.index_is_fresh():
+        found.append(str(data_error("is older than the patients; run the build again, or `Store.write_index()`",
+                                    file=self.path / "index")))
+    return found
+
 # %% ../nbs/40_store.ipynb #8b2b1ec8
 @patch
 def info(self: Store) -> pd.DataFrame:  # one row a dataset: patients, recordings, strides, hours, MB
@@ -550,7 +549,7 @@ def info(self: Store) -> pd.DataFrame:  # one row a dataset: patients, recording
                          strides=len(mine), hours=round(float(mine.duration.sum()) / 3600, 3), MB=round(size / 1e6, 1)))
     return pd.DataFrame(rows, columns=["dataset", "patients", "recordings", "strides", "hours", "MB"]).set_index("dataset")
 
-
+# %% ../nbs/40_store.ipynb #0f6bdfae
 @patch
 def diff(
     self: Store,
@@ -571,7 +570,20 @@ def diff(
         rows += [(d, p, f"differs: {', '.join(files)}")] if files else []
     return pd.DataFrame(rows, columns=["dataset", "patient", "difference"])
 
-# %% ../nbs/40_store.ipynb #0f6bdfae
+# %% ../nbs/40_store.ipynb #12fd8c08
+def _refuse_conflicts(stores: list[Store]):
+    "Raise an error where two stores have different data of one person"
+    seen = {}
+    for s in stores:
+        if s.kind != stores[0].kind or s.parameters != stores[0].parameters:
+            raise data_error(f"is a {s.kind} store made with {s.parameters}, expected what is merged into it", file=s.path)
+        for d, p in s.people:
+            files = s.facts(d, p)["files"]
+            other, path = seen.setdefault((d, p), (files, s.path))
+            if other != files:
+                raise data_error(f"has other content in {path}, expected the same; drop the person from one of the two", d, p, s.path)
+
+# %% ../nbs/40_store.ipynb #217858c4
 def merge_stores(
     stores: list[str | Path],  # of one kind, made with the same parameters
     out: str | Path,  # a new store, or one to which they are added
@@ -594,19 +606,6 @@ def merge_stores(
         merged = Store(target)
         merged.write_index()
     return merged
-
-
-def _refuse_conflicts(stores: list[Store]):
-    "Raise an error where two stores have different data of one person"
-    seen = {}
-    for s in stores:
-        if s.kind != stores[0].kind or s.parameters != stores[0].parameters:
-            raise data_error(f"is a {s.kind} store made with {s.parameters}, expected what is merged into it", file=s.path)
-        for d, p in s.people:
-            files = s.facts(d, p)["files"]
-            other, path = seen.setdefault((d, p), (files, s.path))
-            if other != files:
-                raise data_error(f"has other content in {path}, expected the same; drop the person from one of the two", d, p, s.path)
 
 # %% ../nbs/40_store.ipynb #f7345485
 @patch
