@@ -1,6 +1,6 @@
 """A build beside merely parsing the same files, on one core and on two, and through a Dask cluster.
 
-    python benchmarks/build.py --mb 100      about the size of the raw tree; by default 1 GB, some four minutes
+    python benchmarks/build.py --mb 100      about the size of the raw tree; by default 1.2 GB, some four minutes
 
 Look-alikes are short, so that tests are quick; here every trial has many times their strides, as the published ones do.
 They hold little more than what is read, while published files hold markers, raw forces and standing still beside it, which
