@@ -68,6 +68,11 @@ class Host(ThreadingHTTPServer):
         "The Range headers with which a path was asked for"
         return [r for p, r in self.asked if p == path]
 
+    def handle_error(self, request, client_address):
+        "A client that hangs up on a broken answer is no news; anything else is"
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
