@@ -33,8 +33,8 @@ coverage: $(STAMP) ## lines that notebooks and tests run together, child process
 	@$(BIN)/python tools/cover.py -n $(JOBS) $(ARGS)
 
 torture: $(STAMP) ## builds killed thirty times, and every way of spoiling files
-	@EMGFM_KILLS=30 EMGFM_KILLS_TABLE=$(CURDIR)/nbs/kills.csv $(BIN)/python -m pytest -q tests/test_faults.py
-	@$(BIN)/python tools/torture.py --jobs $(JOBS) $(ARGS)
+	@EMGFM_KILLS=30 EMGFM_KILLS_TABLE=$(CURDIR)/nbs/99_findings/kills.csv $(BIN)/python -m pytest -q tests/test_faults.py
+	@$(BIN)/python -m testing.torture --jobs $(JOBS) $(ARGS)
 
 notebooks: $(STAMP) ## run every notebook in place and save its outputs
 	@$(BIN)/python tools/nb.py run --jobs $(JOBS) $(ARGS)

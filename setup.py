@@ -33,7 +33,7 @@ setup(
         *(f"Programming Language :: Python :: 3.{v}" for v in range(minor, 14)),
     ],
     packages=find_packages(include=[cfg["lib_name"], f"{cfg['lib_name']}.*"]),
-    package_data={cfg["lib_name"]: ["checkpoints/*.safetensors", "checkpoints/*.json"]},
+    package_data={cfg["lib_name"]: ["*.pyi", "checkpoints/*.safetensors", "checkpoints/*.json"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=shlex.split(cfg["requirements"]),
     extras_require={extra: shlex.split(cfg[f"{extra}_requirements"]) for extra in ("dev", "c3d", "dask", "deploy")},

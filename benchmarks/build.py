@@ -22,11 +22,11 @@ import numpy as np
 import pandas as pd
 from scipy.io import loadmat
 
-from emgfm.build import build_store
-from emgfm.contract import reader
-from emgfm.lookalike import Walk
-from emgfm.store import Store
-from emgfm.workers import run_tasks
+from emgfm.lookalike.gait import Walk
+from emgfm.lookalike.write import writer
+from emgfm.store.build import build_store
+from emgfm.store.core import Store
+from emgfm.store.workers import run_tasks
 
 PUBLISHED = 700e3 / 516e3  # MB a stride over all fourteen datasets
 CRIEKINGE = (6245 + 2910) / 2102  # MB a stride: some 60 markers, angles and forces of the whole body, of which nine and the EMG are read
@@ -95,7 +95,7 @@ def main():
         tmp = Path(tmp)
         with longer(max(1, round(mb / sum(size for _, size in DATASETS.values())))):
             for name, (people, _) in DATASETS.items():
-                reader(name).write_lookalike(tmp / "raw" / name, people=people)
+                writer(name)(tmp / "raw" / name, people=people)
         files = [p for p in sorted((tmp / "raw").rglob("*")) if p.is_file()]
         size = sum(p.stat().st_size for p in files) / 1e6
         build_store(tmp / "raw", tmp / "warm", ["moghadam"], jobs=1, progress=False)
@@ -122,7 +122,7 @@ def main():
 def filled(tmp: Path, mb: int):
     "One dataset at the size of the published files"
     with longer(max(1, round(mb / CRIEKINGE / 35))):
-        reader("criekinge").write_lookalike(tmp / "full" / "criekinge")
+        writer("criekinge")(tmp / "full" / "criekinge")
     build_store(tmp / "full", tmp / "counted", jobs=1, progress=False)
     files = sorted((tmp / "full").rglob("*.mat"))
     for f in files:

@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from emgfm.deploy import Controller, OnnxRunner, Template, TorchRunner, calibrate, export_onnx, latency, latency_table, packets
-from emgfm.lookalike import Bout, Walk, Walker, truth
-from emgfm.model import EMGTransformer, model_config
-from emgfm.train import save_checkpoint
+from emgfm.control.controller import Controller, Template, latency, latency_table, packets
+from emgfm.control.export import OnnxRunner, TorchRunner, export_onnx
+from emgfm.control.streams import calibrate
+from emgfm.lookalike.gait import Bout, Walk, Walker, truth
+from emgfm.models.checkpoint import save_checkpoint
+from emgfm.models.transformer import EMGTransformer, model_config
 
 GOAL = 2.0  # ms, p99 of the tiny network with onnxruntime
 HORIZONS = [dict(label="1 step", ms=None, steps=1), dict(label="100 ms", ms=100.0, steps=None)]

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy import signal as sps
 
-from emgfm.filters import apply, design_band_pass, design_notch, process_emg
-from emgfm.schema import Signal
+from emgfm.core.schema import Signal
+from emgfm.signals.filters import apply, design_band_pass, design_notch, process_emg
 
 
 def best(f, repeats):

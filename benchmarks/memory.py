@@ -15,11 +15,11 @@ from pathlib import Path
 
 import h5py
 
-from emgfm.readers import k2muse
+from emgfm.lookalike import k2muse
 
 READ = """
 import json, sys, tracemalloc
-from emgfm.contract import read_patient
+from emgfm.readers.base import read_patient
 from emgfm.readers import k2muse
 read_patient(k2muse, sys.argv[2], "P01")                       # the libraries' own memory is not the reader's
 tracemalloc.start()

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from emgfm.catalog import CARDS
-from emgfm.schema import CHANNELS
-from emgfm.store import ARRAYS, Store, columns, create_store, write_patient
+from emgfm.core.catalog import CARDS
+from emgfm.core.schema import CHANNELS
+from emgfm.store.core import ARRAYS, Store, columns, create_store, write_patient
 
 PEOPLE, STRIDES = 600, 516_000
 QUERIES = {"one activity": ("activity == 'stair_ascent'", ()),
@@ -44,7 +44,7 @@ def peak() -> float:
 
 def fresh(store: Path):
     "What a new process needs"
-    import emgfm.quality  # noqa: F401 (all that the data layer imports is there before the clock starts)
+    import emgfm.store.quality  # noqa: F401 (all that the data layer imports is there before the clock starts)
     before = peak()
     begun = time.perf_counter()
     n = len(Store(store).strides)

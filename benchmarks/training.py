@@ -16,12 +16,14 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from emgfm.evaluate import evaluate
-from emgfm.labs import write_labs
-from emgfm.model import EMGTransformer, ModelConfig, model_config, to_tensors
-from emgfm.rivals import RIVALS, OriginalNetwork, make_rival
-from emgfm.train import PREDICT, Task, TrainConfig, Trainer, fetch, join_ranks, load_checkpoint, loss_terms, total_loss, train_transformer
-from emgfm.windows import SplitDataset
+from emgfm.judge.metrics import evaluate
+from emgfm.models.checkpoint import load_checkpoint
+from emgfm.models.losses import loss_terms, total_loss
+from emgfm.models.rivals import RIVALS, OriginalNetwork, make_rival
+from emgfm.models.train import PREDICT, Task, TrainConfig, Trainer, fetch, join_ranks, train_transformer
+from emgfm.models.transformer import EMGTransformer, ModelConfig, model_config, to_tensors
+from emgfm.store.labs import write_labs
+from emgfm.windows.samples import SplitDataset
 
 SAGITTAL = ("hip_flexion", "knee_flexion", "ankle_flexion")
 

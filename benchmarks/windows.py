@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from emgfm.loader import Loader
-from emgfm.schema import CHANNELS
-from emgfm.store import Store, create_store, write_patient
-from emgfm.windows import EMG, SplitDataset, gather
+from emgfm.core.schema import CHANNELS
+from emgfm.store.core import Store, create_store, write_patient
+from emgfm.windows.loader import Loader
+from emgfm.windows.samples import EMG, SplitDataset, gather
 
 STEPS, LASTING = 200, 1.1  # points and s of a stride
 DATASETS = ("bacek", "camargo", "embry", "grimmer", "gait120", "k2muse")
@@ -201,8 +201,8 @@ def step_seconds(ds: SplitDataset, index: list[np.ndarray], out: Path) -> float:
     "A training step of the default model, as `train_transformer` makes it"
     import torch
 
-    from emgfm.model import EMGTransformer, model_config, to_tensors
-    from emgfm.train import PREDICT, TrainConfig, Trainer, join_ranks
+    from emgfm.models.train import PREDICT, TrainConfig, Trainer, join_ranks
+    from emgfm.models.transformer import EMGTransformer, model_config, to_tensors
     torch.set_num_threads(1)
     ranks, device = join_ranks("cpu")
     trainer = Trainer(ds, ds, out, TrainConfig(), model_config(), EMGTransformer, PREDICT, ranks, device)

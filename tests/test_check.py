@@ -5,10 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
-from emgfm.build import build_store
 from emgfm.cli import main
-from emgfm.readers import falisse2019
-from emgfm.store import Store, checksum, write_json
+from emgfm.lookalike import falisse2019
+from emgfm.store.build import build_store
+from emgfm.store.core import Store, checksum, write_json
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,10 @@ import json
 import pandas as pd
 import pytest
 
-torch = pytest.importorskip("torch")
-
-from emgfm import cli, pipeline  # noqa: E402
-from emgfm.legacy import load_pickle  # noqa: E402
-from emgfm.splits import load_splits  # noqa: E402
-from emgfm.store import Store  # noqa: E402
+from emgfm import cli, pipeline
+from emgfm.store.core import Store
+from emgfm.store.legacy import load_pickle
+from emgfm.windows.splits import load_splits
 
 
 @pytest.fixture
@@ -131,7 +129,7 @@ def test_errors_of_the_file_system(made, tmp_path, emgfm):
 
 
 def test_an_error_without_a_name_is_not_hidden(monkeypatch, made, emgfm):
-    monkeypatch.setattr("emgfm.store.Store.diff", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+    monkeypatch.setattr("emgfm.store.core.Store.diff", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
     with pytest.raises(OSError, match="Input/output error"):
         emgfm("diff", made / "native", made / "native")
 
@@ -140,7 +138,7 @@ def test_ctrl_c(monkeypatch, made, emgfm):
     "Status 130, as programs have that are stopped"
     def stopped(*_):
         raise KeyboardInterrupt
-    monkeypatch.setattr("emgfm.store.Store.diff", stopped)
+    monkeypatch.setattr("emgfm.store.core.Store.diff", stopped)
     assert emgfm("diff", made / "native", made / "native")[0] == 130
 
 

@@ -11,21 +11,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emgfm import build, workers
-from emgfm.build import BuildParameters, build_store
-from emgfm.catalog import muscle_names
-from emgfm.contract import check_reader
-from emgfm.derivatives import derivatives
-from emgfm.filters import Live, apply, design_band_pass
-from emgfm.legacy import import_pickle, legacy_strides, load_pickle
-from emgfm.quality import mean_strides, outliers, plot_envelopes, write_quality
-from emgfm.readers import falisse2019, lencioni
-from emgfm.resample import resample_all_datasets
-from emgfm.schema import DataError, Signal, cell_index, validate
-from emgfm.splits import assign_patient_to_split, leave_one_activity_out, make_splits, split_counts
-from emgfm.store import Store, create_store, write_json
-from emgfm.window_index import WindowIndex
-from emgfm.windows import SplitDataset, WindowedGaitDataParser
+from emgfm.core.catalog import muscle_names
+from emgfm.core.schema import DataError, Signal, cell_index, validate
+from emgfm.lookalike import falisse2019, lencioni
+from emgfm.readers.check import check_reader
+from emgfm.signals.derivatives import derivatives
+from emgfm.signals.filters import Live, apply, design_band_pass
+from emgfm.store import build, workers
+from emgfm.store.align import resample_all_datasets
+from emgfm.store.build import BuildParameters, build_store
+from emgfm.store.core import Store, create_store, write_json
+from emgfm.store.legacy import import_pickle, legacy_strides, load_pickle
+from emgfm.store.quality import mean_strides, outliers, plot_envelopes, write_quality
+from emgfm.windows.index import WindowIndex
+from emgfm.windows.samples import SplitDataset, WindowedGaitDataParser
+from emgfm.windows.splits import assign_patient_to_split, leave_one_activity_out, make_splits, split_counts
 
 
 @pytest.fixture(scope="module")

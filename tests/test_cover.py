@@ -133,9 +133,9 @@ def test_places():
 
 
 @pytest.mark.parametrize(("code", "package", "wanted"), [
-    ("from .schema import A", ["emgfm"], "from emgfm.schema import A"),
+    ("from .schema import A", ["emgfm"], "from emgfm.core.schema import A"),
     ("    from . import __version__", ["emgfm"], "    from emgfm import __version__"),
-    ("from ..schema import A", ["emgfm", "readers"], "from emgfm.schema import A"),
+    ("from ..schema import A", ["emgfm", "readers"], "from emgfm.core.schema import A"),
     ("from .. import matfiles", ["emgfm", "readers"], "from emgfm import matfiles"),
     ("from .hu import Row", ["emgfm", "readers"], "from emgfm.readers.hu import Row"),
     ("from numpy import pi", ["emgfm"], "from numpy import pi"),

@@ -5,35 +5,19 @@ from itertools import islice
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from emgfm.build import store_patient  # noqa: E402
-from emgfm.deploy import (  # noqa: E402
-    Calibration,
-    Controller,
-    EMGStream,
-    JointStream,
-    Limits,
-    OnnxRunner,
-    PhaseFilter,
-    TorchRunner,
-    calibrate,
-    drive,
-    example_inputs,
-    export_onnx,
-    fit_template,
-    open_network,
-    packets,
-    parity,
-)
-from emgfm.lookalike import Bout, Walk, Walker, phase, truth  # noqa: E402
-from emgfm.model import EMGTransformer, model_config, phase_difference  # noqa: E402
-from emgfm.resample import resample_all_datasets  # noqa: E402
-from emgfm.schema import MUSCLES, DataError  # noqa: E402
-from emgfm.store import create_store  # noqa: E402
-from emgfm.train import save_checkpoint  # noqa: E402
-from emgfm.windows import SplitDataset  # noqa: E402
+from emgfm.control.controller import Controller, Limits, PhaseFilter, drive, fit_template, packets
+from emgfm.control.export import OnnxRunner, TorchRunner, example_inputs, export_onnx, open_network, parity
+from emgfm.control.streams import Calibration, EMGStream, JointStream, calibrate
+from emgfm.core.schema import MUSCLES, DataError
+from emgfm.lookalike.gait import Bout, Walk, Walker, phase, truth
+from emgfm.models.checkpoint import save_checkpoint
+from emgfm.models.transformer import EMGTransformer, model_config, phase_difference
+from emgfm.store.align import resample_all_datasets
+from emgfm.store.build import store_patient
+from emgfm.store.core import create_store
+from emgfm.windows.samples import SplitDataset
 
 RATES = {"P0": 1000, "P1": 2000, "P2": Fraction(10000, 9)}
 HORIZONS = [dict(label="1 step", ms=None, steps=1), dict(label="100 ms", ms=100.0, steps=None)]

@@ -111,19 +111,24 @@ def test_the_reference_has_every_name():
 def test_sections_and_order():
     from docs import in_order, section_of, sidebar
 
-    nbs = [PurePosixPath(p) for p in ("91_limits.ipynb", "63_deploy.ipynb", "46_cite.ipynb", "readers/12_camargo.ipynb",
-                                      "47_torture.ipynb", "26_mutations.ipynb", "01_catalog.ipynb", "08b_manifest.ipynb",
-                                      "tutorials/1_first_look.ipynb", "index.ipynb")]
-    assert [section_of(p) for p in nbs[:-1]] == [
-        "Faults and limits", "Deployment", "Datasets", "Datasets", "Fault injection", "Fault injection", "Datasets", "Data model",
-        "Tutorials"]
-    names = ["index.ipynb", "1_first_look.ipynb", "01_catalog.ipynb", "12_camargo.ipynb", "46_cite.ipynb"]
-    assert [p.name for p in in_order(nbs)][:5] == names
+    nbs = [PurePosixPath(p) for p in ("99_findings/01_limits.ipynb", "90_control/01_controller.ipynb", "30_readers/12_camargo.ipynb",
+                                      "30_readers/00_base.ipynb", "00_core/01_catalog.ipynb", "tutorials/1_first_look.ipynb",
+                                      "index.ipynb")]
+    assert [section_of(p) for p in nbs[:-1]] == ["Results", "Control", "Datasets and readers", "Datasets and readers",
+                                                 "Words and cards", "Tutorials"]
+    names = ["index", "1_first_look", "00_base", "12_camargo", "01_catalog", "01_controller", "01_limits"]
+    assert [p.stem for p in in_order(nbs)] == names
     bar = sidebar(nbs, ["reference/index.md"])
-    assert {"section": "Datasets", "contents": ["catalog.ipynb", "readers/camargo.ipynb", "cite.ipynb"]} in bar
-    assert {"text": "Deployment", "href": "deploy.ipynb"} in bar
+    assert {"section": "Datasets and readers", "contents": ["readers/base.ipynb", "readers/camargo.ipynb"]} in bar
+    assert {"text": "Control", "href": "control/controller.ipynb"} in bar
     with pytest.raises(ValueError, match="no section"):
-        section_of(PurePosixPath("99_nowhere.ipynb"))
+        section_of(PurePosixPath("nowhere/99_no.ipynb"))
+
+
+def test_every_folder_of_notebooks_is_a_section():
+    from docs import SECTIONS
+
+    assert {p.parent.name for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts} == {"nbs", *SECTIONS}
 
 
 def test_figures_get_an_alternative_text():
@@ -222,10 +227,10 @@ def runs(page: Path) -> list[str]:
 
 def evil_store(path: Path, dataset: str):
     "A store in which everything that comes from files is HTML"
-    from emgfm.build import BuildParameters, store_patient
-    from emgfm.contract import Loss
-    from emgfm.lookalike import Bout, Walk, Walker, truth
-    from emgfm.store import Store, create_store
+    from emgfm.lookalike.gait import Bout, Walk, Walker, truth
+    from emgfm.readers.base import Lost
+    from emgfm.store.build import BuildParameters, store_patient
+    from emgfm.store.core import Store, create_store
 
     create_store(path, "native", vars(BuildParameters()))
     for i in range(3):
@@ -233,7 +238,7 @@ def evil_store(path: Path, dataset: str):
         rec = truth(walk, "right", 1000, 100, ("soleus",), ("knee_flexion", "ankle_flexion"), ("ankle_flexion",))
         rec.patient, rec.trial, rec.notes, rec.info = f"{EVIL}{i}", EVIL, EVIL, dict(mass=70.0, pathology=EVIL)
         rec.dataset, rec.decisions = dataset, {EVIL: EVIL}
-        store_patient(path, dataset, rec.patient, [rec], BuildParameters(), [Loss(rec.patient, EVIL, EVIL)])
+        store_patient(path, dataset, rec.patient, [rec], BuildParameters(), [Lost(rec.patient, EVIL, EVIL)])
     store = Store(path)
     store.write_index()
     return Store(path)
@@ -241,9 +246,9 @@ def evil_store(path: Path, dataset: str):
 
 @pytest.mark.parametrize("dataset", ["lencioni", EVIL])
 def test_pages_made_from_data_escape_it(tmp_path, dataset):
-    from emgfm.quality import check_store, dataset_page, mean_strides, outliers, write_quality
-    from emgfm.report import Page, add_data, add_walking
-    from emgfm.splits import make_splits
+    from emgfm.judge.report import Page, add_data, add_walking
+    from emgfm.store.quality import check_store, dataset_page, mean_strides, outliers, write_quality
+    from emgfm.windows.splits import make_splits
 
     store = evil_store(tmp_path / "native", dataset)
     write_quality(store, tmp_path / "quality")
@@ -316,5 +321,5 @@ def test_citation_file():
 def test_coverage_finds_the_lines_of_a_notebook():
     from cover import places
 
-    source = '"""Doc"""\n\n# %% ../nbs/30_filters.ipynb #ab12\nimport os\n\n# %% ../nbs/30_filters.ipynb #cd34\nx = 1\n'
+    source = '"""Doc"""\n\n# %% ../nbs/1/0_f.ipynb #ab12\nimport os\n\n# %% ../nbs/1/0_f.ipynb #cd34\nx = 1\n'
     assert places(source) == {"ab12": 4, "cd34": 7}

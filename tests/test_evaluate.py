@@ -2,32 +2,26 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from emgfm.bench import bench, bench_table, make_bench_folds, markdown, write_bench  # noqa: E402
-from emgfm.build import store_patient  # noqa: E402
-from emgfm.dynamics import deviations, identifiability, identify, impedance_over_cycle, roll_out  # noqa: E402
-from emgfm.evaluate import (  # noqa: E402
-    ABLATIONS,
-    FEWEST,
-    Altered,
-    ablate,
-    error_over_cycle,
-    evaluate,
-    intervals,
-    muscle_curve,
-    no_emg,
-    score_table,
+from emgfm.core.schema import CELLS, MUSCLES, DataError
+from emgfm.judge.bench import bench, bench_table, make_bench_folds, markdown, write_bench
+from emgfm.judge.dynamics import (
+    deviations,
+    identifiability,
+    identify,
+    impedance_over_cycle,
+    roll_out,
 )
-from emgfm.lookalike import Bout, Walk, Walker, truth  # noqa: E402
-from emgfm.model import EMGTransformer, model_config, to_tensors  # noqa: E402
-from emgfm.resample import resample_all_datasets  # noqa: E402
-from emgfm.rivals import make_rival  # noqa: E402
-from emgfm.schema import CELLS, MUSCLES, DataError  # noqa: E402
-from emgfm.store import create_store  # noqa: E402
-from emgfm.train import TrainConfig  # noqa: E402
-from emgfm.windows import SplitDataset  # noqa: E402
+from emgfm.judge.metrics import ABLATIONS, FEWEST, Altered, ablate, error_over_cycle, evaluate, intervals, muscle_curve, no_emg, score_table
+from emgfm.lookalike.gait import Bout, Walk, Walker, truth
+from emgfm.models.rivals import make_rival
+from emgfm.models.train import TrainConfig
+from emgfm.models.transformer import EMGTransformer, model_config, to_tensors
+from emgfm.store.align import resample_all_datasets
+from emgfm.store.build import store_patient
+from emgfm.store.core import create_store
+from emgfm.windows.samples import SplitDataset
 
 LABS = dict(lab_a=(MUSCLES, CELLS), lab_b=(MUSCLES[:4], ()))  # the second has four muscles and no force plates
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from emgfm import store as store_module
-from emgfm.build import build_store
-from emgfm.manifest import checksum
-from emgfm.pipeline import write_lookalikes
-from emgfm.schema import DataError
-from emgfm.store import Store, writing
+from emgfm.core.schema import DataError
+from emgfm.files.inputs import checksum
+from emgfm.lookalike.write import write_lookalikes
+from emgfm.store import core as store_module
+from emgfm.store.build import build_store
+from emgfm.store.core import Store, writing
 
 KILLS = int(os.environ.get("EMGFM_KILLS", "2"))
 

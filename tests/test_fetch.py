@@ -20,14 +20,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-import emgfm.archives as archives
-import emgfm.fetch as fetching
-from emgfm.archives import Limits, read_archive, unpack
-from emgfm.catalog import CARDS, Source, by_licence, card, cite, tex
-from emgfm.cite import bibtex, used
-from emgfm.contract import reader
-from emgfm.fetch import LEDGER, Remote, Web, download, fetch, remote_files
-from emgfm.schema import DataError
+import emgfm.files.archives as archives
+import emgfm.store.fetch as fetching
+from emgfm.core.catalog import CARDS, Source, by_licence, card, cite, tex
+from emgfm.core.schema import DataError
+from emgfm.files.archives import Limits, read_archive, unpack
+from emgfm.lookalike.write import writer
+from emgfm.store.cite import bibtex, used
+from emgfm.store.fetch import LEDGER, Remote, Web, download, fetch, remote_files
 
 DATA = b"time,TA\n" + b"".join(b"%d,%d\n" % (i, i * i) for i in range(20_000))
 
@@ -377,7 +377,7 @@ def test_zenodo_releases_and_single_files(host, web):
 def made(tmp_path_factory):
     "Look-alikes of the one real person's dataset, and of Lencioni's, as hosts have them"
     root = tmp_path_factory.mktemp("made")
-    reader("lencioni").write_lookalike(root / "lencioni", people=2)
+    writer("lencioni")(root / "lencioni", people=2)
     (root / "parts").mkdir()
     for k, p in enumerate(sorted((root / "lencioni").rglob("*.mat"))):
         with zipfile.ZipFile(root / f"parts/part{k}.zip", "w", zipfile.ZIP_DEFLATED) as z:
@@ -507,14 +507,14 @@ def test_what_no_program_can_fetch_has_steps(name, tmp_path):
 def test_stated_sizes_are_compared(tmp_path, monkeypatch):
     monkeypatch.setitem(CARDS, "grimmer", replace(card("grimmer"), sources=(replace(card("grimmer").sources[0],
                                                                                     sizes=(("EMG1.mat", 7),)),)))
-    reader("grimmer").write_lookalike(tmp_path / "grimmer", people=1)
+    writer("grimmer")(tmp_path / "grimmer", people=1)
     got = fetch("grimmer", tmp_path, verify=True, progress=False, echo=lambda s: None)
     assert any("EMG1.mat" in p and "7 are known" in p for p in got.problems) and len(got.people) == 1
 
 
 def test_verify_writes_nothing_and_misses_no_deleted_archive(tmp_path, monkeypatch):
     monkeypatch.setitem(CARDS, "bacek", replace(card("bacek"), subjects=1))
-    reader("bacek").write_lookalike(tmp_path / "bacek", people=1)
+    writer("bacek")(tmp_path / "bacek", people=1)
     before = sorted(tmp_path.rglob("*"))
     assert fetch("bacek", tmp_path, verify=True, progress=False, echo=lambda s: None).ok
     assert sorted(tmp_path.rglob("*")) == before
@@ -675,7 +675,7 @@ def test_a_kill_leaves_nothing_half(tmp_path):
     with zipfile.ZipFile(archive, "w") as z:
         for k in range(60):
             z.writestr(f"P/{k}.bin", bytes([k]) * (1 << 20))
-    code = f"from emgfm.archives import unpack; unpack({str(archive)!r}, {str(tmp_path / 'root')!r}, progress=False)"
+    code = f"from emgfm.files.archives import unpack; unpack({str(archive)!r}, {str(tmp_path / 'root')!r}, progress=False)"
     process = subprocess.Popen([sys.executable, "-c", code])
     half, until = tmp_path / ".root.unpacking/P/5.bin", time.monotonic() + 60
     while not half.exists() and process.poll() is None and time.monotonic() < until:
@@ -736,12 +736,12 @@ def test_tex_escapes():
 
 
 def test_a_store_cites_whose_recordings_it_holds(made, tmp_path, monkeypatch):
-    from emgfm.build import build_store
-    from emgfm.store import Store
+    from emgfm.store.build import build_store
+    from emgfm.store.core import Store
     raw = tmp_path / "raw"
     raw.mkdir()
     (raw / "lencioni").symlink_to(made / "lencioni")
-    reader("falisse2019").write_lookalike(raw / "falisse2019")
+    writer("falisse2019")(raw / "falisse2019")
     build_store(raw, tmp_path / "run/native", jobs=1, progress=False)
     store = Store(tmp_path / "run/native")
     assert used(store) == used(tmp_path / "run/native") == used(tmp_path / "run") == ["falisse2019", "lencioni"]
@@ -752,11 +752,11 @@ def test_a_store_cites_whose_recordings_it_holds(made, tmp_path, monkeypatch):
 
 
 def test_a_real_checkpoint_is_read_without_torch(tmp_path):
-    from emgfm.model import EMGTransformer, model_config
-    from emgfm.train import save_checkpoint
+    from emgfm.models.checkpoint import save_checkpoint
+    from emgfm.models.transformer import EMGTransformer, model_config
     (tmp_path / "run").mkdir()
     path = save_checkpoint(tmp_path / "run/best.safetensors", EMGTransformer(model_config("tiny")), dict(citations=cite(["hu", "siat"])))
-    code = ("import sys; from emgfm.cite import used; print(*used(*sys.argv[1:]));"
+    code = ("import sys; from emgfm.store.cite import used; print(*used(*sys.argv[1:]));"
             "sys.exit(any(m.startswith('torch') for m in sys.modules))")
     for what in (path, path.with_suffix(".json"), path.parent):
         got = subprocess.run([sys.executable, "-c", code, str(what)], capture_output=True, text=True, check=True)
@@ -780,6 +780,6 @@ def test_unknown_is_no_permission():
 
 
 def test_a_dataset_without_a_card_is_not_forgotten(monkeypatch):
-    import emgfm.cite as citing
+    import emgfm.store.cite as citing
     monkeypatch.setattr(citing, "used", lambda *what: ["hu", "my@lab"])
     assert "my at lab" in citing.bibtex("x") and set(parse_bibtex(citing.bibtex("x"))) == {"hu", "hu_data", "emgfm"}

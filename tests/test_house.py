@@ -14,24 +14,31 @@ from readme import readme
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS, LIB = ROOT / "nbs", ROOT / "emgfm"
-TORCH_FROM = 60  # the data layer, everything below, imports without torch
+# the order of the layers: a module imports from its own layer and from those before it
+LAYERS = ("core", "files", "signals", "readers", "lookalike", "store", "windows", "models", "judge", "control", "")
+WITHOUT_TORCH = LAYERS[:LAYERS.index("models")]
 CFG = configparser.ConfigParser(delimiters=["="])
 CFG.read(ROOT / "settings.ini", encoding="utf-8")
 CFG = CFG["DEFAULT"]
 
 
-def module_numbers() -> dict[str, int]:
-    "Number of every exported module: {'schema': 0, 'readers.camargo': 12, ...}"
+def notebook_modules() -> dict[str, Path]:
+    "The notebook of every exported module: {'core.schema': nbs/00_core/00_schema.ipynb, ...}"
     out = {}
     for nb in sorted(NBS.rglob("[0-9]*.ipynb")):
         for cell in json.loads(nb.read_text(encoding="utf-8"))["cells"]:
             found = re.search(r"^#\|\s*default_exp\s+(\S+)", "".join(cell["source"]), re.M)
             if found and cell["cell_type"] == "code":
-                out[found[1]] = int(re.match(r"\d+", nb.name)[0])
+                out[found[1]] = nb
     return out
 
 
-def imported(source: str, module: str, known: dict[str, int]) -> set[str]:
+def layer(module: str) -> str:
+    "The package of a module; the whole path and the command have none"
+    return module.rpartition(".")[0]
+
+
+def imported(source: str, module: str, known: set[str]) -> set[str]:
     "Modules of emgfm that a module's source imports, anywhere in it"
     out = set()
     for node in ast.walk(ast.parse(source)):
@@ -45,11 +52,11 @@ def imported(source: str, module: str, known: dict[str, int]) -> set[str]:
     return {name for name in inside if name in known or (LIB / f"{name.replace('.', '/')}.py").exists()}
 
 
-def wrong_imports(sources: dict[str, str], numbers: dict[str, int]) -> list[str]:
-    "Imports that go up the numbers, or sideways"
-    return [f"{module} ({numbers[module]}) imports {name} ({numbers.get(name, 'no notebook')})"
-            for module, source in sorted(sources.items()) for name in sorted(imported(source, module, numbers))
-            if name != module and numbers.get(name, 1000) >= numbers[module]]
+def wrong_imports(sources: dict[str, str]) -> list[str]:
+    "Imports from a later layer"
+    return [f"{module} imports {name}" for module, source in sorted(sources.items())
+            for name in sorted(imported(source, module, set(sources)))
+            if LAYERS.index(layer(name)) > LAYERS.index(layer(module))]
 
 
 def library() -> dict[str, str]:
@@ -58,9 +65,12 @@ def library() -> dict[str, str]:
     return {".".join(p.relative_to(LIB).with_suffix("").parts): p.read_text(encoding="utf-8") for p in sorted(paths)}
 
 
-def without_notebook(modules: set[str], numbers: dict[str, int]) -> set[str]:
-    "Modules that no notebook makes, and notebooks whose module is not there"
-    return modules ^ set(numbers)
+def misplaced(notebooks: dict[str, Path]) -> list[str]:
+    "Modules whose notebook is not in the folder of their package, and numbers that two notebooks of a folder share"
+    wrong = [m for m, nb in notebooks.items() if layer(m) and re.sub(r"^\d+_", "", nb.parent.name) != layer(m)]
+    wrong += [m for m, nb in notebooks.items() if re.sub(r"^\d+_", "", nb.stem) != m.rpartition(".")[2]]
+    numbers = [(nb.parent, nb.name.partition("_")[0]) for nb in notebooks.values()]
+    return wrong + [f"{folder.name}/{n}" for folder, n in sorted(set(numbers)) if numbers.count((folder, n)) > 1]
 
 
 def loaded(modules: list[str], unwanted: tuple[str, ...]) -> list[str]:
@@ -94,13 +104,6 @@ def local_paths(text: str) -> list[str]:
 def test_readme():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert text == readme(NBS / "index.ipynb"), "run python tools/readme.py"
-
-
-def test_readme_lists_every_room():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    rooms = [p.relative_to(ROOT).as_posix() for p in NBS.rglob("*.ipynb") if p.name != "index.ipynb"]
-    missing = [r for r in sorted(rooms) if f"]({r})" not in text and ".ipynb_checkpoints" not in r]
-    assert not missing, f"run tools/nb.py run index and tools/readme.py: {missing}"
 
 
 def test_readme_tool_can_fail(tmp_path):
@@ -149,7 +152,7 @@ def test_every_notebook_has_a_section():
     for nb in NBS.rglob("*.ipynb"):
         if nb.name != "index.ipynb" and ".ipynb_checkpoints" not in nb.parts:
             assert section_of(PurePosixPath(nb.relative_to(NBS)))
-    assert str(page_name(PurePosixPath("readers/12_camargo.ipynb"))) == "readers/camargo.ipynb"
+    assert str(page_name(PurePosixPath("30_readers/12_camargo.ipynb"))) == "readers/camargo.ipynb"
     with pytest.raises(ValueError, match="no section"):
         section_of(PurePosixPath("attic/12_camargo.ipynb"))
 
@@ -157,14 +160,14 @@ def test_every_notebook_has_a_section():
 def test_links_become_relative():
     from pages import relink
 
-    pages = {"nbs/00_schema.ipynb": "schema.ipynb", "nbs/readers/20_hu.ipynb": "readers/hu.ipynb",
+    pages = {"nbs/00_core/00_schema.ipynb": "core/schema.ipynb", "nbs/30_readers/18_hu.ipynb": "readers/hu.ipynb",
              "CONTRIBUTING.md": "contributing.md"}
     cfg = SimpleNamespace(**{k: CFG[k] for k in ("doc_host", "doc_baseurl", "git_url", "branch")})
-    site, here = cfg.doc_host + cfg.doc_baseurl, PurePosixPath("nbs/readers/20_hu.ipynb")
-    for text, wanted in [("[a](../00_schema.ipynb#names)", "[a](../schema.html#names)"),
+    site, here = cfg.doc_host + cfg.doc_baseurl, PurePosixPath("nbs/30_readers/18_hu.ipynb")
+    for text, wanted in [("[a](../00_core/00_schema.ipynb#names)", "[a](../core/schema.html#names)"),
                          ("[a](../../CONTRIBUTING.md)", "[a](../contributing.html)"),
                          ("[a](../../LICENSE)", f"[a]({cfg.git_url}/blob/{cfg.branch}/LICENSE)"),
-                         (f"[`b`]({site}/schema.html#b)", "[`b`](../schema.html#b)"),
+                         (f"[`b`]({site}/00_core/schema.html#b)", "[`b`](../core/schema.html#b)"),
                          ("[a](https://example.org/x.html)", "[a](https://example.org/x.html)")]:
         assert relink(text, here, pages, cfg) == wanted
 
@@ -183,36 +186,60 @@ def test_broken_links_are_found(tmp_path):
 # --- the order of the modules
 
 def test_every_module_has_its_notebook():
-    assert not without_notebook(set(library()), module_numbers())
-    assert without_notebook({"schema", "stray"}, {"schema": 0}) == {"stray"}
+    assert set(library()) == set(notebook_modules())
 
 
-def test_imports_go_down():
-    assert not wrong_imports(library(), module_numbers())
+def test_notebooks_lie_in_the_folder_of_their_package():
+    assert not misplaced(notebook_modules())
+    assert misplaced({"store.core": NBS / "00_core/00_core.ipynb"}) == ["store.core"]
+    assert misplaced({"core.a": NBS / "00_core/00_a.ipynb", "core.b": NBS / "00_core/00_b.ipynb"}) == ["00_core/00"]
+    assert misplaced({"core.a": NBS / "00_core/00_b.ipynb"}) == ["core.a"]
+
+
+def test_imports_follow_the_layers():
+    assert {layer(m) for m in library()} == set(LAYERS)
+    assert not wrong_imports(library())
 
 
 @pytest.mark.parametrize(("module", "source"), [
-    ("store", "from emgfm.model import EMGTransformer"),
-    ("store", "import emgfm.model"),
-    ("store", "from emgfm import model"),
-    ("store", "from .model import EMGTransformer"),
-    ("store", "def late():\n    from emgfm.model import EMGTransformer"),
-    ("readers.hu", "from ..store import write_store"),
-    ("readers.hu", "from emgfm.readers.lencioni import recordings"),
-    ("readers.hu", "from emgfm.readers import lencioni"),
+    ("store.core", "from emgfm.models.train import Trainer"),
+    ("store.core", "import emgfm.models.train"),
+    ("store.core", "from emgfm.models import train"),
+    ("store.core", "from ..models.train import Trainer"),
+    ("store.core", "def late():\n    from emgfm.models.train import Trainer"),
+    ("readers.hu", "from ..store.core import Store"),
+    ("readers.hu", "from emgfm.lookalike.hu import write_lookalike"),
+    ("readers.hu", "from ..lookalike import hu"),
 ])
-def test_imports_going_up_are_found(module, source):
-    numbers = {"schema": 0, "readers.hu": 20, "readers.lencioni": 21, "store": 40, "model": 60}
-    assert len(wrong_imports({module: source}, numbers)) == 1
-    fine = "from emgfm.schema import MUSCLES\nimport numpy as np\nfrom emgfm import schema"
-    assert not wrong_imports({module: fine}, numbers)
+def test_imports_from_later_layers_are_found(module, source):
+    known = dict.fromkeys(["core.schema", "readers.hu", "lookalike.hu", "store.core", "models.train"], "")
+    assert len(wrong_imports(known | {module: source})) == 1
+    fine = "from emgfm.core.schema import MUSCLES\nimport numpy as np\nfrom emgfm.core import schema"
+    assert not wrong_imports(known | {module: fine})
 
 
 def test_data_layer_needs_no_torch():
-    numbers = module_numbers()
-    modules = [f"emgfm.{m}" for m, n in sorted(numbers.items(), key=lambda x: x[1]) if n < TORCH_FROM]
-    assert modules
-    assert not loaded(modules, ("torch", "matplotlib", "nbdev"))
+    modules = [f"emgfm.{m}" for name in WITHOUT_TORCH for m in sorted(library()) if layer(m) == name]
+    assert len(modules) > 40
+    assert not loaded(["emgfm", *modules], ("torch", "matplotlib", "nbdev"))
+
+
+def test_public_names():
+    import emgfm
+
+    assert all(getattr(emgfm, name) is not None for name in emgfm.__all__)
+    stub = ast.parse((LIB / "__init__.pyi").read_text(encoding="utf-8"))
+    told = {a.name: f"{n.module}" for n in stub.body if isinstance(n, ast.ImportFrom) for a in n.names}
+    assert told == emgfm._PUBLIC, "emgfm/__init__.pyi names what emgfm/__init__.py offers"
+    assert emgfm.readers() == sorted(emgfm.readers()) and "hu" in emgfm.readers()
+    with pytest.raises(AttributeError, match="no attribute 'Stroe'"):
+        _ = emgfm.Stroe
+
+
+def test_importing_the_package_is_quick_and_loads_nothing():
+    code = "import sys, time; t = time.perf_counter(); import emgfm; print(time.perf_counter() - t, 'numpy' in sys.modules)"
+    seconds, numpy = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    assert float(seconds) < 1 and numpy == "False"
 
 
 def test_unwanted_imports_are_found():

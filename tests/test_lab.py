@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 BROWSER = next((b for b in ("chromium", "chromium-browser", "google-chrome") if shutil.which(b)), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium on the PATH")
-NAMES = ["00_schema", "08b_manifest", "31_normalise", "tutorials/1_first_look"]
+NAMES = ["00_core/00_schema", "10_files/04_inputs", "20_signals/01_normalise", "tutorials/1_first_look"]
 WAIT = 120  # s, for one notebook
 # the menu's own command, through the application that --expose-app-in-browser puts on the page
 READY = """window.theNotebook = () =>

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_windows import recording, write_store
 
-from emgfm.loader import Loader, digest
-from emgfm.order import balance
-from emgfm.schema import DataError
-from emgfm.store import Store
-from emgfm.stream import RemoteStore, StreamLoader, open_store
-from emgfm.windows import Augment, SplitDataset
+from emgfm.core.schema import DataError
+from emgfm.store.core import Store
+from emgfm.windows.loader import Loader, digest
+from emgfm.windows.order import balance
+from emgfm.windows.samples import Augment, SplitDataset
+from emgfm.windows.stream import RemoteStore, StreamLoader, open_store
 
 PEOPLE = {(d, f"P{i}"): [recording([30 + i, 20, 9]), recording([25] * (1 + i))] for d in ("a", "b") for i in range(3)}
 

@@ -3,12 +3,13 @@ import numpy as np
 import pytest
 import torch
 
-from emgfm.labs import TASKS, write_labs
-from emgfm.model import SIZES, EMGTransformer, ModelConfig, compute_impedance_torque, model_config, to_tensors
-from emgfm.rivals import RIVALS, make_rival
-from emgfm.schema import CELLS, MUSCLES
-from emgfm.train import TrainConfig, loss_terms, total_loss
-from emgfm.windows import SplitDataset
+from emgfm.core.schema import CELLS, MUSCLES
+from emgfm.models.losses import loss_terms, total_loss
+from emgfm.models.rivals import RIVALS, make_rival
+from emgfm.models.train import TrainConfig
+from emgfm.models.transformer import SIZES, EMGTransformer, ModelConfig, compute_impedance_torque, model_config, to_tensors
+from emgfm.store.labs import TASKS, write_labs
+from emgfm.windows.samples import SplitDataset
 
 torch.set_num_threads(1)
 HORIZONS = ("1 step", "100 ms")
@@ -196,7 +197,7 @@ def test_rivals_obey_the_interface(ds, batch, name):
 
 
 def test_the_original_has_its_size():
-    from emgfm.rivals import OriginalNetwork
+    from emgfm.models.rivals import OriginalNetwork
 
     net = OriginalNetwork(ModelConfig(n_horizons=1, **RIVALS["original"].config))
     assert sum(p.numel() for p in net.parameters()) == 324_228

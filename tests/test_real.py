@@ -3,11 +3,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emgfm.contract import read_patient, reader, samples
-from emgfm.matfiles import read_mat
-from emgfm.schema import CHANNELS, MUSCLES, REASONS
+from emgfm.core.schema import CHANNELS, MUSCLES, REASONS
+from emgfm.files.matlab import read_mat
+from emgfm.readers.base import read_patient, reader, samples
 
-torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.skipif(samples("falisse2019") is None, reason="EMGFM_SAMPLES does not point to the real samples")
 RAD = np.pi / 180
 
@@ -31,7 +30,7 @@ def cycles():
 @pytest.fixture(scope="module")
 def strides(result):
     "The strides of the aligned store, with their arrays"
-    from emgfm.store import Store
+    from emgfm.store.core import Store
     s = Store(result.folder / "aligned")
     angle, moment = (s.array("falisse2019", "subject1", q).reshape(len(s.strides), 200, 3, 3) for q in ("angle", "moment"))
     return s.strides, angle, moment

@@ -5,11 +5,11 @@ import signal
 import numpy as np
 import pytest
 
-from emgfm.contract import read_patient
-from emgfm.mutations import KINDS, Mutation, clone, files_of, mutate, mutations, short_plan, targets, write_tree
+from emgfm.core.schema import DataError
 from emgfm.readers import falisse2019
-from emgfm.schema import DataError
-from emgfm.torture import ENDS, run_plan, summary
+from emgfm.readers.base import read_patient
+from testing.mutations import KINDS, Mutation, clone, files_of, mutate, mutations, short_plan, targets, write_tree
+from testing.torture import ENDS, run_plan, summary
 
 
 def test_every_kind_of_mutation_is_survived():

@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from emgfm.adapt import Part
-from emgfm.catalog import cite
-from emgfm.labs import TASKS, write_labs
-from emgfm.model import EMGTransformer, ModelConfig, model_config, to_tensors
-from emgfm.rivals import RIVALS
-from emgfm.schema import DataError
-from emgfm.splits import make_splits
-from emgfm.train import PREDICT, Ranks, TrainConfig, Trainer, _read_log, load_checkpoint, train_transformer, validate
-from emgfm.windows import SplitDataset
+from emgfm.core.catalog import cite
+from emgfm.core.schema import DataError
+from emgfm.models.adapt import Part
+from emgfm.models.checkpoint import load_checkpoint
+from emgfm.models.rivals import RIVALS
+from emgfm.models.train import PREDICT, Ranks, TrainConfig, Trainer, _read_log, train_transformer, validate
+from emgfm.models.transformer import EMGTransformer, ModelConfig, model_config, to_tensors
+from emgfm.store.labs import TASKS, write_labs
+from emgfm.windows.samples import SplitDataset
+from emgfm.windows.splits import make_splits
 
 torch.set_num_threads(1)
 SMALL = ModelConfig(d_model=16, n_heads=2, n_filters=4)
@@ -107,7 +108,7 @@ import sys, torch
 torch.set_num_threads(1)
 sys.path.insert(0, {tests!r})
 from test_train import LONG, train
-from emgfm.store import Store
+from emgfm.store.core import Store
 train(Store({store!r}), {out!r}, LONG)
 """
 LONG = replace(QUICK, steps=90, val_every=10, ema=0.9)
@@ -130,7 +131,7 @@ def test_kill_and_resume(store, tmp_path):
 
 def test_two_processes_make_the_steps_of_one(store, tmp_path):
     words = [str(store.path), str(tmp_path / "two"), "--steps", "6", "--batch-size", "33", "--device", "cpu"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "emgfm.train", *words]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "emgfm.models.train", *words]
     environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")} | dict(OMP_NUM_THREADS="1")
     got = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert got.returncode == 0, got.stderr

@@ -102,13 +102,13 @@ def test_the_command(bare):
 
 
 def test_the_shipped_checkpoint_comes_along(bare):
-    got = run(bare, "-c", "from emgfm.shipped import load_shipped, shipped\nnet, meta = load_shipped()\n"
+    got = run(bare, "-c", "from emgfm.models.shipped import load_shipped, shipped\nnet, meta = load_shipped()\n"
                           "print(shipped(), meta['shipped']['trained_on'])")
     assert str(bare.parent.parent) in got.stdout and "no real person" in got.stdout, got.stdout + got.stderr
 
 
 def test_the_data_layer_is_light(bare):
-    code = ("import sys; before = len(sys.modules); import emgfm.store, emgfm.sync, emgfm.catalog\n"
+    code = ("import sys; before = len(sys.modules); import emgfm.store.core, emgfm.store.sync, emgfm.core.catalog\n"
             "print('torch' in sys.modules, 'matplotlib' in sys.modules, len(sys.modules) - before)")
     got = run(bare, "-c", code)
     torch, matplotlib, loaded = got.stdout.split()

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from emgfm.schema import CHANNELS, GROUPS, MUSCLES, DataError
-from emgfm.store import Store, create_store, write_patient
-from emgfm.windows import Augment, SplitDataset
+from emgfm.core.schema import CHANNELS, GROUPS, MUSCLES, DataError
+from emgfm.store.core import Store, create_store, write_patient
+from emgfm.windows.samples import Augment, SplitDataset
 
 RATE = 1000
 
@@ -337,11 +337,11 @@ def test_strides_of_an_unknown_recording_are_refused(tmp_path):
 
 def test_many_people_few_files(tmp_path, monkeypatch):
     "Arrays are closed again when many people are open, and the windows stay the same"
-    import emgfm.windows
+    import emgfm.windows.samples
     store = write_store(tmp_path / "s", {("d", f"P{i}"): [recording([30])] for i in range(7)})
     ds = SplitDataset(store, window_size=20)
     want = ds.__getitems__(np.arange(len(ds)))
-    monkeypatch.setattr(emgfm.windows, "OPEN", 3)
+    monkeypatch.setattr(emgfm.windows.samples, "OPEN", 3)
     few = SplitDataset(store, window_size=20)
     for index in few.batches(5, chunk=1):
         b = few.__getitems__(index)
@@ -353,5 +353,6 @@ def test_torch_stays_out():
     "The data layer is imported without torch"
     import subprocess
     import sys
-    code = "import sys, emgfm.windows, emgfm.splits, emgfm.order, emgfm.augment; sys.exit('torch' in sys.modules)"
+    parts = ", ".join(f"emgfm.windows.{m}" for m in ("samples", "splits", "order", "augment"))
+    code = f"import sys, {parts}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

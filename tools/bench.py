@@ -1,4 +1,4 @@
-"""Run benchmarks one after the other and keep what they print for the page of results, in nbs/results/speed/.
+"""Run benchmarks one after the other and keep what they print for the page of results, in nbs/99_findings/results/speed/.
 
     python tools/bench.py                 all of them: a quarter of an hour on an idle machine
     python tools/bench.py store build     these
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDER, RESULTS = ROOT / "benchmarks", ROOT / "nbs" / "results" / "speed"
+FOLDER, RESULTS = ROOT / "benchmarks", ROOT / "nbs" / "99_findings" / "results" / "speed"
 
 
 def names() -> list[str]:

@@ -18,7 +18,7 @@ NOTE = "<!-- Made by tools/cards.py: edit that. -->"
 
 def data_card() -> str:  # Markdown
     "Who is in the datasets, what was measured, what to mind"
-    from emgfm.catalog import CARDS, UNKNOWN
+    from emgfm.core.catalog import CARDS, UNKNOWN
 
     rows = ["| dataset | people | who | where | mains, Hz | EMG as published | licence | passing on |", "|---|---|---|---|---|---|---|---|"]
     for c in CARDS.values():
@@ -35,11 +35,11 @@ What emgfm reads: {len(CARDS)} public datasets of people walking, {people} peopl
 
 {chr(10).join(rows)}
 
-{open_licences} of {len(CARDS)} state a licence that could be found. `unknown` means: ask the authors before you pass anything on, a model trained on it included. `emgfm datasets NAME` has the rest of each card, [the catalog](nbs/01_catalog.ipynb) explains the fields, and [faults and limits](nbs/91_limits.ipynb) lists what is wrong with them.
+{open_licences} of {len(CARDS)} state a licence that could be found. `unknown` means: ask the authors before you pass anything on, a model trained on it included. `emgfm datasets NAME` has the rest of each card, [the catalog](nbs/00_core/01_catalog.ipynb) explains the fields, and [faults and limits](nbs/99_findings/01_limits.ipynb) lists what is wrong with them.
 
 ## What a store made from them holds
 
-For each stride of each leg: EMG of up to 13 muscles (filtered, and its envelope), up to nine joint angles in rad and nine internal moments in N·m per kg of body mass, times in seconds, and for all that is missing the reason why. Facts of the person as far as the source has them: age, sex, mass, height, pathology. No names, no pictures, no positions of markers. [The format](nbs/55_format.ipynb) describes every file and column.
+For each stride of each leg: EMG of up to 13 muscles (filtered, and its envelope), up to nine joint angles in rad and nine internal moments in N·m per kg of body mass, times in seconds, and for all that is missing the reason why. Facts of the person as far as the source has them: age, sex, mass, height, pathology. No names, no pictures, no positions of markers. [The format](nbs/50_store/11_format.ipynb) describes every file and column.
 
 ## Uses
 
@@ -53,7 +53,7 @@ Most people are healthy adults, recorded in laboratories of a few countries. Chi
 
 ## Look-alikes
 
-Written by `emgfm lookalike` from a gait model with known truth ([its page](nbs/03_lookalike.ipynb)). They have the layout, names, rates, units and signs of the real files and invented people. They are right for testing a pipeline and for learning to read its results. They hold nobody's data, and nothing found in them is a finding about gait.
+Written by `emgfm lookalike` from a gait model with known truth ([its page](nbs/40_lookalike/00_gait.ipynb)). They have the layout, names, rates, units and signs of the real files and invented people. They are right for testing a pipeline and for learning to read its results. They hold nobody's data, and nothing found in them is a finding about gait.
 
 ## Care
 
@@ -92,7 +92,7 @@ def described(
                   "the test. Made by:", f"```sh\n{told['command']}\n```",
                   "Mean absolute errors on the test people of that run, whom it has not seen, who are invented as well:"]
         parts += [errors(table, horizon) for horizon, table in sorted(told["errors"].items(), reverse=True)]
-        parts += ["[Its page](nbs/67_shipped.ipynb) says how to load it, and how it does on other invented people."]
+        parts += ["[Its page](nbs/70_models/07_shipped.ipynb) says how to load it, and how it does on other invented people."]
     return "\n\n".join(parts)
 
 
@@ -137,7 +137,7 @@ The small checkpoint that comes with emgfm: a causal transformer that takes 200 
 
 ## Meant for
 
-- Trying `emgfm.deploy`, the ONNX export and the evaluation, and seeing what their output looks like: `from emgfm.shipped import load_shipped`.
+- Trying `emgfm.control.controller`, the ONNX export and the evaluation, and seeing what their output looks like: `from emgfm.models.shipped import load_shipped`.
 - A start for `emgfm train` on data in the same form, if it turns out to help.
 
 ## Not meant for
@@ -148,7 +148,7 @@ The small checkpoint that comes with emgfm: a causal transformer that takes 200 
 
 ## How it was trained and judged
 
-Split by person: nobody is on two sides. Targets are standardised by the training people alone, and what was not measured does not count. The score stands beside persistence, a straight line, the mean stride and the same network without EMG, on people whom none of them has seen: [evaluation](nbs/62_evaluate.ipynb), [results](nbs/90_results.ipynb). The weights are `safetensors`, the facts JSON; loading runs no code from the file.
+Split by person: nobody is on two sides. Targets are standardised by the training people alone, and what was not measured does not count. The score stands beside persistence, a straight line, the mean stride and the same network without EMG, on people whom none of them has seen: [evaluation](nbs/80_judge/00_metrics.ipynb), [results](nbs/99_findings/00_results.ipynb). The weights are `safetensors`, the facts JSON; loading runs no code from the file.
 
 ## Known weaknesses
 

@@ -24,28 +24,25 @@ from urllib.parse import unquote, urlsplit
 import yaml
 from api import modules
 from nbdev.config import get_config
-from pages import NBS, PROC, ROOT, make_page, relink
+from pages import NBS, PROC, ROOT, make_page, relink, without_numbers
 from reference import reference
 
 HIDDEN = re.compile(r"(^|/)[._]")
-# in the order of the sidebar: a folder below nbs/, the numbers of notebooks, or a single one by its path
+# in the order of the sidebar: a folder below nbs/, or a single notebook that has a section of its own
 SECTIONS = {
-    "Tutorials": {"tutorials"},
-    "Datasets": {1, "readers", *range(10, 30), 46} - {26},
-    "Data model": {0, *range(2, 10)},
-    "Signals": {*range(30, 40)},
-    "Store": {*range(40, 46), 54},
-    "Fault injection": {26, 47},
-    "Learning": {*range(48, 54)},
-    "Models": {*range(60, 70)} - {63},
-    "Deployment": {63},
-    "How-to": {f"tutorials/{name}" for name in ("6_leave_one_dataset_out", "7_add_your_dataset", "8_checkpoint_to_controller",
-                                                "9_without_this_package")},
-    "Command": {*range(70, 80)},
-    "Format": {55},
-    "Reference": set(),  # made from the modules
-    "Results": {90},
-    "Faults and limits": {91},
+    "tutorials": "Tutorials",
+    "30_readers": "Datasets and readers",
+    "00_core": "Words and cards",
+    "10_files": "Files",
+    "20_signals": "Signals",
+    "40_lookalike": "Look-alike data",
+    "50_store": "Store",
+    "60_windows": "Windows",
+    "70_models": "Models",
+    "80_judge": "Evaluation",
+    "90_control": "Control",
+    "95_whole": "The whole path",
+    "99_findings": "Results",
 }
 OWN_PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md", "DATA_CARD.md": "data_card.md",
              "MODEL_CARD.md": "model_card.md", "SECURITY.md": "security.md"}
@@ -56,23 +53,18 @@ KATEX_FILES = re.compile(r"katex\.min\.(css|js)|contrib/auto-render\.min\.js|fon
 
 def page_name(
     path: PurePosixPath,  # a notebook below nbs/
-) -> PurePosixPath:  # without its number
-    "The name of a notebook's page: `readers/12_camargo.ipynb` is `readers/camargo.ipynb`"
-    name = re.sub(r"^\d+[a-z]?_", "", path.name)
-    return path if name == "index.ipynb" else path.with_name(name)  # that name is the start page's
+) -> PurePosixPath:  # without its numbers
+    "The name of a notebook's page: `30_readers/12_camargo.ipynb` is `readers/camargo.ipynb`"
+    return PurePosixPath(*(re.sub(r"^\d+_", "", part) for part in path.parts))
 
 
 def section_of(
     path: PurePosixPath,  # a notebook below nbs/
 ) -> str:
     "The section of the sidebar that a notebook belongs to"
-    number = re.match(r"(\d+)[a-z]?_", path.name)
-    folder = str(path.parent) if str(path.parent) != "." else number and int(number[1])
-    for place in (str(path.with_suffix("")), folder):
-        for name, places in SECTIONS.items():
-            if place in places:
-                return name
-    raise ValueError(f"nbs/{path}: no section of the sidebar holds it; see SECTIONS in tools/docs.py")
+    if (folder := str(path.parent)) not in SECTIONS:
+        raise ValueError(f"nbs/{path}: no section of the sidebar holds it; see SECTIONS in tools/docs.py")
+    return SECTIONS[folder]
 
 
 def sidebar(
@@ -80,7 +72,7 @@ def sidebar(
     made: list[str],  # pages of the reference, the overview first
 ) -> list:  # Quarto's `contents`
     "The sidebar: the pages that exist, in order of work; a section of one page is that page"
-    found: dict[str, list] = {name: [] for name in SECTIONS} | {"Reference": made, "Project": list(OWN_PAGES.values())}
+    found = {name: [] for name in SECTIONS.values()} | {"Reference": made, "Project": list(OWN_PAGES.values())}
     for path in in_order(notebooks):
         if path.name != "index.ipynb":
             found[section_of(path)].append(str(page_name(path)))
@@ -93,7 +85,7 @@ def in_order(
     notebooks: list[PurePosixPath],  # below nbs/
 ) -> list[PurePosixPath]:
     "The start page, then the notebooks as the sidebar has them"
-    sections = ["", *SECTIONS]
+    sections = ["", *SECTIONS.values()]
     return sorted(notebooks, key=lambda p: (sections.index("" if p.name == "index.ipynb" else section_of(p)), p.name))
 
 
@@ -112,7 +104,7 @@ def reference_pages(
             sections[made] = section_of(path)
             about[made] = (str(page_name(path).with_suffix(".html")), subtitle[1] if subtitle else "")
     index = runpy.run_path(str(cfg.lib_path / "_modidx.py"))["d"]["syms"]
-    linked = {name: place for names in index.values() for name, (place, _) in names.items()}
+    linked = {name: without_numbers(place) for names in index.values() for name, (place, _) in names.items()}
     return reference(modules(Path(cfg.lib_path)), sections, about, linked)
 
 
@@ -255,7 +247,7 @@ def missing(
 def shorten_names(output: Path, cfg) -> None:
     "nbdev links every name it knows; a method or helper without an entry of its own leads to its page"
     index = runpy.run_path(str(cfg.lib_path / "_modidx.py"))["d"]["syms"]
-    known = {path for names in index.values() for path, _ in names.values()}
+    known = {without_numbers(path) for names in index.values() for path, _ in names.values()}
     pages = read_links(output)
     for p, page in pages.items():
         text = p.read_text(encoding="utf-8")

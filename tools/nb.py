@@ -1,8 +1,8 @@
 """Notebooks as text, and notebooks run in place.
 
-    python tools/nb.py out readers/12_camargo    nbs/readers/12_camargo.ipynb -> .nbtext/readers/12_camargo.py
-    python tools/nb.py in readers/12_camargo     the text into the notebook (made when new), cleaned and exported
-    python tools/nb.py run readers/12_camargo    run as the tests do, outputs saved; without names, every notebook
+    python tools/nb.py out 30_readers/12_camargo    nbs/30_readers/12_camargo.ipynb -> .nbtext/readers/12_camargo.py
+    python tools/nb.py in 30_readers/12_camargo     the text into the notebook (made when new), cleaned and exported
+    python tools/nb.py run 30_readers/12_camargo    run as the tests do, outputs saved; without names, every notebook
 
 The text is in jupytext's percent format. Cells that stay keep ids and outputs: an unedited round trip is a zero diff.
 """
@@ -23,7 +23,7 @@ KERNEL = {"kernelspec": {"display_name": "python3", "language": "python", "name"
 
 
 def notebook(
-    name: str,  # "30_filters", "nbs/30_filters.ipynb" or a path
+    name: str,  # "20_signals/00_filters", "nbs/20_signals/00_filters.ipynb" or a path
 ) -> Path:  # its absolute path
     "The notebook that `name` means"
     stem = name.removesuffix(".ipynb")

@@ -19,6 +19,13 @@ ROOT = Path(__file__).resolve().parent.parent
 NBS, PROC = ROOT / "nbs", ROOT / "_proc"
 
 
+def without_numbers(
+    path: str,  # 20_signals/filters.html#apply, as nbdev links it
+) -> str:  # signals/filters.html#apply
+    "The path of a page: folders lose their numbers like notebooks"
+    return re.sub(r"(^|/)\d+_", r"\1", path)
+
+
 def relink(
     text: str,  # Markdown or HTML of a page
     page: PurePosixPath,  # its source, from the repository's root
@@ -43,7 +50,7 @@ def relink(
         return m[1] + new + ("#" + anchor if anchor else "") + m[3]
 
     text = re.sub(r"(\]\()([^)\s]+)(\))", local, text)
-    return re.sub(re.escape(site) + r"/([\w/.-]+\.html)", lambda m: relpath(m[1], here), text)
+    return re.sub(re.escape(site) + r"/([\w/.-]+\.html)", lambda m: relpath(without_numbers(m[1]), here), text)
 
 
 def plain_code(

@@ -78,7 +78,7 @@ def section_page(
     section: str,
     modules: dict[str, list[Entry]],
     about: dict[str, tuple[str, str]],  # module -> page from the site's root, and its subtitle
-    linked: dict[str, str],  # "emgfm.schema.span" -> page and anchor from the site's root
+    linked: dict[str, str],  # "emgfm.core.schema.span" -> page and anchor from the site's root
     names: Names,
 ) -> str:  # Markdown
     "The reference of one section"
@@ -113,7 +113,7 @@ def reference(
     sources: dict[str, str],  # module -> source
     sections: dict[str, str],  # module -> section of the sidebar, in the order of the pages
     about: dict[str, tuple[str, str]],  # module -> page from the site's root, and its subtitle
-    linked: dict[str, str],  # "emgfm.schema.span" -> page and anchor from the site's root
+    linked: dict[str, str],  # "emgfm.core.schema.span" -> page and anchor from the site's root
 ) -> dict[str, str]:  # page below the site's root -> Markdown
     "All pages of the reference"
     groups: dict[str, dict[str, list[Entry]]] = {}

@@ -1,0 +1,29 @@
+__version__: str
+
+from .control.controller import Controller as Controller
+from .core.schema import CELLS as CELLS
+from .core.schema import CHANNELS as CHANNELS
+from .core.schema import GROUPS as GROUPS
+from .core.schema import MUSCLES as MUSCLES
+from .core.schema import DataError as DataError
+from .core.schema import Recording as Recording
+from .core.schema import Signal as Signal
+from .files.c3d import read_c3d as read_c3d
+from .models.shipped import load_shipped as load_shipped
+from .models.train import train_transformer as train_transformer
+from .models.transformer import SIZES as SIZES
+from .models.transformer import EMGTransformer as EMGTransformer
+from .models.transformer import compute_impedance_torque as compute_impedance_torque
+from .readers.base import reader as reader
+from .readers.base import readers as readers
+from .readers.check import check_reader as check_reader
+from .readers.lab import Lab as Lab
+from .signals.filters import process_emg as process_emg
+from .store.align import resample_all_datasets as resample_all_datasets
+from .store.build import BuildParameters as BuildParameters
+from .store.build import build_store as build_store
+from .store.core import Store as Store
+from .store.sync import SyncAll as SyncAll
+from .store.sync import analyze_sample_counts as analyze_sample_counts
+from .windows.samples import SplitDataset as SplitDataset
+from .windows.samples import WindowedGaitDataParser as WindowedGaitDataParser
