@@ -17,14 +17,14 @@ import pandas as pd
 from ..core.schema import JOINT_GAP, DataError, data_error
 from ..signals.resample import resample_envelope, resample_signal, spline_at, stride_grid
 from .build import Bars
-from .core import Store, create_store, folder_name, write_patient, writing
+from .core import ARRAYS, Store, create_store, folder_name, write_patient, writing
 from .workers import Died, run_tasks
 
 # %% ../../nbs/50_store/04_align.ipynb #ec653078
 def _align_emg(s: Store, dataset: str, patient: str, recs: pd.DataFrame, emg_hz: float) -> tuple[dict, pd.DataFrame]:
     "EMG and envelope of all recordings at one rate, one after the other"
     arrays, places = {}, {}
-    for q, change in (("emg", resample_signal), ("envelope", resample_envelope)):
+    for q, change in (("filtered", resample_signal), ("envelope", resample_envelope)):
         x, parts = s.array(dataset, patient, q), []
         for r in recs.itertuples():
             offset, n = getattr(r, f"{q}_offset"), getattr(r, f"{q}_length")

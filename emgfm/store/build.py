@@ -51,7 +51,7 @@ class BuildParameters:
 def process(
     rec: Recording,
     parameters: BuildParameters = BuildParameters(),
-) -> dict[str, Signal]:  # emg (where bipolar), envelope, angle, moment
+) -> dict[str, Signal]:  # filtered (where bipolar), envelope, angle, moment
     "The signals of a recording as the store keeps them, envelope not yet normalised"
     out = {q: s for q, s in (("angle", rec.angle), ("moment", rec.moment)) if s is not None}
     if rec.emg is not None:
@@ -64,7 +64,7 @@ def process(
             envelope.data[:, c] = (envelope.data[:, c] + other.data[:, 0]) / 2
         out["envelope"] = envelope
         if filtered is not None:
-            out["emg"] = filtered
+            out["filtered"] = filtered
     return out
 
 # %% ../../nbs/50_store/02_build.ipynb #f52efa37
@@ -212,7 +212,7 @@ def _without_strides(rec: Recording) -> Lost:
 def _quality(recordings: list[Recording], signals: list[dict[str, Signal]]) -> pd.DataFrame:
     "Signal over noise, hum and clipping of every EMG channel, measured before anything is normalised"
     mains = [CARDS[r.dataset].mains if r.dataset in CARDS else 50 for r in recordings]
-    parts = [quality_columns(r, s.get("emg"), m) for r, s, m in zip(recordings, signals, mains)]
+    parts = [quality_columns(r, s.get("filtered"), m) for r, s, m in zip(recordings, signals, mains)]
     found = {k: np.concatenate([p[k] for p in parts]) for k in QUALITY}
     of = np.repeat(np.arange(len(parts)), [len(p["muscle"]) for p in parts])
     sides, muscles = np.array([r.side for r in recordings]), np.array(MUSCLES)
