@@ -36,7 +36,8 @@ def tables(people: int, strides: int, per_trial: int = 25) -> tuple[pd.DataFrame
     trials, samples = -(-strides // per_trial), round(per_trial * LASTING * 1000)
     first = np.tile(np.arange(trials) * samples, people)
     r = pd.DataFrame(dict(trial=np.tile(np.arange(trials), people).astype(str), subtrial="", side="left", notes="",
-                          filtered_offset=0, filtered_length=0, filtered_start=0.0, envelope_offset=first, envelope_length=samples, envelope_start=0.0))
+                          filtered_offset=0, filtered_length=0,
+                          filtered_start=0.0, envelope_offset=first, envelope_length=samples, envelope_start=0.0))
     s.insert(0, "person", who)
     r.insert(0, "person", np.repeat(np.arange(people), trials))
     return s, r

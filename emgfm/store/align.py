@@ -17,7 +17,7 @@ import pandas as pd
 from ..core.schema import JOINT_GAP, DataError, data_error
 from ..signals.resample import resample_envelope, resample_signal, spline_at, stride_grid
 from .build import Bars
-from .core import ARRAYS, Store, create_store, folder_name, write_patient, writing
+from .core import Store, create_store, folder_name, write_patient, writing
 from .workers import Died, run_tasks
 
 # %% ../../nbs/50_store/04_align.ipynb #ec653078

@@ -7,7 +7,6 @@ __all__ = ['RENAMED', 'migrate_store']
 
 # %% ../../nbs/50_store/12_migrate.ipynb #ce0fa758
 import json
-import os
 import shutil
 from pathlib import Path
 
