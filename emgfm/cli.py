@@ -6,8 +6,8 @@
 __all__ = ['SECTIONS', 'Quiet', 'Json', 'app', 'Jobs', 'Seed', 'Names', 'Force', 'Rebuild', 'Context', 'Aligned', 'Checkpoint',
            'Cache', 'Splits', 'Query', 'Sensors', 'Size', 'Steps', 'Device', 'PLACES', 'Console', 'size_of', 'done',
            'Group', 'Command', 'command', 'main', 'datasets', 'fetch', 'cite', 'lookalike', 'build', 'check', 'info',
-           'resample', 'diff', 'merge', 'drop', 'export', 'splits', 'train', 'adapt', 'evaluate_command', 'bench',
-           'onnx', 'run']
+           'resample', 'diff', 'merge', 'drop', 'migrate', 'export', 'splits', 'train', 'adapt', 'evaluate_command',
+           'bench', 'onnx', 'run']
 
 # %% ../nbs/95_whole/01_cli.ipynb #2a626474
 import functools
@@ -75,7 +75,7 @@ def done(
 SECTIONS = {
     "Get data": ("datasets", "fetch", "cite", "lookalike"),
     "Look": ("info", "check", "diff"),
-    "Prepare": ("build", "resample", "merge", "drop", "splits", "export"),
+    "Prepare": ("build", "resample", "merge", "drop", "migrate", "splits", "export"),
     "Learn": ("train", "adapt", "evaluate", "bench"),
     "Deploy": ("onnx",),
     "Everything": ("run",),
@@ -512,6 +512,18 @@ def drop(
     Store(store).drop(dataset, patient, why)
     ctx.obj.say(f"dropped {dataset} {patient}: builds, merges and exports leave this patient out")
     done(ctx.obj, then=f"emgfm resample {store} aligned, to take the patient out there as well")
+
+# %% ../nbs/95_whole/01_cli.ipynb #f06b58e6
+@command("emgfm migrate native")
+def migrate(
+    ctx: Context,
+    store: Annotated[Path, typer.Argument(help="A store that an older version made.")],
+):
+    "Bring a store of an older version up to date, in place."
+    from emgfm.store.migrate import migrate_store
+
+    ctx.obj.say(migrate_store(store))
+    done(ctx.obj, [store], f"emgfm info {store}")
 
 # %% ../nbs/95_whole/01_cli.ipynb #89afe879
 @command("emgfm export aligned strides --format parquet")
