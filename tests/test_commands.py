@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from emgfm import cli, pipeline
+from emgfm.lookalike.write import example_raw
 from emgfm.store.core import Store
 from emgfm.store.legacy import load_pickle
 from emgfm.windows.splits import load_splits
@@ -215,9 +216,9 @@ def test_patients_from_downloads_stay(made, tmp_path):
 def test_own_downloads_instead_of_lookalikes(made, monkeypatch):
     "EMGFM_RAW stands in wherever an example needs raw files, and is refused where a dataset is not in it"
     monkeypatch.setenv("EMGFM_RAW", str(made / "raw"))
-    assert pipeline.example_raw(["lencioni"]) == made / "raw"
+    assert example_raw(["lencioni"]) == made / "raw"
     with pytest.raises(cli.DataError, match="dataset hu: is not in"):
-        pipeline.example_raw(["hu", "lencioni"])
+        example_raw(["hu", "lencioni"])
 
 
 # --- every command
