@@ -62,7 +62,7 @@ lint: $(STAMP) ## ruff over modules, notebooks, tests and tools
 
 export: $(STAMP) ## notebooks -> emgfm/, README.md, notebooks cleaned
 	@$(BIN)/nbdev_clean
-	@$(BIN)/nbdev_export
+	@$(BIN)/python tools/export.py
 	@$(BIN)/python tools/readme.py
 	@$(BIN)/python tools/cards.py
 	@$(BIN)/python tools/measure.py --write

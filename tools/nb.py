@@ -9,6 +9,7 @@ The text is in jupytext's percent format. Cells that stay keep ids and outputs: 
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,8 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+
+from export import document
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS, TEXT = ROOT / "nbs", ROOT / ".nbtext"
@@ -66,6 +69,8 @@ def from_text(nb: Path) -> Path:
         nb.write_text(json.dumps(d, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
     nbdev_clean.__wrapped__(str(nb))
     nb_export(nb, lib_path=str(get_config(path=ROOT).lib_path))
+    if made := re.search(r"#\|\s*default_exp\s+([\w.]+)", nb.read_text(encoding="utf-8")):
+        document(ROOT / "emgfm" / f"{made[1].replace('.', '/')}.py")
     return nb
 
 

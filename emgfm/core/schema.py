@@ -42,7 +42,18 @@ GROUPS = {"emg": slice(0, 13), "angle": slice(13, 22), "moment": slice(22, 31)}
 def muscle_index(
     name: str,  # a name out of `MUSCLES`
 ) -> int:  # its column, 0..12
-    "Column of the muscle `name`"
+    """Column of the muscle `name`
+
+    Parameters
+    ----------
+    name : str
+        a name out of `MUSCLES`
+
+    Returns
+    -------
+    int
+        its column, 0..12
+    """
     if name not in MUSCLES:
         raise KeyError(f"{name!r} is not a muscle of emgfm; the 13 names are {', '.join(MUSCLES)}")
     return MUSCLES.index(name)
@@ -51,7 +62,18 @@ def muscle_index(
 def cell_index(
     cell: str,  # joint and motion, like "knee_flexion"
 ) -> tuple[int, int]:  # (joint, motion), each 0..2
-    "Place of a joint cell in the 3 x 3 tensor"
+    """Place of a joint cell in the 3 x 3 tensor
+
+    Parameters
+    ----------
+    cell : str
+        joint and motion, like "knee_flexion"
+
+    Returns
+    -------
+    tuple[int, int]
+        (joint, motion), each 0..2
+    """
     if cell not in CELLS:
         raise KeyError(f"{cell!r} is not a joint cell of emgfm; the nine names are {', '.join(CELLS)}")
     return divmod(CELLS.index(cell), 3)
@@ -82,7 +104,24 @@ def data_error(
     file: object = "",  # path of the file
     field: str = "",  # variable, column or channel
 ) -> DataError:  # to be raised
-    "A `DataError` that names the place"
+    """A `DataError` that names the place
+
+    Parameters
+    ----------
+    found : str
+        what is wrong, and what was expected
+    dataset : str, default ''
+    patient : str, default ''
+    file : object, default ''
+        path of the file
+    field : str, default ''
+        variable, column or channel
+
+    Returns
+    -------
+    DataError
+        to be raised
+    """
     place = [f"{k} {v}" for k, v in dict(dataset=dataset, patient=patient, file=file, field=field).items() if str(v)]
     return DataError(f"{', '.join(place)}: {found}" if place else found)
 
@@ -92,7 +131,27 @@ def one_of(
     value: object,  # what was given
     allowed: Iterable,  # the values that it may have
 ) -> object:  # `value`
-    "`value` itself, if it is allowed; else a `DataError` that lists the allowed values and the nearest one"
+    """`value` itself, if it is allowed; else a `DataError` that lists the allowed values and the nearest one
+
+    Parameters
+    ----------
+    name : str
+        of the option or field, for the sentence
+    value : object
+        what was given
+    allowed : Iterable
+        the values that it may have
+
+    Returns
+    -------
+    object
+        `value`
+
+    Raises
+    ------
+    DataError
+        … is …, expected one of ……
+    """
     allowed = list(allowed)
     if value in allowed:
         return value
@@ -106,7 +165,17 @@ def refused(
     error: type[Exception] = DataError,  # or a tuple of classes
     hide: str | Path = "",  # a path that is left out of what is printed
 ) -> None:
-    "Print the sentence with which each call is refused; an `AssertionError` where one is not"
+    """Print the sentence with which each call is refused; an `AssertionError` where one is not
+
+    Parameters
+    ----------
+    *calls : Callable[[], object]
+        functions without arguments, each of which must raise
+    error : type[Exception], default DataError
+        or a tuple of classes
+    hide : str | Path, default ''
+        a path that is left out of what is printed
+    """
     for call in calls:
         try:
             got = call()
@@ -118,7 +187,24 @@ def refused(
 # %% ../../nbs/00_core/00_schema.ipynb #f6a27980
 @dataclass
 class Signal:
-    "An array along time, and how it came about"
+    """An array along time, and how it came about
+
+    Parameters
+    ----------
+    data : np.ndarray
+        (n, ...), NaN where nothing was measured
+    rate : Fraction | float
+        Hz
+    start : float, default 0.0
+        time of the first sample, s
+    unit : str, default ''
+    state : str, default ''
+        for EMG: one of `EMG_STATES`
+    processing : tuple[str, ...], default ()
+        what the authors did to it before they published it
+    time_normalised : bool, default False
+        the authors resampled each stride to a fixed number of points
+    """
     data: np.ndarray  # (n, ...), NaN where nothing was measured
     rate: Fraction | float  # Hz
     start: float = 0.0  # time of the first sample, s
@@ -135,12 +221,24 @@ class Signal:
 
     @property
     def times(self) -> np.ndarray:  # (n,) s
-        "Time of every sample"
+        """Time of every sample
+
+        Returns
+        -------
+        np.ndarray
+            (n,) s
+        """
         return self.start + np.arange(len(self)) / float(self.rate)
 
     @property
     def stop(self) -> float:  # s
-        "Time of the last sample"
+        """Time of the last sample
+
+        Returns
+        -------
+        float
+            s
+        """
         return self.start + (len(self) - 1) / float(self.rate)
 
 # %% ../../nbs/00_core/00_schema.ipynb #df2cdee5
@@ -149,7 +247,21 @@ def span(
     start: float,  # s
     stop: float,  # s, exclusive
 ) -> slice:  # samples with start <= time < stop that exist
-    "The samples of `signal` between two times"
+    """The samples of `signal` between two times
+
+    Parameters
+    ----------
+    signal : Signal
+    start : float
+        s
+    stop : float
+        s, exclusive
+
+    Returns
+    -------
+    slice
+        samples with start <= time < stop that exist
+    """
     rate = float(signal.rate)
     i, j = (int(np.ceil((t - signal.start) * rate - 1e-6)) for t in (start, stop))
     return slice(min(max(i, 0), len(signal)), min(max(j, 0), len(signal)))
@@ -168,14 +280,36 @@ def _counts(mask: np.ndarray) -> np.ndarray:
 def any_of(
     mask: np.ndarray,  # (n, ...) bool
 ) -> np.ndarray:  # (channels,) bool, the other axes in one
-    "Which channels `mask` holds for in at least one sample"
+    """Which channels `mask` holds for in at least one sample
+
+    Parameters
+    ----------
+    mask : np.ndarray
+        (n, ...) bool
+
+    Returns
+    -------
+    np.ndarray
+        (channels,) bool, the other axes in one
+    """
     return _counts(mask) > 0
 
 
 def all_of(
     mask: np.ndarray,  # (n, ...) bool
 ) -> np.ndarray:  # (channels,) bool, the other axes in one
-    "Which channels `mask` holds for in every sample"
+    """Which channels `mask` holds for in every sample
+
+    Parameters
+    ----------
+    mask : np.ndarray
+        (n, ...) bool
+
+    Returns
+    -------
+    np.ndarray
+        (channels,) bool, the other axes in one
+    """
     return _counts(mask) == len(mask)
 
 # %% ../../nbs/00_core/00_schema.ipynb #91bad45c
@@ -183,7 +317,20 @@ def bridge_gaps(
     x: np.ndarray,  # (n, ...) with NaN gaps
     limit: int,  # longest gap that is bridged, samples
 ) -> tuple[np.ndarray, np.ndarray]:  # the copy, and bool of x's shape: which samples were filled
-    "Bridge NaN gaps of up to `limit` samples inside each channel by straight lines"
+    """Bridge NaN gaps of up to `limit` samples inside each channel by straight lines
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, ...) with NaN gaps
+    limit : int
+        longest gap that is bridged, samples
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        the copy, and bool of x's shape: which samples were filled
+    """
     y = x.reshape(len(x), int(np.prod(x.shape[1:]))).copy()
     missing, filled = np.isnan(y), np.zeros(y.shape, bool)
     for c in np.flatnonzero(any_of(missing) & ~all_of(missing)):
@@ -201,7 +348,37 @@ STRIDE_COLUMNS = ("start", "stop", "activity")
 
 @dataclass
 class Recording:
-    "One leg in one contiguous piece of one trial"
+    """One leg in one contiguous piece of one trial
+
+    Parameters
+    ----------
+    dataset : str
+    patient : str
+        the source's own name
+    trial : str
+    side : str
+        left or right
+    strides : pd.DataFrame
+        `STRIDE_COLUMNS`, and a column for every condition
+    subtrial : str, default ''
+    emg : Signal | None, default None
+        (n, 13)
+    angle : Signal | None, default None
+        (n, 3, 3) rad
+    moment : Signal | None, default None
+        (n, 3, 3) N·m/kg
+    info : dict, default dict()
+        facts of the person: age, sex, mass, height, pathology, ...
+    reasons : dict, default dict()
+        channel or group of channels -> reason, where NaN is not "not_measured"
+    notes : tuple[str, ...], default ()
+    decisions : dict, default dict()
+        what was decided from the data -> with which evidence
+    rejected : pd.DataFrame | None, default None
+        cycles that are no strides: start, stop, reason
+    second_sites : dict, default dict()
+        muscle -> (n,) a second electrode on it, beside `emg`
+    """
 
     dataset: str
     patient: str  # the source's own name
@@ -223,21 +400,48 @@ class Recording:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        "What makes a recording unique within its dataset, with the order of reading"
+        """What makes a recording unique within its dataset, with the order of reading
+
+        Returns
+        -------
+        tuple[str, str, str, str]
+        """
         return self.patient, self.trial, self.subtrial, self.side
 
 # %% ../../nbs/00_core/00_schema.ipynb #01f97974
 def empty_joints(
     n: int,  # samples
 ) -> np.ndarray:  # (n, 3, 3) of NaN
-    "A joint tensor in which nothing was measured yet"
+    """A joint tensor in which nothing was measured yet
+
+    Parameters
+    ----------
+    n : int
+        samples
+
+    Returns
+    -------
+    np.ndarray
+        (n, 3, 3) of NaN
+    """
     return np.full((n, 3, 3), np.nan, np.float32)
 
 
 def empty_emg(
     n: int,  # samples
 ) -> np.ndarray:  # (n, 13) of NaN
-    "EMG in which nothing was measured yet"
+    """EMG in which nothing was measured yet
+
+    Parameters
+    ----------
+    n : int
+        samples
+
+    Returns
+    -------
+    np.ndarray
+        (n, 13) of NaN
+    """
     return np.full((n, len(MUSCLES)), np.nan, np.float32)
 
 # %% ../../nbs/00_core/00_schema.ipynb #f6086066
@@ -289,14 +493,34 @@ JOINT_GAP = 0.05  # of the stride, longest gap in angles and moments that is bri
 def stride_edges(
     rec: Recording,
 ) -> list[tuple[float, float]]:  # s
-    "Start and stop of every stride"
+    """Start and stop of every stride
+
+    Parameters
+    ----------
+    rec : Recording
+
+    Returns
+    -------
+    list[tuple[float, float]]
+        s
+    """
     return list(zip(rec.strides["start"].to_numpy(float), rec.strides["stop"].to_numpy(float)))
 
 
 def stride_codes(
     rec: Recording,
 ) -> np.ndarray:  # (strides, 31) uint8, a value of `REASON_CODES` for each of `CHANNELS`
-    "Why each channel is missing in each stride of `rec`; 0 where it was measured"
+    """Why each channel is missing in each stride of `rec`; 0 where it was measured
+
+    Parameters
+    ----------
+    rec : Recording
+
+    Returns
+    -------
+    np.ndarray
+        (strides, 31) uint8, a value of `REASON_CODES` for each of `CHANNELS`
+    """
     strides = stride_edges(rec)
     parts = [_signal_codes(rec.emg, strides, lambda T: EMG_GAP, 13),
              _signal_codes(rec.angle, strides, lambda T: JOINT_GAP * T, 9),
@@ -316,7 +540,19 @@ def stride_filled(
     rec: Recording,
     codes: np.ndarray | None = None,  # (strides, 31), its `stride_codes` where they are known
 ) -> np.ndarray:  # (strides, 3) 0..1, a column for each of `FILLED`
-    "How much of each stride was bridged over gaps"
+    """How much of each stride was bridged over gaps
+
+    Parameters
+    ----------
+    rec : Recording
+    codes : np.ndarray | None, default None
+        (strides, 31), its `stride_codes` where they are known
+
+    Returns
+    -------
+    np.ndarray
+        (strides, 3) 0..1, a column for each of `FILLED`
+    """
     limits = dict(emg=lambda T: EMG_GAP, angle=lambda T: JOINT_GAP * T, moment=lambda T: JOINT_GAP * T)
     out, signals = np.zeros((len(rec.strides), 3)), [getattr(rec, name) for name in limits]
     nan = [None if s is None else np.isnan(s.data.reshape(len(s), -1 if len(s) else 0)) for s in signals]
@@ -410,7 +646,22 @@ def _check_strides(
 def validate(
     rec: Recording,
 ) -> Recording:  # the same, for chaining
-    "Raise a `DataError` that says what is wrong with `rec`, if anything is"
+    """Raise a `DataError` that says what is wrong with `rec`, if anything is
+
+    Parameters
+    ----------
+    rec : Recording
+
+    Returns
+    -------
+    Recording
+        the same, for chaining
+
+    Raises
+    ------
+    DataError
+        … (trial ……, … leg)
+    """
     def fail(found, field):
         raise data_error(f"{found} (trial {rec.trial}{' ' + rec.subtrial if rec.subtrial else ''}, {rec.side} leg)",
                          rec.dataset, rec.patient, field=field)

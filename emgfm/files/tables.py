@@ -24,7 +24,21 @@ def reading_table(
     file: str | Path,
     **place: object,  # dataset and patient, for the error's sentence
 ):
-    "Turn what the libraries raise about a damaged table into a `DataError`"
+    """Turn what the libraries raise about a damaged table into a `DataError`
+
+    Parameters
+    ----------
+    file : str | Path
+    **place : object
+        dataset and patient, for the error's sentence
+
+    Raises
+    ------
+    DataError
+        Needs a package that is not installed (…)
+    DataError
+        Cannot be read as a table (…: …)
+    """
     try:
         yield
     except DataError:
@@ -43,7 +57,20 @@ def read_sheet(
     path: str | Path,  # .xlsx, .xls or .csv
     **place: object,  # dataset and patient, for the error's sentence
 ) -> pd.DataFrame:  # the first sheet, headers without blanks at their ends
-    "A table of people or trials"
+    """A table of people or trials
+
+    Parameters
+    ----------
+    path : str | Path
+        .xlsx, .xls or .csv
+    **place : object
+        dataset and patient, for the error's sentence
+
+    Returns
+    -------
+    pd.DataFrame
+        the first sheet, headers without blanks at their ends
+    """
     with reading_table(path, **place):
         read = pd.read_csv if str(path).lower().endswith(".csv") else pd.read_excel
         table = read(path, nrows=MOST_ROWS)
@@ -54,7 +81,14 @@ def write_sheet(
     path: str | Path,  # .xlsx
     table: pd.DataFrame,
 ):
-    "A table as an Excel sheet, the same bytes on every run"
+    """A table as an Excel sheet, the same bytes on every run
+
+    Parameters
+    ----------
+    path : str | Path
+        .xlsx
+    table : pd.DataFrame
+    """
     made = io.BytesIO()
     table.to_excel(made, index=False)
     with zipfile.ZipFile(made) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:

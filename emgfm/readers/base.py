@@ -27,7 +27,18 @@ from ..files.matlab import numbers
 def natural(
     name: object,  # str or Path
 ) -> tuple:  # sort key
-    "Key that sorts Subject2 before Subject10"
+    """Key that sorts Subject2 before Subject10
+
+    Parameters
+    ----------
+    name : object
+        str or Path
+
+    Returns
+    -------
+    tuple
+        sort key
+    """
     return tuple((0, int(p), "") if p.isdigit() else (1, 0, p.lower()) for p in re.split(r"(\d+)", str(name)) if p)
 
 # %% ../../nbs/30_readers/00_base.ipynb #a29ad7fc
@@ -53,7 +64,25 @@ def listing(
     folder: Path,
     pattern: str,  # regular expression for the whole name, case-insensitive
 ) -> list[Path]:  # in natural order; hidden files, macOS leftovers and second downloads of the same are left out
-    "The entries of `folder` whose name matches `pattern`"
+    """The entries of `folder` whose name matches `pattern`
+
+    Parameters
+    ----------
+    folder : Path
+    pattern : str
+        regular expression for the whole name, case-insensitive
+
+    Returns
+    -------
+    list[Path]
+        in natural order; hidden files, macOS leftovers and second downloads of the same are
+        left out
+
+    Raises
+    ------
+    DataError
+        Cannot be listed (…)
+    """
     try:
         found = [p for p in Path(folder).iterdir() if not p.name.startswith(".") and re.fullmatch(pattern, p.name, re.I)]
         return sorted((p for p in found if not _is_copy(p)), key=lambda p: natural(p.name))
@@ -68,7 +97,34 @@ def raw_folder(
     expected: str,  # in words: what should be there
     depth: int = 2,  # folders may be wrapped into each other by unpacking
 ) -> Path:  # the folder that holds the entries
-    "The folder at or below `root` in which this dataset's files lie"
+    """The folder at or below `root` in which this dataset's files lie
+
+    Parameters
+    ----------
+    root : str | Path
+        what the user gave
+    dataset : str
+    pattern : str
+        of the entries that make a folder this dataset's, as for `listing`
+    expected : str
+        in words: what should be there
+    depth : int, default 2
+        folders may be wrapped into each other by unpacking
+
+    Returns
+    -------
+    Path
+        the folder that holds the entries
+
+    Raises
+    ------
+    DataError
+        …, expected …
+    DataError
+        Does not exist
+    DataError
+        Is a file, expected a folder
+    """
     root = Path(root)
     if not root.exists():
         raise data_error("does not exist", dataset, file=root)
@@ -91,7 +147,19 @@ DEG = np.pi / 180
 
 @dataclass(frozen=True)
 class Row:
-    "One column of a source"
+    """One column of a source
+
+    Parameters
+    ----------
+    source : str
+        label in the source
+    channel : str
+        one of `CHANNELS`
+    scale : float, default 1.0
+        source unit and sign -> ours
+    note : str, default ''
+        why, where the sign or unit is not obvious
+    """
 
     source: str  # label in the source
     channel: str  # one of `CHANNELS`
@@ -107,7 +175,36 @@ def gather(
     optional: bool = False,  # labels that the source lacks stay NaN, else they are an error
     **place: object,  # dataset, patient and file for the error's sentence
 ) -> np.ndarray:  # (n, 13) or (n, 3, 3) float32, NaN where no row fills it
-    "Put the columns of a source into the canonical array"
+    """Put the columns of a source into the canonical array
+
+    Parameters
+    ----------
+    rows : Iterable[Row]
+    columns : Mapping[str, np.ndarray]
+        label -> (n,) samples
+    quantity : str
+        emg, angle or moment
+    factor : float, default 1.0
+        for what differs between people, such as 1 / body mass
+    optional : bool, default False
+        labels that the source lacks stay NaN, else they are an error
+    **place : object
+        dataset, patient and file for the error's sentence
+
+    Returns
+    -------
+    np.ndarray
+        (n, 13) or (n, 3, 3) float32, NaN where no row fills it
+
+    Raises
+    ------
+    DataError
+        Is missing; found …
+    DataError
+        Has … samples, expected … as in …
+    DataError
+        Has shape …, expected … samples
+    """
     rows = [r for r in rows if r.channel.startswith(quantity + "_")]
     lacking = [r.source for r in rows if r.source not in columns]
     if lacking and not optional:
@@ -134,7 +231,20 @@ def rows_decided(
     factors: Mapping[str, float | None],  # quantity (angle, moment) -> factor of its unit and sign; None leaves it
     flips: Mapping[str, float],  # joint -> 1 or -1, for its flexion angle and, conjugate to it, its moment
 ) -> list[Row]:
-    "The table of a reader with what was decided from the data"
+    """The table of a reader with what was decided from the data
+
+    Parameters
+    ----------
+    rows : Iterable[Row]
+    factors : Mapping[str, float | None]
+        quantity (angle, moment) -> factor of its unit and sign; None leaves it
+    flips : Mapping[str, float]
+        joint -> 1 or -1, for its flexion angle and, conjugate to it, its moment
+
+    Returns
+    -------
+    list[Row]
+    """
     out = []
     for r in rows:
         quantity, joint, *motion = r.channel.split("_")
@@ -150,7 +260,17 @@ _OPENSIM = {"hip_adduction": "hip_adduction", "hip_rotation": "hip_rotation", "h
 def opensim_rows(
     letter: str,  # r or l, at the end of OpenSim's names
 ) -> tuple[Row, ...]:
-    "Angles and moments of one leg of OpenSim's gait models"
+    """Angles and moments of one leg of OpenSim's gait models
+
+    Parameters
+    ----------
+    letter : str
+        r or l, at the end of OpenSim's names
+
+    Returns
+    -------
+    tuple[Row, ...]
+    """
     out = []
     for name, cell in _OPENSIM.items():
         sign, note = (-1.0, "OpenSim's knee is negative in flexion") if name == "knee_angle" else (1.0, "")
@@ -162,7 +282,17 @@ def opensim_rows(
 def declaration(
     rows: Iterable[Row],
 ) -> pd.DataFrame:  # source, channel, scale in words, note
-    "The table of a reader, for people"
+    """The table of a reader, for people
+
+    Parameters
+    ----------
+    rows : Iterable[Row]
+
+    Returns
+    -------
+    pd.DataFrame
+        source, channel, scale in words, note
+    """
 
     def words(s):
         known = {
@@ -180,7 +310,14 @@ def declaration(
 # %% ../../nbs/30_readers/00_base.ipynb #3de83435
 @dataclass(frozen=True)
 class Lost:
-    "Something of a patient that could not be read"
+    """Something of a patient that could not be read
+
+    Parameters
+    ----------
+    patient : str
+    trial : str
+    sentence : str
+    """
     patient: str
     trial: str
     sentence: str
@@ -192,7 +329,26 @@ def read_patient(
     patient: str,
     **options: object,  # that this reader's `recordings` takes, such as a table of body masses
 ) -> tuple[list[Recording], list[Lost]]:
-    "All valid recordings of a patient, and what was lost"
+    """All valid recordings of a patient, and what was lost
+
+    Parameters
+    ----------
+    reader
+        module or object with `recordings`
+    root : str | Path
+    patient : str
+    **options : object
+        that this reader's `recordings` takes, such as a table of body masses
+
+    Returns
+    -------
+    tuple[list[Recording], list[Lost]]
+
+    Raises
+    ------
+    DataError
+        Cannot be read (…)
+    """
     good, lost = [], []
     place = dict(dataset=getattr(reader, "NAME", ""), patient=patient)
     try:
@@ -220,14 +376,31 @@ def _placed(sentence: str, dataset: str, patient: str) -> str:
 def reader(
     name: str,  # of a dataset
 ):  # module with `patients` and `recordings`
-    "The reader of dataset `name`"
+    """The reader of dataset `name`
+
+    Parameters
+    ----------
+    name : str
+        of a dataset
+
+    Raises
+    ------
+    DataError
+        Has no reader; there are readers for …
+    """
     if name not in readers():
         raise data_error(f"has no reader; there are readers for {', '.join(readers())}", name)
     return importlib.import_module(f"emgfm.readers.{name}")
 
 
 def readers() -> list[str]:  # sorted
-    "Names of all datasets that can be read"
+    """Names of all datasets that can be read
+
+    Returns
+    -------
+    list[str]
+        sorted
+    """
     return sorted(n for n in CARDS if importlib.util.find_spec(f"emgfm.readers.{n}"))
 
 # %% ../../nbs/30_readers/00_base.ipynb #10894a87
@@ -235,7 +408,29 @@ def find_datasets(
     raw: str | Path,  # folder with downloads
     datasets: list[str] | None = None,  # names; by default all that are found
 ) -> dict[str, Path]:  # dataset -> its folder
-    "Which datasets lie under `raw`, and where"
+    """Which datasets lie under `raw`, and where
+
+    Parameters
+    ----------
+    raw : str | Path
+        folder with downloads
+    datasets : list[str] | None, default None
+        names; by default all that are found
+
+    Returns
+    -------
+    dict[str, Path]
+        dataset -> its folder
+
+    Raises
+    ------
+    DataError
+        Is a file, expected a folder / does not exist
+    DataError
+        Holds …, expected a folder for each dataset, named …
+    DataError
+        Is not in …, expected a folder …
+    """
     raw = Path(raw)
     if not raw.is_dir():
         raise data_error("is a file, expected a folder" if raw.exists() else "does not exist", file=raw)
@@ -264,7 +459,18 @@ def find_datasets(
 def samples(
     *parts: str,  # below the folder of samples
 ) -> Path | None:  # None where there are none
-    "A file of the real samples that the environment variable EMGFM_SAMPLES points to"
+    """A file of the real samples that the environment variable EMGFM_SAMPLES points to
+
+    Parameters
+    ----------
+    *parts : str
+        below the folder of samples
+
+    Returns
+    -------
+    Path | None
+        None where there are none
+    """
     folder = os.environ.get("EMGFM_SAMPLES")
     path = Path(folder, *parts) if folder else None
     return path if path is not None and path.exists() else None
@@ -275,6 +481,21 @@ def zero_phase_envelope(
     rate: float,  # Hz
     cut: float = 6.0,  # Hz
 ) -> np.ndarray:  # same shape
-    "Offline linear envelope (rectify, 2nd-order Butterworth low-pass forth and back), for looking at EMG within a reader's page"
+    """Offline linear envelope (rectify, 2nd-order Butterworth low-pass forth and back), for looking at EMG within a reader's page
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, ...) EMG
+    rate : float
+        Hz
+    cut : float, default 6.0
+        Hz
+
+    Returns
+    -------
+    np.ndarray
+        same shape
+    """
     sos = butter(2, cut, fs=float(rate), output="sos")
     return sosfiltfilt(sos, np.abs(x - np.nanmean(x, 0)), axis=0, padlen=min(len(x) - 1, int(float(rate))))
