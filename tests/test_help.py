@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from export import entries, expanded
+from export import Entry, entries, expanded
 
 ROOT = Path(__file__).resolve().parent.parent
 LIB = ROOT / "emgfm"
@@ -72,6 +72,51 @@ Raises
 ------
 DataError
     The factor is …, expected one above 0"""
+
+
+# a shape in parentheses, or for what needs none: a unit, what it counts, or whom it is like
+TOLD = re.compile(r"\([^)]*\)|\b(s|ms|Hz|rad|degrees|kg|m|samples?|rows?|strides?|windows?|numbers?|objects|"
+                  r"0/1|0\.\.1|bool|shape|broadcasts|like|copy|units?|scalars?|arrays?|slopes|gain|sums?|strikes?|"
+                  r"frames?|count)\b|°|%|N·m|`\w")
+ARRAY = re.compile(r"\b(np\.ndarray|Tensor)\b")
+
+
+def library() -> dict[str, list[Entry]]:
+    "The entries of every module"
+    return {m: [*entries((LIB / f"{m.replace('.', '/')}.py").read_text(encoding="utf-8"))] for m in MODULES}
+
+
+def without_doc(found: dict[str, list[Entry]]) -> list[str]:
+    "Public names without a docstring; `forward` is PyTorch's, and a class may describe what it overrides"
+    told = {e.name for es in found.values() for e in es if e.doc}
+    methods = {n.split(".")[1] for n in told if "." in n} | {"forward", "close"}
+    return [f"{module}.{e.name}" for module, es in found.items() for e in es
+            if not e.doc and not ("." in e.name and e.name.split(".")[1] in methods)]
+
+
+def without_shape(found: dict[str, list[Entry]]) -> list[str]:
+    "Arrays that go in or come out without a word on their shape or unit"
+    return [f"{module}.{e.name}: {p.name or 'result'}" for module, es in found.items() for e in es
+            for p in [*e.parameters, *filter(None, [e.result])]
+            if ARRAY.search(p.type) and not TOLD.search(p.note)]
+
+
+def test_every_public_name_is_documented():
+    missing = without_doc(library())
+    assert not missing, f"{len(missing)} public names without a docstring: {missing}"
+
+
+def test_arrays_have_shapes_and_units():
+    missing = without_shape(library())
+    assert not missing, f"{len(missing)} arrays without shape or unit in their comment: {missing}"
+
+
+def test_silence_is_found():
+    toy = TOY.replace('"Some other size', '"A size of the same kind as before')
+    assert without_doc({"toy": [*entries(toy.replace('"How heavy it is"', "pass"))]}) == ["toy.Box.weight"]
+    assert not without_shape({"toy": [*entries(toy.replace("# as x", "# (n, 13)"))]})
+    quiet = toy.replace("# (n, 13) V", "# what is made bigger")
+    assert without_shape({"toy": [*entries(quiet)]}) == ["toy.scaled: x", "toy.scaled: result"]
 
 
 def found(module: str, name: str) -> object:
