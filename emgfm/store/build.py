@@ -31,7 +31,7 @@ from ..files.inputs import Checksums, changed_inputs, checksum, digest_inputs, t
 from ..signals.noise import QUALITY, quality_columns
 from ..signals.normalise import normalise, patient_scale
 from ..core.schema import (CHANNELS, FILLED, GROUPS, MUSCLES, REASON_CODES, DataError,
-    Recording, Signal, data_error, span, stride_codes, stride_edges, stride_filled)
+    Recording, Signal, data_error, span, stride_edges, stride_masks)
 from .core import (ARRAYS, Store, create_store, folder_name, write_file, write_json,
     write_patient, writing)
 from .workers import Died, run_tasks
@@ -150,11 +150,11 @@ def _stride_tables(
     scales: dict,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # strides with codes, rejected cycles
     "The strides of a person, kept and rejected"
-    found = [stride_codes(r) for r in recordings]
-    codes = pd.DataFrame(np.concatenate([_codes(r, c, scales) for r, c in zip(recordings, found)]), columns=CHANNELS)
+    found = [stride_masks(r) for r in recordings]
+    codes = pd.DataFrame(np.concatenate([_codes(r, c, scales) for r, (c, _) in zip(recordings, found)]), columns=CHANNELS)
     strides = pd.concat([r.strides for r in recordings], ignore_index=True)
     strides.insert(0, "recording", np.repeat(np.arange(len(recordings)), [len(r.strides) for r in recordings]))
-    filled = pd.DataFrame(np.concatenate([stride_filled(r, c) for r, c in zip(recordings, found)]), columns=FILLED)
+    filled = pd.DataFrame(np.concatenate([f for _, f in found]), columns=FILLED)
     strides = pd.concat([strides, filled, codes], axis=1)
     usable = (codes.iloc[:, :GROUPS["angle"].stop] == 0).any(axis=1)
     rejected = [strides.loc[~usable, ["recording", "start", "stop"]].assign(reason="nothing usable in it")]
