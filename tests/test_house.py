@@ -281,8 +281,3 @@ def test_every_benchmark_has_a_result():
     from benchmarks import __main__ as bench
 
     assert {p.stem for p in bench.RESULTS.glob("*.txt")} == set(bench.names()), "run make bench"
-
-
-def test_tools_are_small():
-    lines = {p.name: len(p.read_text(encoding="utf-8").splitlines()) for p in (ROOT / "tools").glob("*.py")}
-    assert sum(lines.values()) <= 1100, lines

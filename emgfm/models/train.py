@@ -816,8 +816,7 @@ def train_transformer(
         gets last and best .safetensors with .json, and log.jsonl
     config : TrainConfig | None, default None
     model : str | ModelConfig | None, default None
-        a size of `emgfm.models.transformer.SIZES`, or a configuration; None: that of
-        `init`, else tiny
+        a size of `transformer.SIZES`, or a configuration; None: that of `init`, else tiny
     resume : bool, default False
         go on where the run in `out_dir` stopped, if there is one
     device : str | None, default None
