@@ -142,7 +142,7 @@ def export_parquet(
     has : tuple[str, ...], default ()
         channels that must have been measured
     arrays : tuple[str, ...], default ('envelope', 'angle', 'moment')
-        "emg" is the filtered bipolar signal
+        "filtered" is the bipolar EMG
 
     Returns
     -------

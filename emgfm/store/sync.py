@@ -28,7 +28,7 @@ class Stride:
     facts : dict
         dataset, patient, activity, trial, side, stride, start, stop, conditions, the
         person's facts
-    emg : np.ndarray
+    filtered : np.ndarray
         (n, 13) filtered bipolar EMG, empty where the source has none
     envelope : np.ndarray
         (n, 13) of the person's scale
