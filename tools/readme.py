@@ -46,8 +46,8 @@ def readme(
             parts += [f"```python\n{code}\n```"] if flags.get("echo") != "false" else []
             name, alt = flags.get("file", ""), flags.get("fig-alt", "").strip('"')
             parts += [shown(o, name, alt) for o in cell["outputs"]]
-            pictures |= {name: base64.b64decode("".join(o["data"]["image/png"]))
-                         for o in cell["outputs"] if name and "image/png" in o.get("data", {})}
+            for png in (o["data"]["image/png"] for o in cell["outputs"] if "image/png" in o.get("data", {})):
+                pictures[name] = base64.b64decode("".join(png))
     return relink("\n\n".join(parts)) + "\n", pictures
 
 
