@@ -30,9 +30,10 @@ def test_sections_and_order():
 
 
 def test_the_reference_has_every_public_name():
-    from emgfm import _PUBLIC
     from export import entries
     from reference import reference
+
+    from emgfm import _PUBLIC
 
     sources = {m: (LIB / f"{m.replace('.', '/')}.py").read_text(encoding="utf-8")
                for m in {*_PUBLIC.values(), "files.matlab"}}

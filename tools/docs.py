@@ -5,7 +5,6 @@ the names that those links use, makes every link relative (the site works from a
 pages and the sidebar, and checks every link of the result. Warnings are errors.
 """
 import argparse
-import json
 import os
 import re
 import runpy
