@@ -60,7 +60,30 @@ def write_c3d(
     units: Mapping[str, str] | None = None,  # label or kind -> unit
     parameters: Mapping[str, Mapping] | None = None,  # group -> name -> value
 ):
-    "Write a C3D file"
+    """Write a C3D file
+
+    Parameters
+    ----------
+    file : str | Path
+    points : Mapping[str, np.ndarray]
+        label -> (frames, 3), NaN where it is missing
+    point_rate : float, default 100.0
+        Hz
+    analogs : Mapping[str, np.ndarray] | None, default None
+        label -> (samples,), a whole number of them for each frame
+    analog_rate : float, default 1000.0
+        Hz
+    events : pd.DataFrame | None, default None
+        time, side, label
+    start : float, default 0.0
+        time of the first frame, s
+    kinds : Mapping[str, str] | None, default None
+        label -> angle, moment, force, power; markers by default
+    units : Mapping[str, str] | None, default None
+        label or kind -> unit
+    parameters : Mapping[str, Mapping] | None, default None
+        group -> name -> value
+    """
     c, analogs, kinds, units = _ezc3d().c3d(), dict(analogs or {}), dict(kinds or {}), dict(units or {})
     n, p = len(next(iter(points.values()))), c["parameters"]
     p["POINT"]["RATE"]["value"], p["POINT"]["LABELS"]["value"] = [float(point_rate)], list(points)
@@ -164,7 +187,29 @@ def _check_file(file: Path):
 # %% ../../nbs/10_files/01_c3d.ipynb #307a3355
 @dataclass
 class C3D:
-    "The contents of a C3D file, on one clock"
+    """The contents of a C3D file, on one clock
+
+    Parameters
+    ----------
+    file : Path
+    start : float
+        time of the first frame, s; frame 1 of the capture is time 0
+    point_rate : float
+        Hz
+    analog_rate : float
+    points : dict[str, np.ndarray]
+        label -> (frames, 3), NaN where it is missing
+    analogs : dict[str, np.ndarray]
+        label -> (samples,)
+    units : dict[str, str]
+        label -> unit, as the file says
+    kinds : dict[str, str]
+        label of a point -> marker, angle, moment, force, power or scalar
+    events : pd.DataFrame
+        time (s), side (left, right or ""), label
+    parameters : dict[str, dict]
+        group -> name -> value
+    """
     file: Path
     start: float  # time of the first frame, s; frame 1 of the capture is time 0
     point_rate: float  # Hz
@@ -233,7 +278,21 @@ def _plain_names(
 def read_c3d(
     file: str | Path,
 ) -> C3D:
-    "Read a C3D file"
+    """Read a C3D file
+
+    Parameters
+    ----------
+    file : str | Path
+
+    Returns
+    -------
+    C3D
+
+    Raises
+    ------
+    DataError
+        Cannot be read (…: …): it is damaged
+    """
     file, library = Path(file), _ezc3d()
     _check_file(file)
     try:

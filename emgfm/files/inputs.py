@@ -23,7 +23,17 @@ from pathlib import Path
 def checksum(
     path: Path,
 ) -> str:  # sha256, hexadecimal
-    "Checksum of a file"
+    """Checksum of a file
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    str
+        sha256, hexadecimal
+    """
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
@@ -61,7 +71,17 @@ def _writes(arguments: tuple) -> bool:
 def traced(
     root: str | Path,
 ) -> Iterator[_Trace]:  # with `files` and `folders`, relative to `root`
-    "Note which files below `root` are opened, and which folders are listed"
+    """Note which files below `root` are opened, and which folders are listed
+
+    Parameters
+    ----------
+    root : str | Path
+
+    Returns
+    -------
+    Iterator[_Trace]
+        with `files` and `folders`, relative to `root`
+    """
     if not _Trace.installed:  # a hook stays for the life of the process, so there is one
         sys.addaudithook(_hook)
         _Trace.installed = True
@@ -75,7 +95,13 @@ def traced(
 def remembered(
     size: int,  # results that are kept
 ):  # decorator
-    "Keep results of a function, and tell which files they were made from when they are used again"
+    """Keep results of a function, and tell which files they were made from when they are used again
+
+    Parameters
+    ----------
+    size : int
+        results that are kept
+    """
 
     def decorate(function):
         kept = OrderedDict()
@@ -103,7 +129,13 @@ def remembered(
 
 # %% ../../nbs/10_files/04_inputs.ipynb #4710fd48
 class Checksums:
-    "sha256 of files, read once as long as size and time stay the same"
+    """sha256 of files, read once as long as size and time stay the same
+
+    Parameters
+    ----------
+    memory : Path | None, default None
+        file that keeps them
+    """
 
     def __init__(
         self,
@@ -167,7 +199,21 @@ def digest_inputs(
     people: Iterable[str],  # everybody in the dataset
     checksums: Checksums,
 ) -> dict[str, str]:  # path below the root -> digest; folders end in "/"
-    "What a person was made from"
+    """What a person was made from
+
+    Parameters
+    ----------
+    trace : _Trace
+    patient : str
+    people : Iterable[str]
+        everybody in the dataset
+    checksums : Checksums
+
+    Returns
+    -------
+    dict[str, str]
+        path below the root -> digest; folders end in "/"
+    """
     root, strangers = Path(trace.root), _outsiders(trace.files, patient, people)
     folders = {f for f in trace.folders | {os.path.dirname(f) or "." for f in trace.files} if not (strangers and strangers.search(f))}
     out = {f"{f}/": _listing(root / f, strangers) for f in folders}
@@ -182,7 +228,22 @@ def changed_inputs(
     people: Iterable[str],
     checksums: Checksums,
 ) -> list[str]:  # in words
-    "What is no longer what it was"
+    """What is no longer what it was
+
+    Parameters
+    ----------
+    inputs : dict[str, str]
+        as `digest_inputs` gave them
+    root : str | Path
+    patient : str
+    people : Iterable[str]
+    checksums : Checksums
+
+    Returns
+    -------
+    list[str]
+        in words
+    """
     root, strangers, out = Path(root), _outsiders([f for f in inputs if not f.endswith("/")], patient, people), []
     for name, digest in inputs.items():
         path = root / name
