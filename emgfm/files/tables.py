@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.schema import DataError, data_error
+from .inputs import opened
 from .matlab import READ_ERRORS
 
 # %% ../../nbs/10_files/02_tables.ipynb #2adfe9eb
@@ -25,6 +26,8 @@ def reading_table(
     **place: object,  # dataset and patient, for the error's sentence
 ):
     "Turn what the libraries raise about a damaged table into a `DataError`"
+    if file:
+        opened(file)
     try:
         yield
     except DataError:

@@ -21,6 +21,7 @@ from scipy.signal import butter, sosfiltfilt
 
 from ..core.catalog import CARDS, card, recognise
 from ..core.schema import CHANNELS, GROUPS, DataError, Recording, data_error, validate
+from ..files.inputs import listed
 from ..files.matlab import numbers
 
 # %% ../../nbs/30_readers/00_base.ipynb #60fdac41
@@ -54,6 +55,7 @@ def listing(
     pattern: str,  # regular expression for the whole name, case-insensitive
 ) -> list[Path]:  # in natural order; hidden files, macOS leftovers and second downloads of the same are left out
     "The entries of `folder` whose name matches `pattern`"
+    listed(folder)
     try:
         found = [p for p in Path(folder).iterdir() if not p.name.startswith(".") and re.fullmatch(pattern, p.name, re.I)]
         return sorted((p for p in found if not _is_copy(p)), key=lambda p: natural(p.name))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NAME', 'PEOPLE', 'FILE', 'SPEEDS', 'LEGS', 'POINTS', 'SIGNALS', 'ROWS', 'person_facts', 'match', 'Leg', 'read_leg',
-           'candidates', 'survey', 'patients', 'recordings']
+           'candidates', 'survey', 'patients']
 
 # %% ../../nbs/30_readers/23_moreira.ipynb #0966ef07
 import re
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.schema import GROUPS, DataError, Recording, Signal, data_error, stride_codes
-from ..files.inputs import remembered
+from ..files.inputs import opened, remembered
 from ..files.matlab import as_rows, numbers
 from .base import DEG, Lost, Row, gather, listing, natural, raw_folder
 from .embry import MERGED, SAYS, Decided, decide, evidence, lowest, opened, reach
@@ -98,6 +98,7 @@ def person_facts(
 def _facts(file: Path) -> dict:
     "The facts beside a MAT file; empty where there are none"
     text = file.parent / "Metadata.txt"
+    opened(text)
     return person_facts(text.read_text(encoding="utf-8", errors="replace")) if text.is_file() else {}
 
 # %% ../../nbs/30_readers/23_moreira.ipynb #9ea69ff2
@@ -325,6 +326,7 @@ def recordings(
         info = _facts(file)
         if not info:
             text = file.parent / "Metadata.txt"
+    opened(text)
             yield Lost(patient, "Metadata", str(data_error("is missing or tells nothing", NAME, patient, text)))
         for speed in SPEEDS:
             for side, letter in LEGS.items() if speed in person else ():
