@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.schema import SIDES, DataError, data_error
-from .inputs import opened
+from .inputs import note_file
 
 # %% ../../nbs/10_files/01_c3d.ipynb #d7501ca5
 _PROCESSORS = {84: "<", 85: "<", 86: ">"}  # Intel, DEC, SGI
@@ -427,7 +427,7 @@ def read_c3d(
     if not file.is_file():
         what = "is a folder, expected a file" if file.is_dir() else "does not exist"
         raise data_error(what, file=file)
-    opened(file)
+    note_file(file)
     try:
         return _read(file)
     except DataError:

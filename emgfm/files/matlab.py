@@ -26,7 +26,7 @@ from matio.utils.matclass import EmptyMatStruct, MatlabOpaque, MatReadError
 
 from ..core.schema import DataError, data_error
 from .budget import Budget, most_bytes
-from .inputs import opened
+from .inputs import note_file
 
 # %% ../../nbs/10_files/00_matlab.ipynb #410f3163
 def _found(
@@ -70,7 +70,7 @@ def mat_version(
     if not path.is_file():
         what = "is a folder, expected a file" if path.is_dir() else "does not exist"
         raise data_error(what, file=path)
-    opened(path)
+    note_file(path)
     with path.open("rb") as f:
         head = f.read(512)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):  # HDF5 that was not written by MATLAB
