@@ -1,7 +1,11 @@
 """The site's tools: sections, reference, alternative texts, the walk in a browser, measures and cards."""
 import json
+import os
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -10,6 +14,47 @@ from shots import BROWSER, Look, walk
 
 ROOT = Path(__file__).resolve().parent.parent
 LIB = ROOT / "emgfm"
+# --- the start page
+
+def test_readme_is_short_and_its_python_runs(tmp_path):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.encode()) <= 7000
+    code = re.search(r"```python\n(.*?)```", text, re.S)[1]
+    assert 5 <= sum(bool(s.strip()) for s in code.splitlines()) <= 7
+    got = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
+                         env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert got.returncode == 0, got.stderr[-2000:]
+    assert re.search(r"^\S+ \(\d+, 13\) -\d\.\d\d N·m/kg$", got.stdout, re.M), got.stdout[-500:]
+
+
+def modules_named(text: str) -> set[str]:
+    "Modules of emgfm in back-ticks"
+    return set(re.findall(r"`(emgfm(?:\.[a-z_0-9]+)+)", text))
+
+
+def exists(name: str) -> bool:
+    "Whether a module is there, or a name in it"
+    parts = name.split(".")[1:]
+    whole, owner = LIB.joinpath(*parts), LIB.joinpath(*parts[:-1])
+    if whole.is_dir() or whole.with_suffix(".py").exists():
+        return True
+    return owner.with_suffix(".py").exists() and hasattr(import_module(name.rpartition(".")[0]), parts[-1])
+
+
+def test_modules_on_pages_exist():
+    "Names in back-ticks: every page, and the files beside the README"
+    named = {}
+    for nb in sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts):
+        cells = json.loads(nb.read_text(encoding="utf-8"))["cells"]
+        named[nb.name] = "".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    named |= {p.name: p.read_text(encoding="utf-8") for p in ROOT.glob("*.md") if p.name != "CHANGELOG.md"}
+    wrong = {page: lost for page, text in named.items()
+             if (lost := sorted(n for n in modules_named(text) if not exists(n)))}
+    assert not wrong
+    assert modules_named("`emgfm.index` and `emgfm.core.schema.span(x)`") == {"emgfm.index", "emgfm.core.schema.span"}
+    assert not exists("emgfm.index") and exists("emgfm.core.schema.span") and exists("emgfm.core")
+
+
 # --- the site
 
 def test_sections_and_order():

@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.schema import DataError, data_error
+from .inputs import note_file
 from .matlab import READ_ERRORS
 
 # %% ../../nbs/10_files/02_tables.ipynb #2adfe9eb
@@ -40,6 +41,8 @@ def reading_table(
     DataError
         Cannot be read as a table (…: …)
     """
+    if file:
+        note_file(file)
     try:
         yield
     except DataError:

@@ -23,6 +23,7 @@ from scipy.signal import butter, sosfiltfilt
 
 from ..core.catalog import CARDS, card, recognise
 from ..core.schema import CHANNELS, GROUPS, DataError, Recording, data_error, validate
+from ..files.inputs import note_folder
 from ..files.matlab import numbers
 from ..files.tables import read_sheet
 
@@ -87,6 +88,7 @@ def listing(
     DataError
         Cannot be listed (…)
     """
+    note_folder(folder)
     try:
         found = [p for p in Path(folder).iterdir()
                  if not p.name.startswith(".") and re.fullmatch(pattern, p.name, re.I)]

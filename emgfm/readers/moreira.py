@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.schema import GROUPS, DataError, Recording, Signal, data_error, stride_codes
-from ..files.inputs import remembered
+from ..files.inputs import note_file, remembered
 from ..files.matlab import as_rows, numbers
 from .base import DEG, Lost, Row, gather, listing, natural, raw_folder
 from .embry import MERGED, SAYS, Decided, decide, evidence, lowest, opened, reach
@@ -109,6 +109,7 @@ def person_facts(
 def _facts(file: Path) -> dict:
     "The facts beside a MAT file; empty where there are none"
     text = file.parent / "Metadata.txt"
+    note_file(text)
     return person_facts(text.read_text(encoding="utf-8", errors="replace")) if text.is_file() else {}
 
 # %% ../../nbs/30_readers/23_moreira.ipynb #9ea69ff2
