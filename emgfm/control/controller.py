@@ -44,7 +44,7 @@ def fit_template(
     """
     now, ahead, lasting = CycleMean(bins, 27), CycleMean(bins, 9), []
     for index in ds.batches(4096, seed=0, epoch=0, per_stride=per_stride):
-        b = ds.batch(index)
+        b = ds.__getitems__(index)
         kin = np.tile(b["kin_mask"], (1, 3))
         now.add(_column(b["input_gait_pct"]), np.where(kin > 0, b["input_kin_state"], np.nan))
         torque = np.where(b["kinetic_mask"] * b["target_mask"][:, :1] > 0,
@@ -271,7 +271,7 @@ class Controller:
         self.t, self.faulty, self.last, self.usual = None, -np.inf, {}, 0.005
         inputs = {k: v[:1] for k, v in example_inputs(2, network.window_size).items()}
         if lost := {"K", "C", "M", "torque"} - set(network(inputs)):
-            raise DataError(f"the network has no output {sorted(lost)[0]}, expected the torque head")
+            raise DataError(f"the network has no output {min(lost)}, expected the torque head")
 
 # %% ../../nbs/90_control/01_controller.ipynb #c4c62a3d
 @patch
@@ -337,7 +337,7 @@ def _clock(self: Controller, t: float) -> tuple[float, float, list[str]]:
 # %% ../../nbs/90_control/01_controller.ipynb #df72f44a
 @patch
 def _look(self: Controller, angles, t: float, dt: float, wrong: list) -> tuple[list, bool, dict]:
-    "What is wrong with the inputs, whether the phase is lost, and the inputs as a batch of one"
+    "What is wrong with the inputs, whether the phase is lost, and a batch of one"
     emg, valid, mask, late = self.emg.window(t)
     wrong = wrong + self._electrodes(mask, late)
     self.phase.ahead(dt)
@@ -397,8 +397,9 @@ def _hold(self: Controller) -> dict:
     theta = np.tile(angles, (len(self.ahead), 1))
     K = self.trust.hold * np.full(theta.shape, self.trust.K) * self.cells
     state = np.concatenate([theta, 0 * theta, 0 * theta], -1)
-    return dict(state=state, torque=0 * theta, K=K, C=np.full(theta.shape, self.trust.C) * self.cells,
-                M=0 * K, theta_d=theta, omega_d=0 * theta, alpha_d=0 * theta)
+    C = np.full(theta.shape, self.trust.C) * self.cells
+    return dict(state=state, torque=0 * theta, K=K, C=C, M=0 * K,
+                theta_d=theta, omega_d=0 * theta, alpha_d=0 * theta)
 
 # %% ../../nbs/90_control/01_controller.ipynb #44092715
 @patch

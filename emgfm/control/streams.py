@@ -345,7 +345,8 @@ class JointStream:
     def restart(self):
         "Forget the past"
         self.theta, self.t = np.zeros((0, 9)), np.zeros(0)
-        self.newest, self.changed = None, np.full(9, np.inf)
+        self.newest, self.changed = None, np.full(9, -np.inf)
+        self.moved = np.zeros(9, bool)  # cells that have changed at all: others have no sensor
 
     def push(
         self,
@@ -410,10 +411,10 @@ def _impossible(self: JointStream, angles: np.ndarray) -> str:
 @patch
 def _hanging(self: JointStream, angles: np.ndarray, t: float) -> str:
     "A measured cell whose number has stayed the same for too long"
-    same = angles == self.newest if self.newest is not None else np.zeros(9, bool)
-    self.changed = np.where(same, np.minimum(self.changed, t), t)
+    same = np.ones(9, bool) if self.newest is None else angles == self.newest
+    self.changed, self.moved = np.where(same, self.changed, t), self.moved | ~same
     self.newest = angles
-    held = self.cells & (t - self.changed > self.stuck)
+    held = self.moved & (t - self.changed > self.stuck)
     if not held.any():
         return ""
     return f"{CELLS[held.argmax()]} has not changed for {t - self.changed[held].min():.1f} s"
