@@ -21,7 +21,7 @@ class Augment:
     "How training windows are changed; everything is off by default"
     gain: float = 0.0  # spread of each EMG channel's log gain: 0.2 is about 20 %
     dropout: float = 0.0  # share of EMG channels that are hidden, with their mask
-    blackout: float = 0.0  # share of windows whose whole EMG is hidden
+    blackout: float = 0.0  # share of windows whose whole EMG is hidden; 1: the network gets no EMG
     noise: float = 0.0  # electrode noise, as a share of the channel's normal amplitude
     jitter: float = 0.0  # ms, the most that EMG may arrive late; early EMG would be the future
     offset: float = 0.0  # degrees, spread of each joint angle's offset, in state and target
@@ -29,9 +29,9 @@ class Augment:
 
     def __post_init__(self):
         values = asdict(self)
-        if min(values.values()) < 0 or max(self.dropout, self.blackout) >= 1:
+        if min(values.values()) < 0 or self.dropout >= 1 or self.blackout > 1:
             raise DataError(f"the augmentation is {values}, expected numbers from 0, "
-                            "and dropout and blackout below 1")
+                            "dropout below 1, and blackout up to 1")
 
 # %% ../../nbs/60_windows/01_augment.ipynb #dab0add8
 NUMBERS = dict(gain=13, noise=13, dropout=13, jitter=1, blackout=1, offset=9, motion=9)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from .order import blocks, deal
+from . import order
 from ..core.schema import data_error
 from ..store.core import Store
 
@@ -207,10 +207,24 @@ def batches(
 ) -> Iterator[np.ndarray]:  # sample numbers, batch by batch
     "Shuffled batches of an epoch"
     skipped = skip * batch_size
-    order = blocks(self._person, self.counts, seed, epoch, per_stride, block, chunk, weights, skipped)
-    return deal(order, batch_size, rank, world_size)
+    index = order.blocks(self._person, self.counts, seed, epoch, per_stride, block, chunk, weights, skipped)
+    return order.deal(index, batch_size, rank, world_size)
 
 # %% ../../nbs/60_windows/03_index.ipynb #b71d6c2a
+@patch
+def epoch_size(
+    self: WindowIndex,
+    seed: int = 0,
+    epoch: int = 0,
+    per_stride: int | None = None,  # as for `batches`
+    chunk: int | None = 32,  # as for `batches`
+    weights: np.ndarray | None = None,  # as for `batches`
+    **_,
+) -> int:
+    "Windows of an epoch"
+    return order.epoch_size(self._person, self.counts, seed, epoch, per_stride, chunk, weights)
+
+
 @patch
 def ordered(
     self: WindowIndex,

@@ -17,7 +17,7 @@ from fastcore.basics import patch
 
 from ..core.schema import DataError
 from .augment import Augment
-from .order import batch_count, deal, epoch_size
+from .order import batch_count, deal
 from .samples import SplitDataset, to_tensors
 
 # %% ../../nbs/60_windows/05_loader.ipynb #7729bd21
@@ -68,9 +68,7 @@ def windows(self: Loader) -> int:
     if not self.shuffle:
         return len(self.ds)
     if self._size[0] != self.epoch:
-        order = {k: v for k, v in self.order.items() if k != "block" and v is not None}
-        n = epoch_size(self.ds._person, self.ds.counts, self.seed, self.epoch, **order)
-        self._size = self.epoch, n
+        self._size = self.epoch, self.ds.epoch_size(self.seed, self.epoch, **self.order)
     return self._size[1]
 
 

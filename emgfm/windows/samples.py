@@ -71,7 +71,7 @@ METADATA = {
 }
 
 # %% ../../nbs/60_windows/04_samples.ipynb #58fece36
-EMG = dict(envelope=("envelope",), filtered=("emg",), both=("envelope", "emg"))  # -> arrays
+EMG = dict(envelope=("envelope",), filtered=("filtered",), both=("envelope", "filtered"))  # -> arrays
 POINTS = dict(causal=3, causal_smooth=TRAILING[0], central=3)  # points that a state is made of
 JOINT_ARRAYS = ("angle", "moment")
 
