@@ -190,7 +190,7 @@ def test_balance_reaches_training(store, tmp_path):
     for power in (None, 0.0):
         t = Trainer(train_ds, split(store, "val"), tmp_path / str(power), replace(QUICK, balance=power), SMALL)
         shares.append(np.mean(np.concatenate([b["metadata"]["dataset"] for b in t.loader]) == "hu"))
-    assert abs(shares[1] - 0.5) < 0.02 < abs(shares[0] - 0.5)
+    assert abs(shares[1] - 0.5) < 0.1 < abs(shares[0] - 0.5)
 
 
 # --- one command, one run in a folder
@@ -223,7 +223,7 @@ def test_a_resume_names_what_changed(store, tmp_path):
     free = replace(QUICK, log_every=1, patience=99, val_every=3)
     assert train(store, tmp_path, free, resume=True).step == 12
     other = replace(QUICK, lr=0.001, steps=20, augment=replace(QUICK.augment, gain=0.5))
-    with pytest.raises(DataError, match=r"steps 12 -> 20, lr 0.006 -> 0.001, augment gain 0.2 -> 0.5\)"):
+    with pytest.raises(DataError, match=r"\(augment gain 0.2 -> 0.5, lr 0.006 -> 0.001, steps 12 -> 20\)"):
         train(store, tmp_path, other, resume=True)
     with pytest.raises(DataError, match="d_model 16 -> 32"):
         train(store, tmp_path, model=replace(SMALL, d_model=32), resume=True)

@@ -102,6 +102,9 @@ class _Means:
         "Take samples of a batch in"
         mask = np.concatenate([np.tile(b["kin_mask"], (1, 3)), b["kinetic_mask"]], 1) * b["target_mask"][:, :1]
         y = np.concatenate([b["target_kin_state"][:, 0], b["target_torque"][:, 0]], 1)
-        self.cycle.add(b["target_gait_pct"][rows, 0], np.where(mask > 0, y, np.nan)[rows])
+        # bins in float32, like the phases: in float64, 0.7 would lie below the edge of its bin
+        bins, phase = len(self.cycle.total), b["target_gait_pct"][rows, 0]
+        middle = ((phase * np.float32(bins)).astype(int) + 0.5) / bins
+        self.cycle.add(middle, np.where(mask > 0, y, np.nan)[rows])
         advance = phase_difference(b["target_gait_pct"], b["input_gait_pct"][:, None])
         self.advance = self.advance + np.stack(masked_moments(advance[rows], b["target_mask"][rows])[:2])
