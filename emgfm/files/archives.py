@@ -308,7 +308,7 @@ def _members(path: Path, a: zipfile.ZipFile | tarfile.TarFile, budget: Budget) -
     "Checked members of an open archive"
     seen, out = {}, []
     for name, size, folder, reason, inner in _entries(a):
-        budget.spend(bytes=size, members=1, file=path)
+        budget.spend(bytes=size, members=1, file=path, field=_shown(name))
         safe = _checked(path, name, reason, inner)
         if safe and not _junk(safe):
             _claim(seen, safe, folder, path)
@@ -326,9 +326,13 @@ def _checked(path: Path, name: str, reason: str, inner: object) -> str:
             tarfile.data_filter(inner, str(path.parent))  # Python's own second opinion
         return safe
     except (ValueError, tarfile.FilterError) as e:
-        shown = "".join(c if c.isprintable() else "?" for c in name[:200])
         found = f"{e}: nothing of this archive is unpacked"
-        raise data_error(found, file=path, field=shown) from None
+        raise data_error(found, file=path, field=_shown(name)) from None
+
+
+def _shown(name: str) -> str:
+    "A member's name without what a terminal would obey"
+    return "".join(c if c.isprintable() else "?" for c in name[:200])
 
 # %% ../../nbs/10_files/03_archives.ipynb #6b837f3b
 def free_space(
