@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GAIT', 'CURVES', 'DRIVE_MOMENT', 'DRIVE_ANGLE', 'ANGLE_LAG', 'BLEND', 'TOE_OFF', 'EMG_GAIN', 'EMG_REST', 'CLEAN',
-           'CHAIR', 'rng_for', 'shape_table', 'Walker', 'Bout', 'Walk', 'drive', 'phase', 'moment', 'angle',
-           'amplitude', 'Electrodes', 'emg', 'strides', 'sample', 'sample_emg', 'truth', 'cut', 'Chair', 'chair_truth']
+           'rng_for', 'shape_table', 'Walker', 'Bout', 'Walk', 'drive', 'phase', 'moment', 'angle', 'amplitude',
+           'Electrodes', 'emg', 'strides', 'sample', 'sample_emg', 'truth', 'cut', 'Chair', 'chair_truth']
 
 # %% ../../nbs/40_lookalike/00_gait.ipynb #cca8e888
 import hashlib
@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.interpolate import CubicSpline, PchipInterpolator
 from scipy.signal import butter, sosfilt
 
-from ..core.schema import (CELLS, MUSCLES, Recording, Signal, cell_index, empty_emg,
+from ..core.schema import (CELLS, CHAIR, MUSCLES, Recording, Signal, cell_index, empty_emg,
     empty_joints, muscle_index)
 
 # %% ../../nbs/40_lookalike/00_gait.ipynb #a4c85ab6
@@ -484,7 +484,6 @@ def cut(
     return out
 
 # %% ../../nbs/40_lookalike/00_gait.ipynb #26684ef8
-CHAIR = ("sit_to_stand", "stand_to_sit")
 _CHANGED["chair"] = {k: [0] * 20 for k in CURVES} | {
     "angle_hip_flexion": [80, 86, 94, 100, 98, 88, 70, 48, 26, 11, 5, 8, 20, 40, 62, 82, 95, 98, 92, 84],
     "angle_knee_flexion": [88, 88, 88, 87, 84, 75, 60, 41, 22, 9, 4, 8, 20, 38, 58, 75, 85, 88, 88, 88],

@@ -486,7 +486,7 @@ def train_transformer(
     val_ds,  # the validation split
     out_dir: str | Path,  # gets last and best .safetensors with .json, and log.jsonl
     config: TrainConfig | None = None,
-    model: str | ModelConfig | None = None,  # a size of `emgfm.models.transformer.SIZES`, or a configuration; None: that of `init`, else tiny
+    model: str | ModelConfig | None = None,  # a size of `transformer.SIZES`, or a configuration; None: that of `init`, else tiny
     resume: bool = False,  # go on where the run in `out_dir` stopped, if there is one
     device: str | None = None,  # "cuda" where there is one, else "cpu"
     budget_s: float | None = None,  # stop after so many seconds; the result then depends on the machine's speed

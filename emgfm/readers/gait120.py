@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core.schema import DataError, Recording, Signal, data_error
+from ..core.schema import CHAIR, DataError, Recording, Signal, data_error
 from ..files.matlab import numbers, open_mat, plain
 from ..files.tables import read_sheet, reading_table
-from ..lookalike.gait import CHAIR
 from .base import DEG, Lost, Row, gather, listing, natural, raw_folder
 
 # %% ../../nbs/30_readers/16_gait120.ipynb #6c354657

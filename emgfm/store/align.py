@@ -24,7 +24,7 @@ from .workers import Died, run_tasks
 def _align_emg(s: Store, dataset: str, patient: str, recs: pd.DataFrame, emg_hz: float) -> tuple[dict, pd.DataFrame]:
     "EMG and envelope of all recordings at one rate, one after the other"
     arrays, places = {}, {}
-    for q, change in (("emg", resample_signal), ("envelope", resample_envelope)):
+    for q, change in (("filtered", resample_signal), ("envelope", resample_envelope)):
         x, parts = s.array(dataset, patient, q), []
         for r in recs.itertuples():
             offset, n = getattr(r, f"{q}_offset"), getattr(r, f"{q}_length")

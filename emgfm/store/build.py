@@ -31,7 +31,7 @@ from ..files.inputs import Checksums, changed_inputs, checksum, digest_inputs, t
 from ..signals.noise import QUALITY, quality_columns
 from ..signals.normalise import normalise, patient_scale
 from ..core.schema import (CHANNELS, FILLED, GROUPS, MUSCLES, REASON_CODES, DataError,
-    Recording, Signal, data_error, span, stride_codes, stride_edges, stride_filled)
+    Recording, Signal, data_error, span, stride_edges, stride_masks)
 from .core import (ARRAYS, Store, create_store, folder_name, write_file, write_json,
     write_patient, writing)
 from .workers import Died, run_tasks
@@ -51,7 +51,7 @@ class BuildParameters:
 def process(
     rec: Recording,
     parameters: BuildParameters = BuildParameters(),
-) -> dict[str, Signal]:  # emg (where bipolar), envelope, angle, moment
+) -> dict[str, Signal]:  # filtered (where bipolar), envelope, angle, moment
     "The signals of a recording as the store keeps them, envelope not yet normalised"
     out = {q: s for q, s in (("angle", rec.angle), ("moment", rec.moment)) if s is not None}
     if rec.emg is not None:
@@ -64,7 +64,7 @@ def process(
             envelope.data[:, c] = (envelope.data[:, c] + other.data[:, 0]) / 2
         out["envelope"] = envelope
         if filtered is not None:
-            out["emg"] = filtered
+            out["filtered"] = filtered
     return out
 
 # %% ../../nbs/50_store/02_build.ipynb #f52efa37
@@ -131,11 +131,11 @@ def _stride_tables(
     scales: dict,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # strides with codes, rejected cycles
     "The strides of a person, kept and rejected"
-    found = [stride_codes(r) for r in recordings]
-    codes = pd.DataFrame(np.concatenate([_codes(r, c, scales) for r, c in zip(recordings, found)]), columns=CHANNELS)
+    found = [stride_masks(r) for r in recordings]
+    codes = pd.DataFrame(np.concatenate([_codes(r, c, scales) for r, (c, _) in zip(recordings, found)]), columns=CHANNELS)
     strides = pd.concat([r.strides for r in recordings], ignore_index=True)
     strides.insert(0, "recording", np.repeat(np.arange(len(recordings)), [len(r.strides) for r in recordings]))
-    filled = pd.DataFrame(np.concatenate([stride_filled(r, c) for r, c in zip(recordings, found)]), columns=FILLED)
+    filled = pd.DataFrame(np.concatenate([f for _, f in found]), columns=FILLED)
     strides = pd.concat([strides, filled, codes], axis=1)
     usable = (codes.iloc[:, :GROUPS["angle"].stop] == 0).any(axis=1)
     rejected = [strides.loc[~usable, ["recording", "start", "stop"]].assign(reason="nothing usable in it")]
@@ -212,7 +212,7 @@ def _without_strides(rec: Recording) -> Lost:
 def _quality(recordings: list[Recording], signals: list[dict[str, Signal]]) -> pd.DataFrame:
     "Signal over noise, hum and clipping of every EMG channel, measured before anything is normalised"
     mains = [CARDS[r.dataset].mains if r.dataset in CARDS else 50 for r in recordings]
-    parts = [quality_columns(r, s.get("emg"), m) for r, s, m in zip(recordings, signals, mains)]
+    parts = [quality_columns(r, s.get("filtered"), m) for r, s, m in zip(recordings, signals, mains)]
     found = {k: np.concatenate([p[k] for p in parts]) for k in QUALITY}
     of = np.repeat(np.arange(len(parts)), [len(p["muscle"]) for p in parts])
     sides, muscles = np.array([r.side for r in recordings]), np.array(MUSCLES)

@@ -23,7 +23,7 @@ from .core import ARRAYS, Store
 class Stride:
     "One stride with its arrays and masks"
     facts: dict  # dataset, patient, activity, trial, side, stride, start, stop, conditions, the person's facts
-    emg: np.ndarray  # (n, 13) filtered bipolar EMG, empty where the source has none
+    filtered: np.ndarray  # (n, 13) filtered bipolar EMG, empty where the source has none
     envelope: np.ndarray  # (n, 13) of the person's scale
     angle: np.ndarray  # (k, 3, 3) rad
     moment: np.ndarray  # (k, 3, 3) N·m/kg

@@ -42,7 +42,7 @@ def parse_horizon(
     raise DataError(f"the horizon is {text!r}, expected words like '1 step' or '100 ms'")
 
 # %% ../../nbs/60_windows/04_samples.ipynb #12d5bcbf
-EMG = dict(envelope=("envelope",), filtered=("emg",), both=("envelope", "emg"))  # kind -> arrays of the store
+EMG = dict(envelope=("envelope",), filtered=("filtered",), both=("envelope", "filtered"))  # kind -> arrays of the store
 POINTS = dict(causal=3, causal_smooth=TRAILING[0], central=3)  # how many samples a state is made of
 JOINT_ARRAYS = ("angle", "moment")
 
