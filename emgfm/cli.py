@@ -58,7 +58,13 @@ def _main(
 def main(
     args: list[str] | None = None,  # words of the command line; None: those of the shell
 ):
-    "The command `emgfm`"
+    """The command `emgfm`
+
+    Parameters
+    ----------
+    args : list[str] | None, default None
+        words of the command line; None: those of the shell
+    """
     os.environ.setdefault("MPLBACKEND", "Agg")  # pages need no screen
     try:
         app(args)
