@@ -72,8 +72,8 @@ def open_parts(
     Raises
     ------
     DataError
-        … has no stride with history for a causal acceleration, expected at least one of
-        three points
+        … has no stride with history for a causal acceleration, expected at least one of three
+        points
     """
     parts = {s: SplitDataset(aligned, s, splits, window_size, horizons=horizons, **options) for s in ("train", "val", "test")}
     if not len(parts["train"]):
@@ -151,7 +151,7 @@ def score_text(
     ----------
     scores : pd.DataFrame
         from `judge`
-    metric : str, default MAE
+    metric : str, default 'MAE'
         or RMSE, R2
 
     Returns
@@ -301,7 +301,7 @@ def run(
         in each look-alike
     steps : int, default 1600
         of the optimiser
-    size : str, default tiny
+    size : str, default 'tiny'
         of the network
     seed : int, default 0
     jobs : int | None, default None

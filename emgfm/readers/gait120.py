@@ -301,7 +301,6 @@ def follows(a: Step, b: Step) -> bool:
     Returns
     -------
     bool
-        %% ../../nbs/30_readers/16_gait120.ipynb #6c2ee19d
     """
     if a.trial != b.trial or a.angle is None or b.angle is None or (a.emg is None) != (b.emg is None):
         return False

@@ -41,7 +41,7 @@ class Lab:
     rows : tuple[Row, ...], default PLUG_IN_GAIT
         points -> joint cells
     prefix : Mapping[str, str], default {'left': 'L', 'right': 'R'}
-    emg_state : str, default raw
+    emg_state : str, default 'raw'
     emg_unit : str, default ''
         as the file says by default
     emg_processing : tuple[str, ...], default ()
@@ -51,7 +51,7 @@ class Lab:
     strike : str, default 'Foot Strike'
         labels of the events
     off : str, default 'Foot Off'
-    activity : str, default level_walk
+    activity : str, default 'level_walk'
     min_duration : float, default 0.4
         s
     max_duration : float, default 3.0

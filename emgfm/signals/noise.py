@@ -151,8 +151,8 @@ def quality_columns(
     Returns
     -------
     dict[str, np.ndarray]
-        of each of `QUALITY`, (measured muscles,); muscle is its place in `MUSCLES`, the
-        rest dB and 0..1
+        of each of `QUALITY`, (measured muscles,); muscle is its place in `MUSCLES`, the rest dB
+        and 0..1
     """
     if rec.emg is None or not len(rec.emg):
         return dict(zip(QUALITY, [np.zeros(0, int)] + [np.zeros(0)] * 4))
