@@ -628,7 +628,7 @@ def readers() -> list[str]:  # sorted
     Returns
     -------
     list[str]
-        %% ../../nbs/30_readers/00_base.ipynb #4388221c sorted
+        sorted
     """
     return sorted(n for n in CARDS if importlib.util.find_spec(f"emgfm.readers.{n}"))
 

@@ -104,7 +104,6 @@ def range_of(cell: str) -> Measure:
     Returns
     -------
     Measure
-        %% ../../nbs/30_readers/01_signs.ipynb #bafdf31a
     """
     return Measure(f"range of {cell}", (cell,), lambda x: np.ptp(x, axis=1))
 
@@ -167,7 +166,6 @@ def mean_of(cell: str, first: int = 0, last: int = 100, relative: bool = False) 
     Returns
     -------
     Measure
-        %% ../../nbs/30_readers/01_signs.ipynb #c6a6dede
     """
     def take(x):
         mean, peak = x[:, first:last + 1].mean(1), np.abs(x).max(1)
@@ -205,7 +203,6 @@ def work_of(moment: str, angle: str, first: int, last: int) -> Measure:
     Returns
     -------
     Measure
-        %% ../../nbs/30_readers/01_signs.ipynb #d8998b36
     """
     def take(m, a):
         work = (m * np.gradient(a, axis=1))[:, first:last + 1]
@@ -643,8 +640,7 @@ def decide(
     table : pd.DataFrame
         as of `survey`
     **place : object
-        patient, whose row is held against the others; dataset and file for an error's
-        sentence
+        patient, whose row is held against the others; dataset and file for an error's sentence
 
     Returns
     -------

@@ -118,7 +118,7 @@ def judged(
     limits : Limits
     usual : float | Mapping | None, default None
         s, or label -> s; None: the median of this table
-    by : str | list[str] | None, default activity
+    by : str | list[str] | None, default 'activity'
         columns of what is comparable; those that are missing are left out
 
     Returns
@@ -147,7 +147,7 @@ def typical(
     ----------
     tables : Iterable[pd.DataFrame]
         with start, stop, reason
-    by : str | list[str] | None, default activity
+    by : str | list[str] | None, default 'activity'
         columns of what is comparable
 
     Returns
@@ -189,7 +189,7 @@ def reject_merged(
     tables : Iterable[pd.DataFrame]
         with start, stop, reason, and the columns of `by`; changed in place
     limits : Limits
-    by : str | list[str] | None, default activity
+    by : str | list[str] | None, default 'activity'
         columns of what is comparable
     """
     tables = list(tables)
