@@ -74,7 +74,18 @@ ON_GRID = {
 def columns(
     kind: str,  # one of `KINDS`
 ) -> dict[str, dict[str, tuple[str, str]]]:  # table -> column -> (integer, number, text or truth; meaning)
-    "The columns that each table of a store of this kind has"
+    """The columns that each table of a store of this kind has
+
+    Parameters
+    ----------
+    kind : str
+        one of `KINDS`
+
+    Returns
+    -------
+    dict[str, dict[str, tuple[str, str]]]
+        table -> column -> (integer, number, text or truth; meaning)
+    """
     arrays = ("filtered", "envelope") if kind == "aligned" else ARRAYS
     place = _PLACE if kind == "aligned" else _PLACE | _SOURCE
     recordings = RECORDING | {k.format(a): (t, words.format(a)) for a in arrays for k, (t, words) in place.items()}
@@ -85,7 +96,17 @@ def columns(
 def schema(
     kind: str,
 ) -> dict:  # the content of schema.json
-    "The format of a store"
+    """The format of a store
+
+    Parameters
+    ----------
+    kind : str
+
+    Returns
+    -------
+    dict
+        the content of schema.json
+    """
     units = {"filtered": "mV where the source says so", "envelope": "of the person's scale for that muscle",
              "angle": "rad", "moment": "N·m/kg"}
     axes = {a: ["time", "muscle"] if g == "emg" else ["time", "joint", "motion"] for a, g in GROUP_OF.items()}
@@ -102,7 +123,18 @@ def schema(
 def folder_name(
     name: str,  # of a dataset or patient
 ) -> str:  # safe on every file system
-    "A name as a folder"
+    """A name as a folder
+
+    Parameters
+    ----------
+    name : str
+        of a dataset or patient
+
+    Returns
+    -------
+    str
+        safe on every file system
+    """
     safe = quote(name, safe=" ()+,")
     return safe if not name.startswith(".") else safe.replace(".", "%2E")
 
@@ -111,7 +143,14 @@ def write_file(
     path: Path,
     write: Callable[[BinaryIO], Any],  # is given the open file
 ):
-    "Write a file and wait for the disk"
+    """Write a file and wait for the disk
+
+    Parameters
+    ----------
+    path : Path
+    write : Callable[[BinaryIO], Any]
+        is given the open file
+    """
     try:
         with open(path, "wb") as f:
             write(f)
@@ -125,7 +164,13 @@ def write_json(
     path: Path,
     data: dict,
 ):
-    "JSON with sorted keys, so that the same content gives the same bytes; never half a file"
+    """JSON with sorted keys, so that the same content gives the same bytes; never half a file
+
+    Parameters
+    ----------
+    path : Path
+    data : dict
+    """
     text = json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False, default=_plain) + "\n"
     new = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.new")
     write_file(new, lambda f: f.write(text.encode("utf-8")))
@@ -166,7 +211,31 @@ def create_store(
     parameters: dict,  # everything that shaped the content
     migrated: bool = False,  # its patients were just brought to this schema
 ) -> Path:
-    "Begin a store, or go on with one"
+    """Begin a store, or go on with one
+
+    Parameters
+    ----------
+    path : str | Path
+    kind : str
+        native or aligned
+    parameters : dict
+        everything that shaped the content
+    migrated : bool, default False
+        its patients were just brought to this schema
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    DataError
+        Is a store of kind …, expected …; choose another folder
+    DataError
+        Exists and is no emgfm store, expected a new or empty folder
+    DataError
+        Cannot be written (…), expected a folder on a disk with space
+    """
     path = Path(path)
     if (path / "store.json").exists() and not migrated:
         old = _description(path)
@@ -190,7 +259,24 @@ def writing(
     path: Path,  # of a store
     shard: str = "",  # "2/8": one of several builds that share the work
 ) -> Iterator[None]:
-    "Hold the right to write into a store"
+    """Hold the right to write into a store
+
+    Parameters
+    ----------
+    path : Path
+        of a store
+    shard : str, default ''
+        "2/8": one of several builds that share the work
+
+    Returns
+    -------
+    Iterator[None]
+
+    Raises
+    ------
+    DataError
+        Is being written by another build; wait until it has ended, or choose another folder
+    """
     try:
         import fcntl
     except ImportError:  # Windows has other locks; two builds at once are not noticed there
@@ -261,7 +347,20 @@ def write_patient(
     tables: dict[str, pd.DataFrame],  # name -> table
     facts: dict,  # what patient.json tells
 ):
-    "Write one patient, all or nothing"
+    """Write one patient, all or nothing
+
+    Parameters
+    ----------
+    store : Path
+    dataset : str
+    patient : str
+    arrays : dict[str, np.ndarray]
+        name -> array, time first
+    tables : dict[str, pd.DataFrame]
+        name -> table
+    facts : dict
+        what patient.json tells
+    """
     final = Path(store) / folder_name(dataset) / folder_name(patient)
     with _replacing(final) as new:
         for name, x in arrays.items():
@@ -273,7 +372,13 @@ def write_patient(
 
 # %% ../../nbs/50_store/00_core.ipynb #b5e0e42e
 class Store:
-    "A native or an aligned store"
+    """A native or an aligned store
+
+    Parameters
+    ----------
+    path : str | Path
+        folder with `store.json`
+    """
     def __init__(
         self,
         path: str | Path,  # folder with `store.json`
@@ -288,19 +393,45 @@ class Store:
 
     @cached_property
     def people(self) -> list[tuple[str, str]]:  # (dataset, patient)
-        "Everybody in the store, sorted"
+        """Everybody in the store, sorted
+
+        Returns
+        -------
+        list[tuple[str, str]]
+            (dataset, patient)
+        """
         found = sorted(p.parent for p in self.path.glob("[!.]*/[!.]*/patient.json"))
         return [(unquote(p.parent.name), unquote(p.name)) for p in found]
 
     @property
     def datasets(self) -> list[str]:
-        "Names of the datasets"
+        """Names of the datasets
+
+        Returns
+        -------
+        list[str]
+        """
         return sorted({d for d, _ in self.people})
 
 # %% ../../nbs/50_store/00_core.ipynb #16ed0383
 @patch
 def folder(self: Store, dataset: str, patient: str) -> Path:
-    "Folder of a patient"
+    """Folder of a patient
+
+    Parameters
+    ----------
+    dataset : str
+    patient : str
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    DataError
+        Is not in the store
+    """
     path = self.path / folder_name(dataset) / folder_name(patient)
     if not path.is_dir():
         raise data_error("is not in the store", dataset, patient, self.path)
@@ -309,7 +440,22 @@ def folder(self: Store, dataset: str, patient: str) -> Path:
 
 @patch
 def facts(self: Store, dataset: str, patient: str) -> dict:
-    "Content of patient.json"
+    """Content of patient.json
+
+    Parameters
+    ----------
+    dataset : str
+    patient : str
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    DataError
+        Cannot be read; `emgfm build --repair` makes the person again
+    """
     file = self.folder(dataset, patient) / "patient.json"
     try:
         return dict(json.loads(file.read_text(encoding="utf-8")))
@@ -324,13 +470,42 @@ def array(
     patient: str,
     name: str,  # of `ARRAYS`
 ) -> np.ndarray:  # (n, 13) or (n, 3, 3) float32; see the schema
-    "An array of a patient as a read-only memory map"
+    """An array of a patient as a read-only memory map
+
+    Parameters
+    ----------
+    dataset : str
+    patient : str
+    name : str
+        of `ARRAYS`
+
+    Returns
+    -------
+    np.ndarray
+        (n, 13) or (n, 3, 3) float32; see the schema
+    """
     return np.load(self.folder(dataset, patient) / f"{name}.npy", mmap_mode="r")
 
 
 @patch
 def table(self: Store, name: str, dataset: str | None = None, patient: str | None = None) -> pd.DataFrame:
-    "A table of one patient, one dataset or of all, with the columns dataset and patient in front"
+    """A table of one patient, one dataset or of all, with the columns dataset and patient in front
+
+    Parameters
+    ----------
+    name : str
+    dataset : str | None, default None
+    patient : str | None, default None
+
+    Returns
+    -------
+    pd.DataFrame
+
+    Raises
+    ------
+    DataError
+        Is missing, expected a whole patient; delete its folder and build again
+    """
     parts = []
     for d, p in self.people:
         if dataset in (None, d) and patient in (None, p):
@@ -367,14 +542,25 @@ def _joined(self: Store) -> dict[str, pd.DataFrame]:
 # %% ../../nbs/50_store/00_core.ipynb #af4461b1
 @patch
 def digests(self: Store) -> dict[str, str]:  # "dataset/patient" as folders -> sha256 of patient.json
-    "What the store holds, in a few bytes a person"
+    """What the store holds, in a few bytes a person
+
+    Returns
+    -------
+    dict[str, str]
+        "dataset/patient" as folders -> sha256 of patient.json
+    """
     folders = [f"{folder_name(d)}/{folder_name(p)}" for d, p in self.people]
     return {f: checksum(self.path / f / "patient.json") for f in folders}
 
 
 @patch
 def index_is_fresh(self: Store) -> bool:
-    "Whether the index was made of what is there now"
+    """Whether the index was made of what is there now
+
+    Returns
+    -------
+    bool
+    """
     try:
         index = json.loads((self.path / "index" / "index.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -407,13 +593,23 @@ def _tables_of(self: Store) -> dict[str, pd.DataFrame]:
 
 @patch(as_prop=True)
 def strides(self: Store) -> pd.DataFrame:
-    "All strides with trial, side and the person's facts"
+    """All strides with trial, side and the person's facts
+
+    Returns
+    -------
+    pd.DataFrame
+    """
     return _tables_of(self)["strides"]
 
 
 @patch(as_prop=True)
 def recordings(self: Store) -> pd.DataFrame:
-    "All recordings: dataset, patient, number within the patient, and the columns of recordings.parquet"
+    """All recordings: dataset, patient, number within the patient, and the columns of recordings.parquet
+
+    Returns
+    -------
+    pd.DataFrame
+    """
     return _tables_of(self)["recordings"]
 
 # %% ../../nbs/50_store/00_core.ipynb #8f0df629
@@ -423,7 +619,26 @@ def select(
     query: str = "",  # pandas query over the columns of `strides`
     has: tuple[str, ...] | list[str] = (),  # names of `CHANNELS` that must be measured
 ) -> pd.DataFrame:
-    "Strides that fulfil a query and have all the named channels"
+    """Strides that fulfil a query and have all the named channels
+
+    Parameters
+    ----------
+    query : str, default ''
+        pandas query over the columns of `strides`
+    has : tuple[str, ...] | list[str], default ()
+        names of `CHANNELS` that must be measured
+
+    Returns
+    -------
+    pd.DataFrame
+
+    Raises
+    ------
+    DataError
+        Is no channel; names look like …, …, …
+    DataError
+        Cannot be asked (…: …); columns are …
+    """
     unknown = [c for c in has if c not in CHANNELS]
     if unknown:
         raise data_error(f"is no channel; names look like {CHANNELS[8]}, {CHANNELS[17]}, {CHANNELS[30]}", field=unknown[0])
@@ -521,7 +736,13 @@ def _content(store: Store, d: str, p: str) -> list[DataError]:
 # %% ../../nbs/50_store/00_core.ipynb #651a5cd1
 @patch
 def findings(self: Store) -> list[tuple[str, str, str]]:  # (dataset, patient, sentence)
-    "What is wrong with each patient"
+    """What is wrong with each patient
+
+    Returns
+    -------
+    list[tuple[str, str, str]]
+        (dataset, patient, sentence)
+    """
     found = []
     for d, p in self.people:
         mine = _files(self, d, p) or _content(self, d, p)
@@ -531,7 +752,13 @@ def findings(self: Store) -> list[tuple[str, str, str]]:  # (dataset, patient, s
 
 @patch
 def verify(self: Store) -> list[str]:  # sentences; empty when all is well
-    "Compare every file with its checksum, every table with the schema, every offset and mask with its array"
+    """Compare every file with its checksum, every table with the schema, every offset and mask with its array
+
+    Returns
+    -------
+    list[str]
+        sentences; empty when all is well
+    """
     found = [s for *_, s in self.findings()]
     if (self.path / "index").exists() and not self.index_is_fresh():
         found.append(str(data_error("is older than the patients; run the build again, or `Store.write_index()`",
@@ -541,7 +768,13 @@ def verify(self: Store) -> list[str]:  # sentences; empty when all is well
 # %% ../../nbs/50_store/00_core.ipynb #8b2b1ec8
 @patch
 def info(self: Store) -> pd.DataFrame:  # one row a dataset: patients, recordings, strides, hours, MB
-    "How much there is of each dataset"
+    """How much there is of each dataset
+
+    Returns
+    -------
+    pd.DataFrame
+        one row a dataset: patients, recordings, strides, hours, MB
+    """
     s, r = self.strides, self.recordings
     rows = []
     for d in self.datasets:
@@ -557,7 +790,17 @@ def diff(
     self: Store,
     other: Store,
 ) -> pd.DataFrame:  # dataset, patient, difference; no row: the same content
-    "In what two stores differ"
+    """In what two stores differ
+
+    Parameters
+    ----------
+    other : Store
+
+    Returns
+    -------
+    pd.DataFrame
+        dataset, patient, difference; no row: the same content
+    """
     rows = [("", "", f"kind: {self.kind}, {other.kind}")] if self.kind != other.kind else []
     for k in sorted({*self.parameters, *other.parameters}):
         mine, theirs = (x.parameters.get(k, "absent") for x in (self, other))
@@ -590,7 +833,24 @@ def merge_stores(
     stores: list[str | Path],  # of one kind, made with the same parameters
     out: str | Path,  # a new store, or one to which they are added
 ) -> Store:
-    "One store of several"
+    """One store of several
+
+    Parameters
+    ----------
+    stores : list[str | Path]
+        of one kind, made with the same parameters
+    out : str | Path
+        a new store, or one to which they are added
+
+    Returns
+    -------
+    Store
+
+    Raises
+    ------
+    DataError
+        Is a … store made with …, expected … with …
+    """
     first = Store(stores[0])
     for other in map(Store, stores[1:]):
         if (other.kind, other.parameters) != (first.kind, first.parameters):
@@ -617,7 +877,15 @@ def drop(
     patient: str,
     why: str = "",  # kept in dropped.json
 ):
-    "Take a person out of the store, for good"
+    """Take a person out of the store, for good
+
+    Parameters
+    ----------
+    dataset : str
+    patient : str
+    why : str, default ''
+        kept in dropped.json
+    """
     folder = self.folder(dataset, patient)
     with writing(self.path):
         write_json(self.path / "dropped.json", self.dropped | {f"{dataset}/{patient}": why})
@@ -630,6 +898,12 @@ def drop(
 
 @patch(as_prop=True)
 def dropped(self: Store) -> dict[str, str]:  # "dataset/patient" -> why
-    "Who was taken out"
+    """Who was taken out
+
+    Returns
+    -------
+    dict[str, str]
+        "dataset/patient" -> why
+    """
     file = self.path / "dropped.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
