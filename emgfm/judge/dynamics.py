@@ -41,8 +41,8 @@ def roll_out(
     Returns
     -------
     dict
-        ahead (n,) s; true and predicted angles in ° (strides, n, 9), NaN where not
-        measured; phase error in % (strides, n)
+        ahead (n,) s; true and predicted angles in ° (strides, n, 9), NaN where not measured;
+        phase error in % (strides, n)
 
     Raises
     ------
@@ -233,8 +233,8 @@ def deviations(
     Returns
     -------
     pd.DataFrame
-        joint, phase (cycles), angle, velocity, acceleration (mean minus state), torque
-        (minus mean)
+        joint, phase (cycles), angle, velocity, acceleration (mean minus state), torque (minus
+        mean)
     """
     parts, columns = [], ["angle", "velocity", "acceleration", "torque"]
     for b in Loader(ds, 2048, per_stride=per_stride, shuffle=per_stride is not None):
