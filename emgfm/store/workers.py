@@ -22,10 +22,18 @@ from ..core.schema import DataError
 # %% ../../nbs/50_store/01_workers.ipynb #b398c751
 @dataclass(frozen=True)
 class Died:
-    "Returned instead of a result when a task fails"
+    """What stands in the place of a result when a task did not come back
+
+    Parameters
+    ----------
+    how : str
+        "took longer than 20 s", "was killed by signal 11 (SIGSEGV)", "raised KeyError:
+        'emg'"
+    detail : str, default ''
+        the traceback, where there is one
+    """
     how: str  # "took longer than 20 s", "was killed by signal 11 (SIGSEGV)", "raised KeyError: 'emg'"
     detail: str = ""  # the traceback, where there is one
-    kind: str = "raised"  # or refused (a `DataError`), memory, late, killed (from outside), crashed, cluster
 
     def __str__(self):
         return self.how
@@ -34,7 +42,17 @@ class Died:
 def death(
     exitcode: int | None,  # of a process; negative: the signal that ended it
 ) -> str:
-    "How a process ended, in words"
+    """How a process ended, in words
+
+    Parameters
+    ----------
+    exitcode : int | None
+        of a process; negative: the signal that ended it
+
+    Returns
+    -------
+    str
+    """
     if exitcode is not None and exitcode < 0:
         return f"was killed by signal {-exitcode} ({signal.Signals(-exitcode).name})"
     return f"ended with status {exitcode}"
@@ -43,7 +61,13 @@ def death(
 def limit_memory(
     size: int | None,  # bytes beyond what the process has now; None: no limit
 ):
-    "Make allocations beyond `size` fail in this process (where the system can: not on Windows)"
+    """Make allocations beyond `size` fail in this process (where the system can: not on Windows)
+
+    Parameters
+    ----------
+    size : int | None
+        bytes beyond what the process has now; None: no limit
+    """
     if size is None:
         return
     try:
@@ -80,11 +104,9 @@ def _answer(function: Callable, arguments: tuple, memory: int | None) -> Any:
     "The result of a call, or why there is none"
     try:
         return function(*arguments)
-    except DataError as e:
-        return Died(str(e), traceback.format_exc(), "refused")
     except MemoryError:
         room = "there is" if memory is None else f"the {memory / 1e9:.3g} GB allowed"
-        return Died(f"needed more memory than {room}", traceback.format_exc(), "memory")
+        return Died(f"needed more memory than {room}", traceback.format_exc())
     except Exception as e:  # whatever a task raises is told to the parent, which has the say
         return Died(f"raised {type(e).__name__}: {e}", traceback.format_exc())
 
@@ -106,8 +128,7 @@ class _Worker:
             return self.pipe.recv()
         except (EOFError, OSError):  # the other end is gone
             self.process.join()
-            code = self.process.exitcode
-            return Died(death(code), kind="killed" if code == -signal.SIGKILL else "crashed")
+            return Died(death(self.process.exitcode))
 
     def stop(self):
         self.process.kill()
@@ -135,7 +156,7 @@ def _news(w: _Worker, heard: list, arguments, timeout) -> tuple[Any] | None:
         return (said,)
     if w.deadline is not None and time.monotonic() >= w.deadline:
         w.ready = False
-        return (Died(f"took longer than {timeout:g} s", kind="late"),)
+        return (Died(f"took longer than {timeout:g} s"),)
     return None
 
 # %% ../../nbs/50_store/01_workers.ipynb #24fca8bf
@@ -184,7 +205,31 @@ def run_tasks(
     on_done: Callable[[int, Any], None] | None = None,  # called here with the number of each finished call and its result
     scheduler: str = "",  # address of a `dask.distributed` scheduler, which then does the calls: tcp://host:8786
 ) -> list:  # results in the order of `arguments`; a `Died` where a call did not come back
-    "Call `function` with each tuple of arguments"
+    """Call `function` with each tuple of arguments
+
+    Parameters
+    ----------
+    function : Callable
+        module-level function
+    arguments : list[tuple]
+        one call each
+    jobs : int | None, default None
+        processes at a time; by default one a core; 1 without limits: in this process
+    timeout : float | None, default None
+        s that one call may take
+    memory : int | None, default None
+        bytes that one process may add to what it starts with
+    on_done : Callable[[int, Any], None] | None, default None
+        called here with the number of each finished call and its result
+    scheduler : str, default ''
+        address of a `dask.distributed` scheduler, which then does the calls:
+        tcp://host:8786
+
+    Returns
+    -------
+    list
+        results in the order of `arguments`; a `Died` where a call did not come back
+    """
     tell = on_done or (lambda i, result: None)
     jobs = min(jobs or os.cpu_count() or 1, max(len(arguments), 1))
     if scheduler:
@@ -217,9 +262,9 @@ def _on_cluster(function, arguments, scheduler: str, tell) -> list:
             if error is None:
                 result = future.result()
             elif isinstance(error, KilledWorker):
-                result = Died(f"killed the workers that tried it ({error})", kind="cluster")
+                result = Died(f"killed the workers that tried it ({error})")
             else:
-                result = Died(f"could not be done by the cluster ({type(error).__name__}: {error})", kind="cluster")
+                result = Died(f"could not be done by the cluster ({type(error).__name__}: {error})")
             results[futures[future]] = result
             tell(futures[future], result)
     return [results[i] for i in range(len(arguments))]
