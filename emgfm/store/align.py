@@ -169,6 +169,8 @@ def resample_all_datasets(
     jobs : int | None, default None
         processes; by default one a core
     progress : bool, default True
+    rebuild : bool, default False
+        align everybody again, also with other parameters than the store's
 
     Returns
     -------
