@@ -151,7 +151,7 @@ def score_text(
     ----------
     scores : pd.DataFrame
         from `judge`
-    metric : str, default MAE
+    metric : str, default 'MAE'
         or RMSE, R2
 
     Returns
@@ -386,7 +386,7 @@ def run(
         patients in each look-alike
     steps : int, default 1600
         of the optimiser
-    size : str, default tiny
+    size : str, default 'tiny'
         of the network
     seed : int, default 0
     jobs : int | None, default None

@@ -436,8 +436,8 @@ def survey(
     Raises
     ------
     DataError
-        Bends most neither at 60 to 85 % of the cells of the right leg nor of the left,
-        expected cells that begin at a heel strike of one of them
+        Bends most neither at 60 to 85 % of the cells of the right leg nor of the left, expected
+        cells that begin at a heel strike of one of them
     DataError
         Moves by …, expected 30 to 120 degrees or 0.5 to 2.1 rad
     """
@@ -555,8 +555,7 @@ class Events:
     cut : str
         the leg at whose strikes the cells begin
     strikes : dict[str, np.ndarray]
-        side -> s after the start of the first cell; of `cut`, the end of the last cell as
-        well
+        side -> s after the start of the first cell; of `cut`, the end of the last cell as well
     """
     cut: str  # the leg at whose strikes the cells begin
     strikes: dict[str, np.ndarray]  # side -> s after the start of the first cell; of `cut`, the end of the last cell as well

@@ -58,8 +58,8 @@ def person(
     Returns
     -------
     dict
-        age (years), height (m), mass (kg), sex, preferred_speed (m/s), leg_length (m), as
-        far as known
+        age (years), height (m), mass (kg), sex, preferred_speed (m/s), leg_length (m), as far
+        as known
     """
     number = int(patient.removeprefix("Sub"))
     rows = [r.split() for r in _PEOPLE.split("|")]
@@ -400,8 +400,8 @@ def decide(
     Raises
     ------
     DataError
-        …, expected 60 to 85 % or 10 to 35 % for the knee and at most 10 % or at least 35 %
-        for EMG: nobody knows where the right leg was cut
+        …, expected 60 to 85 % or 10 to 35 % for the knee and at most 10 % or at least 35 % for
+        EMG: nobody knows where the right leg was cut
     """
     sign, why = flexion_sign(mechanics, place)
     cut, evidence = {}, {"flexion sign": why}

@@ -106,8 +106,7 @@ def meaning(
     Raises
     ------
     DataError
-        Is no known mode and speed, expected names like LG_0, AS_5, DS_10 and S_0x5, S_1,
-        S_1x5
+        Is no known mode and speed, expected names like LG_0, AS_5, DS_10 and S_0x5, S_1, S_1x5
     """
     mode, pace = re.fullmatch(r"([A-Z]{2})_(\d+)", trial.mode), re.fullmatch(r"S_(\d+)(?:x(\d+))?", trial.pace)
     if not mode or mode[1] not in _SLOPES or not pace:

@@ -49,7 +49,7 @@ class Lab:
     rows : tuple[Row, ...], default PLUG_IN_GAIT
         points -> joint cells
     prefix : Mapping[str, str], default {'left': 'L', 'right': 'R'}
-    emg_state : str, default raw
+    emg_state : str, default 'raw'
         raw, rectified or envelope
     emg_unit : str, default ''
         as the file says by default
@@ -65,9 +65,9 @@ class Lab:
         side -> analog label of its belt's force
     heel : str, default '{s}HEE'
         marker
-    up : str, default z
+    up : str, default 'z'
         axis of the markers that points upwards
-    activity : str, default level_walk
+    activity : str, default 'level_walk'
     min_duration : float, default 0.4
         s
     max_duration : float, default 3.0
@@ -77,8 +77,7 @@ class Lab:
     optional : bool, default False
         whether declared channels may be missing
     static : str, default '.*static.*|(?:.*[\\\\W_\\\\d])?cal(?:ib\\\\w*)?(?:[\\\\W_\\\\d].*)?'
-        names of trials without walking, as a regular expression; "local road" is no
-        calibration
+        names of trials without walking, as a regular expression; "local road" is no calibration
     """
     name: str  # of the dataset that its trials make
     emg: Mapping[str, str]  # analog label -> muscle; {s} is the leg's prefix

@@ -46,7 +46,7 @@ class BuildParameters:
 
     Parameters
     ----------
-    filtering : str, default causal
+    filtering : str, default 'causal'
         or zero_phase
     masses : str, default ''
         table of body masses (dataset, patient, mass_kg) for datasets that publish none
@@ -604,8 +604,7 @@ def plan_table(
     Returns
     -------
     pd.DataFrame
-        one row a dataset: people by status, bytes of raw files to be read, strides to
-        expect
+        one row a dataset: people by status, bytes of raw files to be read, strides to expect
     """
     rows = []
     for d in dict.fromkeys(t.dataset for t in tasks):
