@@ -30,7 +30,7 @@ class Died:
         "took longer than 20 s", "was killed by signal 11 (SIGSEGV)", "raised KeyError: 'emg'"
     detail : str, default ''
         the traceback, where there is one
-    kind : str, default raised
+    kind : str, default 'raised'
         or refused (a `DataError`), memory, late, killed (from outside), crashed, cluster
     """
     how: str  # "took longer than 20 s", "was killed by signal 11 (SIGSEGV)", "raised KeyError: 'emg'"
