@@ -31,18 +31,7 @@ from .budget import RATIO, SMALL, Budget, most_bytes
 def safe_name(
     name: str,  # as it stands in an archive or a listing
 ) -> str:  # with forward slashes, without "." parts
-    """A name that stays below its folder; `ValueError` tells what is wrong with another
-
-    Parameters
-    ----------
-    name : str
-        as it stands in an archive or a listing
-
-    Returns
-    -------
-    str
-        with forward slashes, without "." parts
-    """
+    "A name that stays below its folder; `ValueError` tells what is wrong with another"
     path = name.replace("\\", "/")
     if any(unicodedata.category(c) == "Cc" for c in name):
         raise ValueError("has control characters in its name")
@@ -63,25 +52,7 @@ def inside(
     name: str,  # relative, as `safe_name` returns it
     **place: object,  # dataset and file for the error's sentence
 ) -> Path:
-    """The path of `name` below `root`, if following links does not lead out of it
-
-    Parameters
-    ----------
-    root : str | Path
-    name : str
-        relative, as `safe_name` returns it
-    **place : object
-        dataset and file for the error's sentence
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    DataError
-        Leads out of … through a link: remove the link
-    """
+    "The path of `name` below `root`, if following links does not lead out of it"
     path = Path(root) / safe_name(name)
     if not path.parent.resolve().is_relative_to(Path(root).resolve()) or path.is_symlink():
         raise data_error(f"leads out of {root} through a link: remove the link", **(dict(file=path) | place))
@@ -90,18 +61,7 @@ def inside(
 # %% ../../nbs/10_files/03_archives.ipynb #d1d1ed66
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may unpack to
-
-    Parameters
-    ----------
-    total : int | None, default None
-        bytes; None: `ratio` times the archive, but at least `small`
-    ratio : float, default RATIO
-        times the bytes of the archive
-    small : int, default SMALL
-        bytes that are let pass whatever the ratio
-    members : int, default 500000
-    """
+    "What an archive may unpack to"
     total: int | None = None  # bytes; None: `ratio` times the archive, but at least `small`
     ratio: float = RATIO  # times the bytes of the archive
     small: int = SMALL  # bytes that are let pass whatever the ratio
@@ -112,37 +72,14 @@ class Limits:
         packed: int,  # bytes of the archive
         **place: object,  # file for the error's sentence
     ) -> Budget:  # for it and the archives in it
-        """What may come out of an archive
-
-        Parameters
-        ----------
-        packed : int
-            bytes of the archive
-        **place : object
-            file for the error's sentence
-
-        Returns
-        -------
-        Budget
-            for it and the archives in it
-        """
+        "What may come out of an archive"
         most = self.total or most_bytes(packed, self.ratio, self.small)
         return Budget(most, self.members, **place)
 
 
 @dataclass(frozen=True)
 class Member:
-    """A file in an archive
-
-    Parameters
-    ----------
-    name : str
-        safe, below the folder
-    bytes : int
-        unpacked
-    inner : object
-        what the library calls it
-    """
+    "A file in an archive"
     name: str  # safe, below the folder
     bytes: int  # unpacked
     inner: object  # what the library calls it
@@ -204,16 +141,7 @@ _ERRORS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOF
 def is_archive(
     name: str | Path,
 ) -> bool:
-    """Whether a file's name says that it is an archive
-
-    Parameters
-    ----------
-    name : str | Path
-
-    Returns
-    -------
-    bool
-    """
+    "Whether a file's name says that it is an archive"
     return str(name).lower().endswith(ARCHIVES)
 
 
@@ -285,20 +213,7 @@ def read_archive(
     path: str | Path,  # .zip, .tar, .tar.gz, .tar.bz2, .tar.xz
     limits: Limits | None = None,  # None: the usual ones
 ) -> list[Member]:  # its files, in the archive's order
-    """The files in an archive, every one of them checked
-
-    Parameters
-    ----------
-    path : str | Path
-        .zip, .tar, .tar.gz, .tar.bz2, .tar.xz
-    limits : Limits | None, default None
-        None: the usual ones
-
-    Returns
-    -------
-    list[Member]
-        its files, in the archive's order
-    """
+    "The files in an archive, every one of them checked"
     path = Path(path)
     with _open(path) as a:
         return _members(path, a, (limits or Limits()).budget(path.stat().st_size))
@@ -338,18 +253,7 @@ def _shown(name: str) -> str:
 def free_space(
     path: str | Path,  # need not exist yet
 ) -> int:  # bytes
-    """How much fits on the disk that `path` is or will be on
-
-    Parameters
-    ----------
-    path : str | Path
-        need not exist yet
-
-    Returns
-    -------
-    int
-        bytes
-    """
+    "How much fits on the disk that `path` is or will be on"
     path = Path(path).absolute()
     return shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
 
@@ -403,18 +307,7 @@ def same_file(
     path: Path,
     facts: dict,  # bytes, sha256
 ) -> bool:
-    """Whether a file is the one that `facts` describe
-
-    Parameters
-    ----------
-    path : Path
-    facts : dict
-        bytes, sha256
-
-    Returns
-    -------
-    bool
-    """
+    "Whether a file is the one that `facts` describe"
     if not path.is_file() or path.stat().st_size != facts["bytes"]:
         return False
     with path.open("rb") as f:
@@ -428,31 +321,7 @@ def unpack(
     progress: bool = True,  # show a bar
     budget: Budget | None = None,  # shared by archives within each other; None: by `limits`
 ) -> dict[str, dict]:  # name below `target` -> bytes, sha256
-    """Unpack an archive, all of it or nothing
-
-    Parameters
-    ----------
-    path : str | Path
-        .zip, .tar, .tar.gz, .tar.bz2, .tar.xz
-    target : str | Path
-        folder, new or to be filled up
-    limits : Limits | None, default None
-        None: the usual ones
-    progress : bool, default True
-        show a bar
-    budget : Budget | None, default None
-        shared by archives within each other; None: by `limits`
-
-    Returns
-    -------
-    dict[str, dict]
-        name below `target` -> bytes, sha256
-
-    Raises
-    ------
-    DataError
-        Needs … bytes unpacked, the disk of … has …: make room first
-    """
+    "Unpack an archive, all of it or nothing"
     path, target = Path(path), Path(target)
     new = target.with_name(f".{target.name}.unpacking")
     shutil.rmtree(new, ignore_errors=True)

@@ -358,30 +358,7 @@ def _events(p: Mapping, head: _Head, file: Path) -> pd.DataFrame:
 # %% ../../nbs/10_files/01_c3d.ipynb #9966f9e1
 @dataclass
 class C3D:
-    """The contents of a C3D file, on one clock
-
-    Parameters
-    ----------
-    file : Path
-    start : float
-        time of the first frame, s; frame 1 of the capture is time 0
-    point_rate : float
-        Hz
-    analog_rate : float
-        Hz
-    points : dict[str, np.ndarray]
-        label -> (frames, 3), NaN where it is missing
-    analogs : dict[str, np.ndarray]
-        label -> (samples,)
-    units : dict[str, str]
-        label -> unit, as the file says
-    kinds : dict[str, str]
-        label -> marker, angle, moment, force, power or scalar
-    events : pd.DataFrame
-        time (s), side (left, right or ""), label
-    parameters : dict[str, dict]
-        group -> name -> value
-    """
+    "The contents of a C3D file, on one clock"
     file: Path
     start: float  # time of the first frame, s; frame 1 of the capture is time 0
     point_rate: float  # Hz
@@ -406,23 +383,7 @@ _ERRORS = (OSError, struct.error, ValueError, IndexError, OverflowError, MemoryE
 def read_c3d(
     file: str | Path,  # .c3d
 ) -> C3D:  # points, analog channels and events on one clock
-    """Read a C3D file
-
-    Parameters
-    ----------
-    file : str | Path
-        .c3d
-
-    Returns
-    -------
-    C3D
-        points, analog channels and events on one clock
-
-    Raises
-    ------
-    DataError
-        Cannot be read (…: …): it is damaged
-    """
+    "Read a C3D file"
     file = Path(file)
     if not file.is_file():
         what = "is a folder, expected a file" if file.is_dir() else "does not exist"
@@ -513,31 +474,7 @@ def write_c3d(
     units: Mapping[str, str] | None = None,  # label or kind -> unit
     parameters: Mapping[str, Mapping] | None = None,  # group -> name -> value
 ):
-    """Write a C3D file
-
-    Parameters
-    ----------
-    file : str | Path
-        .c3d
-    points : Mapping[str, np.ndarray]
-        label -> (frames, 3), NaN where it is missing
-    point_rate : float, default 100.0
-        Hz
-    analogs : Mapping[str, np.ndarray] | None, default None
-        label -> (samples,), equally many a frame
-    analog_rate : float, default 1000.0
-        Hz
-    events : pd.DataFrame | None, default None
-        time, side, label
-    start : float, default 0.0
-        time of the first frame, s
-    kinds : Mapping[str, str] | None, default None
-        label -> angle, moment, force, power; else markers
-    units : Mapping[str, str] | None, default None
-        label or kind -> unit
-    parameters : Mapping[str, Mapping] | None, default None
-        group -> name -> value
-    """
+    "Write a C3D file"
     c, analogs, kinds, units = _ezc3d().c3d(), dict(analogs or {}), dict(kinds or {}), dict(units or {})
     n, p = len(next(iter(points.values()))), c["parameters"]
     p["POINT"]["RATE"]["value"], p["POINT"]["LABELS"]["value"] = [float(point_rate)], list(points)

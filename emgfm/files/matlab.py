@@ -54,18 +54,7 @@ _VERSIONS = {b"\x00\x01IM": "5", b"\x01\x00MI": "5", b"\x00\x02IM": "7.3", b"\x0
 def mat_version(
     path: str | Path,  # of a file
 ) -> str:  # "4", "5" (also for v6 and v7, which share its container) or "7.3"
-    """Version of a MATLAB file by its header
-
-    Parameters
-    ----------
-    path : str | Path
-        of a file
-
-    Returns
-    -------
-    str
-        "4", "5" (also for v6 and v7, which share its container) or "7.3"
-    """
+    "Version of a MATLAB file by its header"
     path = Path(path)
     if not path.is_file():
         what = "is a folder, expected a file" if path.is_dir() else "does not exist"
@@ -112,19 +101,7 @@ def cell(
     items: list,
     shape: tuple[int, int] | None = None,  # filled row by row; a column by default
 ) -> np.ndarray:  # of objects
-    """A MATLAB cell array of a given shape
-
-    Parameters
-    ----------
-    items : list
-    shape : tuple[int, int] | None, default None
-        filled row by row; a column by default
-
-    Returns
-    -------
-    np.ndarray
-        of objects
-    """
+    "A MATLAB cell array of a given shape"
     c = np.empty(len(items), object)
     c[:] = items
     return c.reshape(shape or (-1, 1))
@@ -133,18 +110,7 @@ def cell(
 def struct_array(
     rows: list[dict],  # all with the same keys
 ) -> np.ndarray:  # (1, len(rows))
-    """A MATLAB struct array
-
-    Parameters
-    ----------
-    rows : list[dict]
-        all with the same keys
-
-    Returns
-    -------
-    np.ndarray
-        (1, len(rows))
-    """
+    "A MATLAB struct array"
     a = np.empty((1, len(rows)), [(k, object) for k in rows[0]])
     for i, row in enumerate(rows):
         a[0, i] = tuple(row[k] for k in a.dtype.names)
@@ -185,16 +151,7 @@ def write_mat(
     variables: dict,  # name -> number, array, text, dict, list, `cell`, `struct_array` or DataFrame
     version: str = "5",  # "5" (compressed, what MATLAB calls v7) or "7.3"
 ):
-    """Write a MATLAB file; the same values give the same bytes
-
-    Parameters
-    ----------
-    path : str | Path
-    variables : dict
-        name -> number, array, text, dict, list, `cell`, `struct_array` or DataFrame
-    version : str, default '5'
-        "5" (compressed, what MATLAB calls v7) or "7.3"
-    """
+    "Write a MATLAB file; the same values give the same bytes"
     if version not in ("5", "7.3"):
         raise ValueError(f"version is {version!r}, expected '5' or '7.3'")
     matio.save_to_mat(path, _to_matlab(variables), version={"5": "v7"}.get(version, "v7.3"))
@@ -412,12 +369,7 @@ def _load(
 
 # %% ../../nbs/10_files/00_matlab.ipynb #82ebb1fd
 class MatCells(Sequence):
-    """Elements of a cell or struct array, loaded one at a time
-
-    Parameters
-    ----------
-    items
-    """
+    "Elements of a cell or struct array, loaded one at a time"
     def __init__(self, items):
         self._items = items  # functions without arguments, or `MatCells`
 
@@ -435,15 +387,7 @@ class MatCells(Sequence):
 
 # %% ../../nbs/10_files/00_matlab.ipynb #50d733a3
 class MatStruct(Mapping):
-    """A struct whose fields are loaded when asked for; keys may be paths
-
-    Parameters
-    ----------
-    names
-    load
-    file
-    path, default ''
-    """
+    "A struct whose fields are loaded when asked for; keys may be paths"
     kind = "struct"
 
     def __init__(self, names, load, file, path=""):
@@ -504,24 +448,7 @@ def field(
     file: str | Path = "",  # for the error
     above: str = "",  # path of `x` itself, for the error
 ):  # the value
-    """The value at `path`, or a `DataError` that says what is there instead
-
-    Parameters
-    ----------
-    x
-        `MatStruct`, dict or list
-    path : str
-        like "s/Data/3/Ang"
-    file : str | Path, default ''
-        for the error
-    above : str, default ''
-        path of `x` itself, for the error
-
-    Raises
-    ------
-    DataError
-        Is missing: …
-    """
+    "The value at `path`, or a `DataError` that says what is there instead"
     try:
         return _walk(x, path)
     except _Missing as e:
@@ -532,13 +459,7 @@ def field(
 def plain(
     x,  # `MatStruct`, `MatCells` or a value
 ):
-    """Everything below `x`, loaded: dicts and lists
-
-    Parameters
-    ----------
-    x
-        `MatStruct`, `MatCells` or a value
-    """
+    "Everything below `x`, loaded: dicts and lists"
     if isinstance(x, Mapping):
         return {k: plain(x[k]) for k in x}
     return [plain(e) for e in x] if isinstance(x, (list, MatCells)) else x
@@ -548,15 +469,7 @@ def look(
     x,  # struct
     *path: str,  # names of fields
 ):  # the value, or None
-    """What lies at `path`, or None
-
-    Parameters
-    ----------
-    x
-        struct
-    *path : str
-        names of fields
-    """
+    "What lies at `path`, or None"
     for part in path:
         if not isinstance(x, Mapping) or part not in tuple(x):
             return None
@@ -567,17 +480,7 @@ def look(
 def as_list(
     x,  # list, or the single element that MATLAB made of a list of one
 ) -> list:
-    """Elements of a struct or cell array, also if there is only one
-
-    Parameters
-    ----------
-    x
-        list, or the single element that MATLAB made of a list of one
-
-    Returns
-    -------
-    list
-    """
+    "Elements of a struct or cell array, also if there is only one"
     if isinstance(x, (list, MatCells)):
         return list(x)
     return [] if isinstance(x, np.ndarray) and x.size == 0 else [x]
@@ -587,18 +490,7 @@ def as_rows(
     x,  # a cell array of `width` columns, as it was read
     width: int,
 ) -> list[list]:
-    """Rows of a cell array, also if there is only one
-
-    Parameters
-    ----------
-    x
-        a cell array of `width` columns, as it was read
-    width : int
-
-    Returns
-    -------
-    list[list]
-    """
+    "Rows of a cell array, also if there is only one"
     rows = as_list(x)
     if rows and len(rows) == width and not all(isinstance(r, (list, MatCells)) and len(r) == width for r in rows):
         return [rows]
@@ -609,28 +501,7 @@ def numbers(
     x,  # what a field or a column holds
     **place: object,  # dataset, patient, file and field, for the error's sentence
 ) -> np.ndarray:  # of float64, with x's shape; x itself where it is that already, so not to be changed in place
-    """Real numbers as an array, or a `DataError` that says what is there instead
-
-    Parameters
-    ----------
-    x
-        what a field or a column holds
-    **place : object
-        dataset, patient, file and field, for the error's sentence
-
-    Returns
-    -------
-    np.ndarray
-        of float64, with x's shape; x itself where it is that already, so not to be changed in
-        place
-
-    Raises
-    ------
-    DataError
-        Holds …, expected numbers
-    DataError
-        Is infinite in … places, expected finite numbers or NaN
-    """
+    "Real numbers as an array, or a `DataError` that says what is there instead"
     if sparse.issparse(x):
         Budget(_SMALL, **place).spend(bytes=8 * math.prod(x.shape))
         x = x.toarray()
@@ -773,13 +644,7 @@ def _whos(path: Path, version: str) -> dict[str, tuple[tuple[int, ...], str]]:
 
 # %% ../../nbs/10_files/00_matlab.ipynb #a2277374
 class MatFile(MatStruct):
-    """An open MATLAB file; a context manager
-
-    Parameters
-    ----------
-    path
-    squeeze, default True
-    """
+    "An open MATLAB file; a context manager"
     kind = "file"
 
     def __init__(self, path, squeeze=True):
@@ -924,19 +789,7 @@ def open_mat(
     path: str | Path,
     squeeze: bool = True,  # drop axes of length 1
 ) -> MatFile:  # a mapping from variables (or paths) to values
-    """Open a MATLAB file and load its fields when asked for
-
-    Parameters
-    ----------
-    path : str | Path
-    squeeze : bool, default True
-        drop axes of length 1
-
-    Returns
-    -------
-    MatFile
-        a mapping from variables (or paths) to values
-    """
+    "Open a MATLAB file and load its fields when asked for"
     return MatFile(path, squeeze)
 
 
@@ -945,21 +798,7 @@ def read_mat(
     names: str | list[str] | None = None,  # variables, or paths; all variables by default
     squeeze: bool = True,  # drop axes of length 1
 ) -> dict:  # name -> value
-    """Load variables of a MATLAB file of any version
-
-    Parameters
-    ----------
-    path : str | Path
-    names : str | list[str] | None, default None
-        variables, or paths; all variables by default
-    squeeze : bool, default True
-        drop axes of length 1
-
-    Returns
-    -------
-    dict
-        name -> value
-    """
+    "Load variables of a MATLAB file of any version"
     with open_mat(path, squeeze) as f:
         return {n: plain(f[n]) for n in ([names] if isinstance(names, str) else f if names is None else names)}
 
@@ -968,23 +807,7 @@ def read_table(
     path: str | Path,
     name: str = "data",  # variable, or path
 ) -> pd.DataFrame:
-    """A MATLAB table
-
-    Parameters
-    ----------
-    path : str | Path
-    name : str, default 'data'
-        variable, or path
-
-    Returns
-    -------
-    pd.DataFrame
-
-    Raises
-    ------
-    DataError
-        Is …, expected a MATLAB table
-    """
+    "A MATLAB table"
     table = read_mat(path, name)[name]
     if not isinstance(table, pd.DataFrame):
         kind = {dict: "a struct", list: "a cell or struct array", str: "text"}.get(type(table), "a numeric array")
@@ -995,17 +818,7 @@ def read_table(
 def variables(
     path: str | Path,
 ) -> dict[str, tuple[tuple[int, ...], str]]:  # name -> (MATLAB's shape, MATLAB's class)
-    """What a file holds, without loading it
-
-    Parameters
-    ----------
-    path : str | Path
-
-    Returns
-    -------
-    dict[str, tuple[tuple[int, ...], str]]
-        name -> (MATLAB's shape, MATLAB's class)
-    """
+    "What a file holds, without loading it"
     with open_mat(path) as f, _reading(path):
         if f.version == "7.3":
             found = {n: _child(f._h5, n) for n in f}

@@ -26,21 +26,7 @@ def reading_table(
     file: str | Path,
     **place: object,  # dataset and patient, for the error's sentence
 ):
-    """Turn what the libraries raise about a damaged table into a `DataError`
-
-    Parameters
-    ----------
-    file : str | Path
-    **place : object
-        dataset and patient, for the error's sentence
-
-    Raises
-    ------
-    DataError
-        Needs a package that is not installed (…)
-    DataError
-        Cannot be read as a table (…: …)
-    """
+    "Turn what the libraries raise about a damaged table into a `DataError`"
     if file:
         note_file(file)
     try:
@@ -60,24 +46,7 @@ def read_delimited(
     options: dict | None = None,  # more options of pandas.read_csv
     **place: object,  # dataset and patient, for the error's sentence
 ) -> pd.DataFrame:  # names without blanks at their ends
-    """A text table; a row with more values than there are names is refused, since it would move every column
-
-    Parameters
-    ----------
-    file : str | Path
-        separated by comma, semicolon or tab; decimal points or commas
-    columns : Callable | list | None, default None
-        names that are wanted, or a function that picks them
-    options : dict | None, default None
-        more options of pandas.read_csv
-    **place : object
-        dataset and patient, for the error's sentence
-
-    Returns
-    -------
-    pd.DataFrame
-        names without blanks at their ends
-    """
+    "A text table; a row with more values than there are names is refused, since it would move every column"
     with reading_table(file, **place), open(file, encoding="utf-8-sig") as f:
         head = f.readline()
         sep = max(",;\t", key=head.count)
@@ -117,22 +86,7 @@ def read_sheet(
     having: str = "",  # regular expression: of several sheets, the first with such a header is taken
     **place: object,  # dataset and patient, for the error's sentence
 ) -> pd.DataFrame:  # headers without blanks at their ends
-    """A table of people or trials
-
-    Parameters
-    ----------
-    path : str | Path
-        .xlsx, .xls or .csv
-    having : str, default ''
-        regular expression: of several sheets, the first with such a header is taken
-    **place : object
-        dataset and patient, for the error's sentence
-
-    Returns
-    -------
-    pd.DataFrame
-        headers without blanks at their ends
-    """
+    "A table of people or trials"
     if str(path).lower().endswith(".csv"):
         return read_delimited(path, options=dict(nrows=MOST_ROWS), **place)
     with reading_table(path, **place):
@@ -145,14 +99,7 @@ def write_sheet(
     path: str | Path,  # .xlsx
     table: pd.DataFrame,
 ):
-    """A table as an Excel sheet, the same bytes on every run
-
-    Parameters
-    ----------
-    path : str | Path
-        .xlsx
-    table : pd.DataFrame
-    """
+    "A table as an Excel sheet, the same bytes on every run"
     made = io.BytesIO()
     table.to_excel(made, index=False)
     with zipfile.ZipFile(made) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
@@ -165,25 +112,7 @@ def read_opensim(
     file: str | Path,  # .mot or .sto
     **place: object,  # dataset and patient, for the error's sentence
 ) -> tuple[pd.DataFrame, dict[str, str]]:  # columns by name, and the header's keys in lower case
-    """The table of an OpenSim file
-
-    Parameters
-    ----------
-    file : str | Path
-        .mot or .sto
-    **place : object
-        dataset and patient, for the error's sentence
-
-    Returns
-    -------
-    tuple[pd.DataFrame, dict[str, str]]
-        columns by name, and the header's keys in lower case
-
-    Raises
-    ------
-    DataError
-        Has no line endheader, expected a file of OpenSim
-    """
+    "The table of an OpenSim file"
     header = {}
     with reading_table(file, **place), open(file, encoding="utf-8", errors="replace") as f:
         for line in f:

@@ -116,19 +116,7 @@ def write_lookalike(
     people: int = 3,
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds
-    """Write invented cells as `data/Sub01.mat` and the like
-
-    Parameters
-    ----------
-    root : str | Path
-    people : int, default 3
-    seed : int, default 0
-
-    Returns
-    -------
-    list[Recording]
-        what a perfect reader finds
-    """
+    "Write invented cells as `data/Sub01.mat` and the like"
     folder, out = Path(root) / "data", []
     folder.mkdir(parents=True, exist_ok=True)
     for patient in list(_PLAN)[:people]:

@@ -208,20 +208,7 @@ def write_lookalike(
     people: int = 4,  # at most four, half of them after a stroke
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds
-    """Write invented strides as the two MAT files
-
-    Parameters
-    ----------
-    root : str | Path
-    people : int, default 4
-        at most four, half of them after a stroke
-    seed : int, default 0
-
-    Returns
-    -------
-    list[Recording]
-        what a perfect reader finds
-    """
+    "Write invented strides as the two MAT files"
     root, out = Path(root), []
     root.mkdir(parents=True, exist_ok=True)
     people = min(people, 4)

@@ -20,23 +20,7 @@ PLACE = Path(emgfm.__file__).parent / "checkpoints"
 def shipped(
     name: str = "lookalikes",  # of the checkpoint
 ) -> Path:  # .safetensors, with its facts as .json beside it
-    """The checkpoint that comes with emgfm, for whatever takes the path of one
-
-    Parameters
-    ----------
-    name : str, default 'lookalikes'
-        of the checkpoint
-
-    Returns
-    -------
-    Path
-        .safetensors, with its facts as .json beside it
-
-    Raises
-    ------
-    DataError
-        No checkpoint … comes with emgfm, expected one of: …
-    """
+    "The checkpoint that comes with emgfm, for whatever takes the path of one"
     path = PLACE / f"{name}.safetensors"
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in PLACE.glob("*.safetensors"))) or "none"
@@ -47,15 +31,5 @@ def shipped(
 def load_shipped(
     device: str = "cpu",
 ) -> tuple[Network, dict]:  # the network, ready for use, and the checkpoint's meta
-    """The network that comes with emgfm; it has never seen a person
-
-    Parameters
-    ----------
-    device : str, default 'cpu'
-
-    Returns
-    -------
-    tuple[Network, dict]
-        the network, ready for use, and the checkpoint's meta
-    """
+    "The network that comes with emgfm; it has never seen a person"
     return load_checkpoint(shipped(), device)

@@ -51,18 +51,7 @@ STIFFNESSES = (25.0, 40.0, 80.0, 1000.0)  # kN/m
 def speed_of(
     name: str,  # of a field
 ) -> float:  # m/s, NaN if it is none of the known ones
-    """speed08, S0_8, v0p80 are all 0.8
-
-    Parameters
-    ----------
-    name : str
-        of a field
-
-    Returns
-    -------
-    float
-        m/s, NaN if it is none of the known ones
-    """
+    "speed08, S0_8, v0p80 are all 0.8"
     digits = "".join(re.findall(r"\d", name))
     return next((v for v in SPEEDS if digits and digits in (f"{v:.1f}".replace(".", ""), f"{v:.2f}".replace(".", ""), f"{v:g}")),
                 np.nan)
@@ -71,17 +60,7 @@ def speed_of(
 def stiffness_of(
     name: str,
 ) -> float:  # kN/m
-    """k25, stiffness_25 and, for the rigid belt, k1000, rigid, inf
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    float
-        kN/m
-    """
+    "k25, stiffness_25 and, for the rigid belt, k1000, rigid, inf"
     digits = "".join(re.findall(r"\d", name))
     if not digits and re.search("rigid|inf", name, re.I):
         return 1000.0
@@ -90,36 +69,18 @@ def stiffness_of(
 # %% ../../nbs/30_readers/10_angelidou.ipynb #d505990a
 @dataclass(frozen=True)
 class Condition:
-    """A speed on a stiffness
-
-    Parameters
-    ----------
-    names : tuple[str, str]
-    nodes : tuple
-        structs from the person down to the condition
-    """
+    "A speed on a stiffness"
     names: tuple[str, str]
     nodes: tuple  # structs from the person down to the condition
 
     @property
     def trial(self) -> str:
-        """The source's names
-
-        Returns
-        -------
-        str
-        """
+        "The source's names"
         return "/".join(self.names)
 
     @property
     def labels(self) -> dict:  # speed (m/s), stiffness (kN/m), incline
-        """What the names say, in either order
-
-        Returns
-        -------
-        dict
-            speed (m/s), stiffness (kN/m), incline
-        """
+        "What the names say, in either order"
         a, b = self.names
         if np.isnan(speed_of(a)) and not np.isnan(stiffness_of(a)) and not np.isnan(speed_of(b)):
             a, b = b, a
@@ -129,16 +90,7 @@ class Condition:
 def conditions(
     person: Mapping,
 ) -> list[Condition]:
-    """Every struct two levels down that has EMG or angles; all other fields are facts
-
-    Parameters
-    ----------
-    person : Mapping
-
-    Returns
-    -------
-    list[Condition]
-    """
+    "Every struct two levels down that has EMG or angles; all other fields are facts"
     out = []
     for a in sorted(person, key=natural):
         below = person[a]
@@ -154,21 +106,7 @@ def cells(
     name: str,
     limit: int | None = None,  # how many are wanted
 ) -> list[np.ndarray]:  # (samples, columns) each; empty where there is none
-    """The cells of a channel
-
-    Parameters
-    ----------
-    node : Mapping
-        EMG, jointAngles or jointMoments
-    name : str
-    limit : int | None, default None
-        how many are wanted
-
-    Returns
-    -------
-    list[np.ndarray]
-        (samples, columns) each; empty where there is none
-    """
+    "The cells of a channel"
     if name not in list(node):
         return []
     x = node[name]
@@ -208,18 +146,7 @@ _UNITS = {"N·m/kg": (0.4, 4.0, 1.0), "N·m": (20.0, 350.0, 1.0),  # lowest and 
 def mean_cycle(
     parts: list[np.ndarray],  # cells, (n,) or (n, 3)
 ) -> np.ndarray:  # (101,) flexion, NaN without data
-    """Mean over cells, on 0 to 100 %
-
-    Parameters
-    ----------
-    parts : list[np.ndarray]
-        cells, (n,) or (n, 3)
-
-    Returns
-    -------
-    np.ndarray
-        (101,) flexion, NaN without data
-    """
+    "Mean over cells, on 0 to 100 %"
     x = [c if c.ndim == 1 else c[:, 0] for c in parts if c.ndim in (1, 2) and len(c) > 1]
     x = [np.interp(np.linspace(0, len(c) - 1, 101), np.arange(len(c)), c) for c in x]
     x = np.array(x).reshape(-1, 101)
@@ -230,18 +157,7 @@ def mean_cycle(
 def own_strikes(
     knee: np.ndarray,  # (101,) mean cycle, of either sign
 ) -> bool | None:  # None if it cannot be told
-    """Whether cells begin at this leg's heel strike
-
-    Parameters
-    ----------
-    knee : np.ndarray
-        (101,) mean cycle, of either sign
-
-    Returns
-    -------
-    bool | None
-        None if it cannot be told
-    """
+    "Whether cells begin at this leg's heel strike"
     if not np.isfinite(knee).all():
         return None
     at = int(np.abs(knee).argmax())
@@ -252,45 +168,13 @@ def turned(
     evidence: float,  # positive where the sign is ours
     clear: float,  # beyond which it can be believed
 ) -> int:  # 1 or -1
-    """Whether a joint is published the other way round
-
-    Parameters
-    ----------
-    evidence : float
-        positive where the sign is ours
-    clear : float
-        beyond which it can be believed
-
-    Returns
-    -------
-    int
-        1 or -1
-    """
+    "Whether a joint is published the other way round"
     return -1 if evidence < -clear else 1
 
 # %% ../../nbs/30_readers/10_angelidou.ipynb #67582a85
 @dataclass
 class Survey:
-    """What the cells of a person say together
-
-    Parameters
-    ----------
-    own : dict[str, bool | None]
-        side -> whether cells begin at its heel strikes
-    angle : float
-        factor that makes the declared degrees right
-    flip : dict[str, int]
-        joint -> 1 or -1
-    moment : float | None
-        factor to internal N·m/kg, None where it cannot be had
-    reason : str
-        why not: "no_mass", a sentence, or nothing
-    fixed : set[str]
-        quantities whose cells have one length throughout
-    emg_unit : str
-        that the file states, or unknown
-    decisions : dict[str, str]
-    """
+    "What the cells of a person say together"
     own: dict[str, bool | None]  # side -> whether cells begin at its heel strikes
     angle: float  # factor that makes the declared degrees right
     flip: dict[str, int]  # joint -> 1 or -1
@@ -306,27 +190,7 @@ def moment_unit(
     text: str,  # what the file says, or nothing
     mass: float | None,  # kg
 ) -> tuple[float | None, str]:  # factor to N·m/kg, evidence or the reason why not
-    """The unit of the moments, by what the file says and by their size
-
-    Parameters
-    ----------
-    peak : float
-        median of the peak ankle moments, as in the file
-    text : str
-        what the file says, or nothing
-    mass : float | None
-        kg
-
-    Returns
-    -------
-    tuple[float | None, str]
-        factor to N·m/kg, evidence or the reason why not
-
-    Raises
-    ------
-    DataError
-        Peak ankle moments have a median of …, expected …
-    """
+    "The unit of the moments, by what the file says and by their size"
     words = {u.replace("·", "").lower(): u for u in _UNITS}
     said = words.get(re.sub(r"[^nmk/g]", "", text.lower().replace("kg^-1", "/kg")))
     fits = [u for u, (low, high, _) in _UNITS.items() if low <= peak <= high]
@@ -347,26 +211,7 @@ def stretched(
     found: list[Condition],
     place: dict,
 ) -> set[str]:  # emg, angle: quantities whose cells have one length throughout
-    """Which modalities have no time of their own
-
-    Parameters
-    ----------
-    found : list[Condition]
-    place : dict
-
-    Returns
-    -------
-    set[str]
-        emg, angle: quantities whose cells have one length throughout
-
-    Raises
-    ------
-    DataError
-        Have … samples in every cell: time was stretched, and no stride has a duration
-        (no_duration)
-    DataError
-        Has … samples for each one of the angles, expected 20 (2000 and 100 Hz)
-    """
+    "Which modalities have no time of their own"
     n = {"emg": [], "angle": []}
     for x in found:
         for p in SIDES.values():
@@ -418,29 +263,7 @@ def survey(
     mass: float | None,  # kg
     place: dict,
 ) -> Survey:
-    """Legs, signs and units of a person
-
-    Parameters
-    ----------
-    found : list[Condition]
-    texts : dict[str, str]
-        what the file says about units
-    mass : float | None
-        kg
-    place : dict
-
-    Returns
-    -------
-    Survey
-
-    Raises
-    ------
-    DataError
-        Bends most neither at 60 to 85 % of the cells of the right leg nor of the left, expected
-        cells that begin at a heel strike of one of them
-    DataError
-        Moves by …, expected 30 to 120 degrees or 0.5 to 2.1 rad
-    """
+    "Legs, signs and units of a person"
     mean = {(s, j): mean_cycle(_level_cycles(found, "jointAngles", p, j))
             for s, p in SIDES.items() for j in ("Hip", "Knee", "Ankle")}
     own = {s: own_strikes(mean[s, "Knee"]) for s in SIDES}
@@ -495,17 +318,7 @@ def _checked(info: dict) -> dict:
 def facts(
     found: list[Condition],
 ) -> tuple[dict, dict]:  # age, sex, height, mass where known; texts about EMG and moment units
-    """What the file says about the person and about units
-
-    Parameters
-    ----------
-    found : list[Condition]
-
-    Returns
-    -------
-    tuple[dict, dict]
-        age, sex, height, mass where known; texts about EMG and moment units
-    """
+    "What the file says about the person and about units"
     info, texts = {}, {}
     for node in (n for c in found for n in c.nodes):
         for name in set(node) & {"participantInfo", "unit"}:
@@ -524,18 +337,7 @@ NEAR = 0.015  # s by which strikes and cells may differ
 def strikes(
     node,  # gaitEvents
 ) -> dict[str, np.ndarray]:  # side -> numbers in the file's unit
-    """Lists that are heel strikes by their name
-
-    Parameters
-    ----------
-    node
-        gaitEvents
-
-    Returns
-    -------
-    dict[str, np.ndarray]
-        side -> numbers in the file's unit
-    """
+    "Lists that are heel strikes by their name"
     out = {}
     for path, value in _leaves(node):
         word = re.sub(r"heel|strikes?|initial|contacts?|times?|frames?|foot|hs|ic|[^a-z]", "", path.lower())
@@ -548,15 +350,7 @@ def strikes(
 # %% ../../nbs/30_readers/10_angelidou.ipynb #a4ea7151
 @dataclass(frozen=True)
 class Events:
-    """Heel strikes on the clock of the cells
-
-    Parameters
-    ----------
-    cut : str
-        the leg at whose strikes the cells begin
-    strikes : dict[str, np.ndarray]
-        side -> s after the start of the first cell; of `cut`, the end of the last cell as well
-    """
+    "Heel strikes on the clock of the cells"
     cut: str  # the leg at whose strikes the cells begin
     strikes: dict[str, np.ndarray]  # side -> s after the start of the first cell; of `cut`, the end of the last cell as well
 
@@ -564,17 +358,7 @@ class Events:
         self,
         side: str,
     ) -> np.ndarray:  # (strikes,) s
-        """Heel strikes of a leg while there are cells
-
-        Parameters
-        ----------
-        side : str
-
-        Returns
-        -------
-        np.ndarray
-            (strikes,) s
-        """
+        "Heel strikes of a leg while there are cells"
         u, end = self.strikes[side], self.strikes[self.cut][-1]
         return u if side == self.cut else u[(u >= 0) & (u < end)]
 
@@ -584,21 +368,7 @@ def fitted(
     cut: str,  # the leg at whose strikes the cells begin
     lengths: np.ndarray,  # (cycles,) s
 ) -> Events | None:
-    """Heel strikes on the clock of the cells, if they fit
-
-    Parameters
-    ----------
-    lists : dict[str, np.ndarray]
-        side -> heel strikes
-    cut : str
-        the leg at whose strikes the cells begin
-    lengths : np.ndarray
-        (cycles,) s
-
-    Returns
-    -------
-    Events | None
-    """
+    "Heel strikes on the clock of the cells, if they fit"
     v = lists.get(cut, np.zeros(0))
     for unit in (1.0, 1 / RATE, 1 / EMG_RATE):
         gaps = np.diff(v) * unit
@@ -614,19 +384,7 @@ def events(
     cut: str,
     lengths: np.ndarray,  # (cycles,) s
 ) -> Events | None:
-    """Heel strikes of a condition, from whichever level has them
-
-    Parameters
-    ----------
-    condition : Condition
-    cut : str
-    lengths : np.ndarray
-        (cycles,) s
-
-    Returns
-    -------
-    Events | None
-    """
+    "Heel strikes of a condition, from whichever level has them"
     (a, b), (top, speed, node) = condition.names, condition.nodes
     for holder, names in ((node, ()), (speed, (b,)), (speed, ()), (top, (a, b)), (top, ())):
         x = holder["gaitEvents"] if "gaitEvents" in list(holder) else None
@@ -645,18 +403,7 @@ SAME = 0.03  # of the cycle by which EMG and joints of one cycle may differ
 
 @dataclass
 class Leg:
-    """The cycles of one leg in one condition
-
-    Parameters
-    ----------
-    data : dict[str, list[np.ndarray]]
-        quantity -> arrays along time, empty where there is nothing
-    fixed : set[str]
-        quantities without a time of their own
-    notes : list[str], default list()
-    problems : list[str], default list()
-        what of it could not be read
-    """
+    "The cycles of one leg in one condition"
     data: dict[str, list[np.ndarray]]  # quantity -> arrays along time, empty where there is nothing
     fixed: set[str]  # quantities without a time of their own
     notes: list[str] = field(default_factory=list)
@@ -664,13 +411,7 @@ class Leg:
 
     @property
     def lengths(self) -> np.ndarray:  # (cycles,) s, NaN where nothing is known
-        """How long the cycles last; where modalities differ by a sample, the shorter
-
-        Returns
-        -------
-        np.ndarray
-            (cycles,) s, NaN where nothing is known
-        """
+        "How long the cycles last; where modalities differ by a sample, the shorter"
         known = [[len(x) / RATES[q] if len(x) else np.inf for x in self.data[q]]
                  for q in ("emg", "angle") if q not in self.fixed]
         shortest = np.min(known, axis=0)
@@ -683,19 +424,7 @@ def published(
     known: Survey,
     place: dict,
 ) -> Leg:
-    """All cells of one leg
-
-    Parameters
-    ----------
-    condition : Condition
-    side : str
-    known : Survey
-    place : dict
-
-    Returns
-    -------
-    Leg
-    """
+    "All cells of one leg"
     p, data, notes, problems = SIDES[side], {}, [], []
     rows = rows_decided(ROWS[side], dict(angle=known.angle, moment=known.moment), known.flip)
     for quantity, group, names in (("emg", "EMG", _MUSCLES), ("angle", "jointAngles", ("Hip", "Knee", "Ankle")),
@@ -724,16 +453,7 @@ MERGED = 1.6  # times the median of the condition
 def partners(
     leg: Leg,
 ) -> Leg:
-    """Leave out what does not last as long as the angles of the same cycle
-
-    Parameters
-    ----------
-    leg : Leg
-
-    Returns
-    -------
-    Leg
-    """
+    "Leave out what does not last as long as the angles of the same cycle"
     for k, a in enumerate(leg.data["angle"]):
         for q in {"emg", "moment"} - leg.fixed if "angle" not in leg.fixed and len(a) else ():
             x, T = leg.data[q][k], len(a) / RATE
@@ -746,20 +466,7 @@ def fault(
     T: float,  # s
     usual: float,  # s, median of the condition
 ) -> str:  # "" for a stride
-    """Why a cycle is no stride
-
-    Parameters
-    ----------
-    T : float
-        s
-    usual : float
-        s, median of the condition
-
-    Returns
-    -------
-    str
-        "" for a stride
-    """
+    "Why a cycle is no stride"
     if not np.isfinite(T):
         return "no_duration: it has neither EMG nor angles"
     if not SHORTEST <= T <= LONGEST:
@@ -771,19 +478,7 @@ def joined(
     leg: Leg,
     begin: np.ndarray,  # (cycles + 1,) s, where the cells begin and the last one ends
 ) -> dict[str, np.ndarray]:  # quantity -> array along time, NaN where a cell has nothing
-    """Cells laid one after the other
-
-    Parameters
-    ----------
-    leg : Leg
-    begin : np.ndarray
-        (cycles + 1,) s, where the cells begin and the last one ends
-
-    Returns
-    -------
-    dict[str, np.ndarray]
-        quantity -> array along time, NaN where a cell has nothing
-    """
+    "Cells laid one after the other"
     out = {}
     for q, shape in SHAPES.items():
         edges = np.round(begin * RATES[q]).astype(int)
@@ -870,17 +565,7 @@ _EXPECTED = "a folder data with one file of a five-character name for each perso
 def patients(
     root: str | Path,  # folder that holds `data`, or `data` itself
 ) -> list[str]:
-    """Stems of the files
-
-    Parameters
-    ----------
-    root : str | Path
-        folder that holds `data`, or `data` itself
-
-    Returns
-    -------
-    list[str]
-    """
+    "Stems of the files"
     return [p.stem for p in listing(raw_folder(root, NAME, FILES, _EXPECTED), FILES)]
 
 # %% ../../nbs/30_readers/10_angelidou.ipynb #3bd4dc7c
@@ -888,23 +573,7 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # a leg in a condition, or one of its cycles where nothing joins them
-    """All conditions of one person
-
-    Parameters
-    ----------
-    root : str | Path
-    patient : str
-
-    Returns
-    -------
-    Iterator[Recording | Lost]
-        a leg in a condition, or one of its cycles where nothing joins them
-
-    Raises
-    ------
-    DataError
-        Is missing: no struct has EMG or jointAngles two levels down; found …
-    """
+    "All conditions of one person"
     file = raw_folder(root, NAME, FILES, _EXPECTED) / f"{patient}.mat"
     place = dict(dataset=NAME, patient=patient, file=file)
     with open_mat(file) as f:

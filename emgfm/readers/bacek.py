@@ -49,18 +49,7 @@ _LEGS = ".87 .89 .97 .87 .82 .91 .86 .91 .82 .95 .95 .84 .87 .87 .78 .84 .84 .93
 def person(
     patient: str,
 ) -> dict:  # age (years), height (m), mass (kg), sex, preferred_speed (m/s), leg_length (m), as far as known
-    """Facts of a person by the README
-
-    Parameters
-    ----------
-    patient : str
-
-    Returns
-    -------
-    dict
-        age (years), height (m), mass (kg), sex, preferred_speed (m/s), leg_length (m), as far
-        as known
-    """
+    "Facts of a person by the README"
     number = int(patient.removeprefix("Sub"))
     rows = [r.split() for r in _PEOPLE.split("|")]
     info = next((dict(age=int(r[1]), height=float(r[2]), mass=float(r[3]), sex=r[4], preferred_speed=float(r[5]))
@@ -71,18 +60,7 @@ def person(
 def conditions(
     test: int,  # 1 to 30
 ) -> dict:  # speed (m/s), cadence_change (% of the preferred one), orthosis
-    """What a test asked for
-
-    Parameters
-    ----------
-    test : int
-        1 to 30
-
-    Returns
-    -------
-    dict
-        speed (m/s), cadence_change (% of the preferred one), orthosis
-    """
+    "What a test asked for"
     block, k = divmod(test - 1, 5)
     return dict(speed=(1.1, 0.8, 0.4)[block % 3], cadence_change=(-10.0, -5.0, 0.0, 10.0, 20.0)[k],
                 orthosis="left knee locked" if test > 15 else "")
@@ -104,17 +82,7 @@ def _files(
 def patients(
     root: str | Path,  # folder that holds the unpacked archives, in any arrangement
 ) -> list[str]:
-    """Sub1, Sub2, ...
-
-    Parameters
-    ----------
-    root : str | Path
-        folder that holds the unpacked archives, in any arrangement
-
-    Returns
-    -------
-    list[str]
-    """
+    "Sub1, Sub2, ..."
     return sorted(_files(root), key=natural)
 
 # %% ../../nbs/30_readers/11_bacek.ipynb #bb188556
@@ -174,24 +142,7 @@ def stretch_back(
     rate: float,  # Hz
     smooth: bool,  # spline instead of straight lines
 ) -> tuple[np.ndarray, float]:  # (n,) samples from the first edge to the last, time of the first
-    """The test that time-normalised rows were cut from
-
-    Parameters
-    ----------
-    rows : np.ndarray
-        (strides, points), both ends included
-    edges : np.ndarray
-        (at least strides + 1,) s, increasing; NaN where unknown
-    rate : float
-        Hz
-    smooth : bool
-        spline instead of straight lines
-
-    Returns
-    -------
-    tuple[np.ndarray, float]
-        (n,) samples from the first edge to the last, time of the first
-    """
+    "The test that time-normalised rows were cut from"
     n, points = rows.shape
     known = np.flatnonzero(np.isfinite(edges[:n]) & np.isfinite(edges[1:n + 1]))
     knots, x = [], []
@@ -243,18 +194,7 @@ def _pool(
 def cut_by_knee(
     knee: np.ndarray,  # (strides, 101) right knee, flexion positive
 ) -> tuple[str | None, str]:  # RHS, LHS or None, evidence
-    """Whose strike begins the rows of the right leg's angles
-
-    Parameters
-    ----------
-    knee : np.ndarray
-        (strides, 101) right knee, flexion positive
-
-    Returns
-    -------
-    tuple[str | None, str]
-        RHS, LHS or None, evidence
-    """
+    "Whose strike begins the rows of the right leg's angles"
     at = int(np.nanmean(knee, 0).argmax() * 100 / (knee.shape[1] - 1))
     cut = "RHS" if 60 <= at <= 85 else "LHS" if 10 <= at <= 35 else None
     return cut, f"the right knee bends most at {at} % of {len(knee)} rows"
@@ -264,20 +204,7 @@ def cut_by_emg(
     left: list[np.ndarray],  # of each muscle (strides, points)
     right: list[np.ndarray],  # of each muscle (strides, points)
 ) -> tuple[str | None, str]:  # RHS, LHS or None, evidence
-    """Whose strike begins the rows of the right leg's EMG
-
-    Parameters
-    ----------
-    left : list[np.ndarray]
-        of each muscle (strides, points)
-    right : list[np.ndarray]
-        of each muscle (strides, points)
-
-    Returns
-    -------
-    tuple[str | None, str]
-        RHS, LHS or None, evidence
-    """
+    "Whose strike begins the rows of the right leg's EMG"
     def shape(x):
         m = np.nanmean(x, 0)[:-1].reshape(100, -1).mean(1)
         return (m - m.mean()) / (m.std() or 1.0)
@@ -296,23 +223,7 @@ def flexion_sign(
     mechanics: dict[int, object],
     place: dict,
 ) -> tuple[int, str]:  # +1 or -1, evidence
-    """Which way flexion runs in a file
-
-    Parameters
-    ----------
-    mechanics : dict[int, object]
-    place : dict
-
-    Returns
-    -------
-    tuple[int, str]
-        +1 or -1, evidence
-
-    Raises
-    ------
-    DataError
-        Moves by …, expected 30 to 80 degrees: is it in radians?
-    """
+    "Which way flexion runs in a file"
     knees = next((x for w in (FREE, ALL) if (x := _pool(mechanics, w, ("Angles",), _KNEES, ANGLE_POINTS, 1))), {})
     if not knees:
         return 1, "no knee to decide: flexion positive, as the authors plot it"
@@ -340,15 +251,7 @@ def _cut(
 # %% ../../nbs/30_readers/11_bacek.ipynb #8621b092
 @dataclass(frozen=True)
 class Decided:
-    """What was decided for a person
-
-    Parameters
-    ----------
-    sign : int
-    cut : dict[str, str]
-        angle, emg -> RHS or LHS
-    evidence : dict[str, str]
-    """
+    "What was decided for a person"
     sign: int
     cut: dict[str, str]  # angle, emg -> RHS or LHS
     evidence: dict[str, str]
@@ -383,26 +286,7 @@ def decide(
     energetics: dict[int, object],
     place: dict,
 ) -> Decided:
-    """The three decisions
-
-    Parameters
-    ----------
-    root : str | Path
-    patient : str
-    mechanics : dict[int, object]
-    energetics : dict[int, object]
-    place : dict
-
-    Returns
-    -------
-    Decided
-
-    Raises
-    ------
-    DataError
-        …, expected 60 to 85 % or 10 to 35 % for the knee and at most 10 % or at least 35 % for
-        EMG: nobody knows where the right leg was cut
-    """
+    "The three decisions"
     sign, why = flexion_sign(mechanics, place)
     cut, evidence = {}, {"flexion sign": why}
     for modality, tests in (("angle", mechanics), ("emg", energetics)):
@@ -427,24 +311,7 @@ def strides_of(
     first: float,  # s, where the signals begin
     last: float,  # s, where they end
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # start, stop, toe_off_phase; rejected: start, stop, reason
-    """Strides between the strikes of one leg
-
-    Parameters
-    ----------
-    strikes : np.ndarray
-        (m,) of the leg, s; NaN where unknown
-    offs : np.ndarray
-        toe-offs of the leg, s
-    first : float
-        s, where the signals begin
-    last : float
-        s, where they end
-
-    Returns
-    -------
-    tuple[pd.DataFrame, pd.DataFrame]
-        start, stop, toe_off_phase; rejected: start, stop, reason
-    """
+    "Strides between the strikes of one leg"
     a, b = strikes[:-1], strikes[1:]
     T = b - a
     inside = [offs[(offs > x) & (offs < y)] for x, y in zip(a, b)]
@@ -593,27 +460,7 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one for each leg in each test
-    """All tests of one person
-
-    Parameters
-    ----------
-    root : str | Path
-    patient : str
-
-    Returns
-    -------
-    Iterator[Recording | Lost]
-        one for each leg in each test
-
-    Raises
-    ------
-    DataError
-        Is there twice, as … as well
-    DataError
-        Has no file …_segMechanics.mat…
-    DataError
-        Has no file …_segEnergetics.mat: no EMG
-    """
+    "All tests of one person"
     files = _files(root).get(patient, {})
     place = dict(dataset=NAME, patient=patient)
     double = [x for x in files.values() if len(x) > 1]

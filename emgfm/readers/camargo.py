@@ -47,17 +47,7 @@ ROWS = {"right": EMG_ROWS + opensim_rows("r"), "left": opensim_rows("l")}
 def patients(
     root: str | Path,  # folder that holds `AB06` ..., or one above it
 ) -> list[str]:
-    """Names of the folders: AB06, AB07, ...
-
-    Parameters
-    ----------
-    root : str | Path
-        folder that holds `AB06` ..., or one above it
-
-    Returns
-    -------
-    list[str]
-    """
+    "Names of the folders: AB06, AB07, ..."
     return [p.name for p in listing(raw_folder(root, NAME, FOLDERS, EXPECTED), FOLDERS)
             if p.is_dir()]
 
@@ -66,25 +56,7 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one for each leg in each trial
-    """All trials of one patient
-
-    Parameters
-    ----------
-    root : str | Path
-    patient : str
-
-    Returns
-    -------
-    Iterator[Recording | Lost]
-        one for each leg in each trial
-
-    Raises
-    ------
-    DataError
-        Is missing
-    DataError
-        Holds no trial, expected <date>/<mode>/<sensor>/<trial>.mat
-    """
+    "All trials of one patient"
     home, lost = raw_folder(root, NAME, FOLDERS,
                             EXPECTED) / patient, LostList(dataset=NAME, patient=patient)
     if not home.is_dir():
@@ -102,24 +74,7 @@ def person(
     folder: Path,  # that holds `SubjectInfo.mat`
     patient: str,
 ) -> dict:  # age (years), sex, height (m), mass (kg), as far as known
-    """Facts of a patient
-
-    Parameters
-    ----------
-    folder : Path
-        that holds `SubjectInfo.mat`
-    patient : str
-
-    Returns
-    -------
-    dict
-        age (years), sex, height (m), mass (kg), as far as known
-
-    Raises
-    ------
-    DataError
-        Is missing; found …
-    """
+    "Facts of a patient"
     files = listing(folder, r"SubjectInfo\.mat")
     table = read_table(files[0]) if files else pd.DataFrame(columns=["Subject"])
     lacking = {"Subject", "Age", "Gender", "Height", "Weight"} - set(table)
@@ -132,19 +87,7 @@ def person(
 # %% ../../nbs/30_readers/12_camargo.ipynb #9acacb42
 @dataclass(frozen=True)
 class Trial:
-    """The files of one trial
-
-    Parameters
-    ----------
-    patient : str
-    name : str
-    mode : str
-        a key of `SURFACES`
-    session : str
-        the date, where there are several: two sessions could have the same trial
-    files : dict
-        sensor in lower case -> path
-    """
+    "The files of one trial"
     patient: str
     name: str
     mode: str  # a key of `SURFACES`
@@ -155,18 +98,7 @@ class Trial:
 def trials(
     home: Path,  # folder of a patient
 ) -> list[Trial]:  # by date, mode and name
-    """All trials of a patient
-
-    Parameters
-    ----------
-    home : Path
-        folder of a patient
-
-    Returns
-    -------
-    list[Trial]
-        by date, mode and name
-    """
+    "All trials of a patient"
     found = {}
     dates = [p for p in listing(home, r"\d+_\d+_\d{2,4}") if p.is_dir()]
     for mode in (m for date in dates for m in listing(date, "|".join(SURFACES))):
@@ -257,18 +189,7 @@ def _condition_table(x: object, columns: tuple[str, ...], file: Path, name: str)
 def step_unit(
     x: float | None,  # height of a step as published, in a unit that is not stated
 ) -> tuple[float, str]:  # m a unit, name of the unit
-    """The unit in which a step has the height of a step
-
-    Parameters
-    ----------
-    x : float | None
-        height of a step as published, in a unit that is not stated
-
-    Returns
-    -------
-    tuple[float, str]
-        m a unit, name of the unit
-    """
+    "The unit in which a step has the height of a step"
     if x is None or not x > 0 or 20 < x <= 50:
         return np.nan, "unknown"
     return (1.0, "m") if x < 1 else (0.0254, "inches") if x <= 20 else (0.001, "mm")
@@ -307,17 +228,7 @@ def cycles(
     percent: np.ndarray,
 # (k, 2) samples of the strikes; (k,) whether a whole ramp lies between
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gait cycles in the authors' coding
-
-    Parameters
-    ----------
-    percent : np.ndarray
-        (n,) gait cycle, 0 at a heel strike, 100 at the last sample before the next
-
-    Returns
-    -------
-    tuple[np.ndarray, np.ndarray]
-    """
+    "Gait cycles in the authors' coding"
     e = strikes_from_cycle(percent, 1.0)
     known = np.flatnonzero(np.isfinite(e))
     # otherwise a pause lies between
@@ -332,17 +243,7 @@ def meaning(
     label: str,  # of the conditions
 # activity ("" for standing, starts and stops), transition; None if unknown
 ) -> tuple[str, bool] | None:
-    """The activity that a label leads to
-
-    Parameters
-    ----------
-    label : str
-        of the conditions
-
-    Returns
-    -------
-    tuple[str, bool] | None
-    """
+    "The activity that a label leads to"
     label = label.strip().lower()
     if label in REST:
         return "", False
@@ -355,17 +256,7 @@ def meaning(
 def majority(
     labels: list[str],
 ) -> tuple[str, float]:  # label, share
-    """The label of most samples; of equals, the later one
-
-    Parameters
-    ----------
-    labels : list[str]
-
-    Returns
-    -------
-    tuple[str, float]
-        label, share
-    """
+    "The label of most samples; of equals, the later one"
     counts = pd.Series(labels, dtype=object).value_counts()
     best = set(counts.index[counts == counts.max()])
     return next(x for x in reversed(labels) if x in best), float(counts.max() / len(labels))

@@ -48,19 +48,7 @@ def name_of(
     group: str,  # able-bodied or stroke
     i: int,  # place in the file, from 0
 ) -> str:
-    """Name of a person by the place in the file
-
-    Parameters
-    ----------
-    group : str
-        able-bodied or stroke
-    i : int
-        place in the file, from 0
-
-    Returns
-    -------
-    str
-    """
+    "Name of a person by the place in the file"
     if group == "able-bodied":
         return f"SUBJ{i + 1}"
     return f"TVC{STROKE[i][:2]}" if i < len(STROKE) else f"stroke{i + 1}"
@@ -69,22 +57,7 @@ def name_of(
 def place_of(
     patient: str,
 ) -> tuple[str, int]:  # group, place in the file from 0
-    """Where a person stands
-
-    Parameters
-    ----------
-    patient : str
-
-    Returns
-    -------
-    tuple[str, int]
-        group, place in the file from 0
-
-    Raises
-    ------
-    DataError
-        Is unknown, expected SUBJ1 to SUBJ138 or TVC03 to TVC60
-    """
+    "Where a person stands"
     number = patient.lstrip("SUBJTVCstroke")
     if number.isdigit():
         if patient == f"TVC{number}" and number in (s[:2] for s in STROKE):
@@ -110,18 +83,7 @@ def _file(
 def patients(
     root: str | Path,  # folder that holds the two files, or one above it
 ) -> list[str]:  # SUBJ1, SUBJ2, ..., TVC03, ...
-    """Names of all people whose files are there
-
-    Parameters
-    ----------
-    root : str | Path
-        folder that holds the two files, or one above it
-
-    Returns
-    -------
-    list[str]
-        SUBJ1, SUBJ2, ..., TVC03, ...
-    """
+    "Names of all people whose files are there"
     out = []
     for group in FILES:
         try:
@@ -159,29 +121,7 @@ def _block(
 # %% ../../nbs/30_readers/13_criekinge.ipynb #e44c6fad
 @dataclass
 class Leg:
-    """What the file says about the strides of one leg
-
-    Parameters
-    ----------
-    letter : str
-        L, R, P or N
-    side : str
-    start : np.ndarray
-        (n,) frames in the trial
-    stop : np.ndarray
-        (n,) frames in the trial
-    trial : list[str]
-    toe_off : np.ndarray
-        (n,) point of the stride, 1 to 1001
-    landing : np.ndarray
-        (n,) 1 where the foot met a plate well
-    travel : np.ndarray
-        (n,) m, of the centre of mass
-    blocks : dict[str, np.ndarray]
-        source -> (1001, columns)
-    problems : tuple[str, ...], default ()
-        sentences about what beside them could not be read
-    """
+    "What the file says about the strides of one leg"
     letter: str  # L, R, P or N
     side: str
     start: np.ndarray  # (n,) frames in the trial
@@ -463,25 +403,7 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one for each stride of each leg
-    """All strides of one person
-
-    Parameters
-    ----------
-    root : str | Path
-    patient : str
-
-    Returns
-    -------
-    Iterator[Recording | Lost]
-        one for each stride of each leg
-
-    Raises
-    ------
-    DataError
-        Holds no file of the … people, expected …
-    DataError
-        Has … elements, expected at least …
-    """
+    "All strides of one person"
     group, i = place_of(patient)
     file = _file(root, group)
     place = dict(dataset=NAME, patient=patient, file=file or root)
@@ -517,27 +439,7 @@ def read_export(
     file: str | Path,  # like SBJ05_1.mat
     side: str = "right",  # leg whose muscles are taken
 ) -> tuple[Recording, dict[str, Signal]]:  # EMG without strides; marker -> (n, 3) mm at 100 Hz
-    """EMG and markers that were exported from a C3D file of this dataset
-
-    Parameters
-    ----------
-    file : str | Path
-        like SBJ05_1.mat
-    side : str, default 'right'
-        leg whose muscles are taken
-
-    Returns
-    -------
-    tuple[Recording, dict[str, Signal]]
-        EMG without strides; marker -> (n, 3) mm at 100 Hz
-
-    Raises
-    ------
-    DataError
-        Has … samples for … frames, expected ten for each and one
-    DataError
-        Is missing, expected a struct; found …
-    """
+    "EMG and markers that were exported from a C3D file of this dataset"
     file = Path(file)
     place, data = dict(dataset=NAME, patient=file.parent.name, file=file), read_mat(file)
     for name in ("sd_sig", "traj"):

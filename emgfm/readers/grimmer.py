@@ -51,22 +51,7 @@ ROWS = {side: _rows(s) for side, s in SIDES.items()}
 def files(
     root: str | Path,
 ) -> dict[str, dict[int, Path]]:  # kind -> number of the person -> file
-    """The files of all people
-
-    Parameters
-    ----------
-    root : str | Path
-
-    Returns
-    -------
-    dict[str, dict[int, Path]]
-        kind -> number of the person -> file
-
-    Raises
-    ------
-    DataError
-        Holds no folder Touchdowns with Touchdowns1.mat ...: unpack Processed.zip
-    """
+    "The files of all people"
     raw_folder(root, NAME, ".+", "the folders Preprocessed and Processed")
     out, level = {k: {} for k in KINDS}, [Path(root)]
     for _ in range(5):
@@ -83,34 +68,14 @@ def files(
 def patients(
     root: str | Path,  # folder that holds `Preprocessed` and `Processed`, or one above it
 ) -> list[str]:
-    """Numbers of the files: 1, 2, ...
-
-    Parameters
-    ----------
-    root : str | Path
-        folder that holds `Preprocessed` and `Processed`, or one above it
-
-    Returns
-    -------
-    list[str]
-    """
+    "Numbers of the files: 1, 2, ..."
     return [str(n) for n in sorted(set().union(*files(root).values()))]
 
 
 def masses(
     root: str | Path,
 ) -> dict[int, float]:  # number of the person -> kg
-    """Body masses, which only the file of means has
-
-    Parameters
-    ----------
-    root : str | Path
-
-    Returns
-    -------
-    dict[int, float]
-        number of the person -> kg
-    """
+    "Body masses, which only the file of means has"
     found = sorted(p for p in Path(root).rglob("*.mat") if p.name == "Data_fully_processed.mat")
     if not found:
         return {}
@@ -121,16 +86,7 @@ def masses(
 # %% ../../nbs/30_readers/17_grimmer.ipynb #ce990538
 @dataclass
 class Source:
-    """One kind of file of one person
-
-    Parameters
-    ----------
-    trials : dict[tuple[int, int], Mapping]
-        (configuration, trial), both from 1 -> struct
-    rate : float | Fraction | None
-        Hz, None if the file does not say
-    unit : str, default ''
-    """
+    "One kind of file of one person"
     trials: dict[tuple[int, int], Mapping]  # (configuration, trial), both from 1 -> struct
     rate: float | Fraction | None  # Hz, None if the file does not say
     unit: str = ""
@@ -151,29 +107,7 @@ def source(
     prefix: str,  # of the names of its rate and unit
     place: dict,
 ) -> Source:
-    """The trials in a file, their rate and unit
-
-    Parameters
-    ----------
-    f : Mapping
-        an open file
-    wanted : str
-        its cell array
-    prefix : str
-        of the names of its rate and unit
-    place : dict
-
-    Returns
-    -------
-    Source
-
-    Raises
-    ------
-    DataError
-        Has …, expected 6 configurations
-    DataError
-        Is …, expected a rate in Hz
-    """
+    "The trials in a file, their rate and unit"
     name, cells = _variable(f, wanted, place), (list, MatCells)
     outer = f[name]
     if not isinstance(outer, cells) or len(outer) != 6:
@@ -206,29 +140,7 @@ def touchdowns(
     rate: float,  # Hz
     place: dict,
 ) -> np.ndarray:  # (n,) s, NaN where one is missing
-    """Touchdowns of a leg
-
-    Parameters
-    ----------
-    trial : Mapping
-        with tdR and tdL
-    side : str
-    rate : float
-        Hz
-    place : dict
-
-    Returns
-    -------
-    np.ndarray
-        (n,) s, NaN where one is missing
-
-    Raises
-    ------
-    DataError
-        Is missing; found …
-    DataError
-        Does not increase from frame 1 on
-    """
+    "Touchdowns of a leg"
     name = f"td{side[0].upper()}"
     if name not in list(trial):
         raise data_error(f"is missing; found {', '.join(trial) or 'nothing'}", field=name, **place)
@@ -245,23 +157,7 @@ def candidates(
     configuration: int,  # 1..6
     side: str,
 ) -> pd.DataFrame:  # start, stop, activity, conditions, reason ("" for a stride)
-    """What lies between successive touchdowns
-
-    Parameters
-    ----------
-    t : np.ndarray
-        (n,) touchdowns, s
-    direction : str
-        ascent or descent
-    configuration : int
-        1..6
-    side : str
-
-    Returns
-    -------
-    pd.DataFrame
-        start, stop, activity, conditions, reason ("" for a stride)
-    """
+    "What lies between successive touchdowns"
     activity, sign = DIRECTIONS[direction]
     level, top = (configuration - 1) % 3, configuration > 3
     numbers, rows = _NUMBERS[direction, top][side], []
@@ -280,27 +176,7 @@ def strides_of(
     side: str,
     place: dict,
 ) -> pd.DataFrame:  # as `candidates`, by time
-    """All candidates of a leg in a trial
-
-    Parameters
-    ----------
-    found : dict[str, Source]
-        TD_ascent, TD_descent
-    key : tuple[int, int]
-        configuration, trial
-    side : str
-    place : dict
-
-    Returns
-    -------
-    pd.DataFrame
-        as `candidates`, by time
-
-    Raises
-    ------
-    DataError
-        Overlap between ascent and descent
-    """
+    "All candidates of a leg in a trial"
     parts = [candidates(touchdowns(s.trials[key], side, s.rate or RATE, place), d, key[0], side)
              for d, s in found.items() if key in s.trials]
     table = pd.concat(parts, ignore_index=True).sort_values("start", kind="stable", ignore_index=True)
@@ -312,22 +188,7 @@ def strides_of(
 # %% ../../nbs/30_readers/17_grimmer.ipynb #bb177592
 @dataclass
 class Survey:
-    """What the strides of a person say together
-
-    Parameters
-    ----------
-    angle : float, default 1.0
-        factor that makes the declared degrees right
-    flip : dict[str, int], default dict()
-        joint -> 1 or -1
-    moment : float | None, default None
-        factor to internal N·m/kg, None where it cannot be had
-    reason : str, default ''
-        why not: "no_mass", a sentence, or nothing
-    median : dict[str, float], default dict()
-        activity -> s
-    decisions : dict[str, str], default dict()
-    """
+    "What the strides of a person say together"
     angle: float = 1.0  # factor that makes the declared degrees right
     flip: dict[str, int] = field(default_factory=dict)  # joint -> 1 or -1
     moment: float | None = None  # factor to internal N·m/kg, None where it cannot be had
@@ -340,20 +201,7 @@ def turned(
     evidence: np.ndarray,  # (strides,), positive where the sign is ours
     clear: float,  # beyond which the median can be believed
 ) -> int:  # 1 or -1
-    """Whether a joint is published the other way round
-
-    Parameters
-    ----------
-    evidence : np.ndarray
-        (strides,), positive where the sign is ours
-    clear : float
-        beyond which the median can be believed
-
-    Returns
-    -------
-    int
-        1 or -1
-    """
+    "Whether a joint is published the other way round"
     return -1 if len(evidence) and np.median(evidence) < -clear else 1
 
 # %% ../../nbs/30_readers/17_grimmer.ipynb #59b68695
@@ -363,24 +211,7 @@ def curves(
     rate: float,  # Hz
     there: slice = slice(None),  # percent in which nothing may be missing
 ) -> np.ndarray:  # (strides, 101), as in the file
-    """All strides of one joint on 0 to 100 %
-
-    Parameters
-    ----------
-    trials : list[tuple[Mapping, str, pd.DataFrame]]
-        structs, leg, its strides
-    label : str
-        of a joint, without the leg
-    rate : float
-        Hz
-    there : slice, default slice(None)
-        percent in which nothing may be missing
-
-    Returns
-    -------
-    np.ndarray
-        (strides, 101), as in the file
-    """
+    "All strides of one joint on 0 to 100 %"
     out = []
     for node, side, table in trials:
         name = f"{label}_{SIDES[side]}"
@@ -398,22 +229,7 @@ def angle_survey(
     unit: str,  # that the file states, or nothing
     place: dict,
 ) -> tuple[float, dict[str, int], dict[str, str]]:  # factor, joint -> sign, decisions
-    """Unit and signs of the angles
-
-    Parameters
-    ----------
-    trials : list[tuple[Mapping, str, pd.DataFrame]]
-    rate : float
-        Hz
-    unit : str
-        that the file states, or nothing
-    place : dict
-
-    Returns
-    -------
-    tuple[float, dict[str, int], dict[str, str]]
-        factor, joint -> sign, decisions
-    """
+    "Unit and signs of the angles"
     hip, knee, ankle = (curves(trials, f"{j}_angle_flexion", rate) for j in _JOINTS)
     if not len(knee):
         return 1.0, dict.fromkeys(_JOINTS, 1), {"angles": "no stride with a knee: degrees, flexion positive, as is usual"}
@@ -440,23 +256,7 @@ def moment_survey(
     flip: int,  # sign of the ankle angle
     mass: float | None,  # kg
 ) -> tuple[float | None, str, dict[str, str]]:  # factor, why there is none, decisions
-    """Unit and sign of the moments
-
-    Parameters
-    ----------
-    trials : list[tuple[Mapping, str, pd.DataFrame]]
-    rate : float
-        Hz
-    flip : int
-        sign of the ankle angle
-    mass : float | None
-        kg
-
-    Returns
-    -------
-    tuple[float | None, str, dict[str, str]]
-        factor, why there is none, decisions
-    """
+    "Unit and sign of the moments"
     ankle = curves(trials, "ankle_moment_flexion", rate, slice(40, 56))  # beside the plates, parts of a stride are missing
     if not len(ankle):
         return None, "there is no stride with an ankle moment", {}
@@ -482,24 +282,7 @@ def survey(
     rate: float,  # Hz, of the touchdowns
     place: dict,
 ) -> Survey:
-    """Units, signs and usual durations of a person
-
-    Parameters
-    ----------
-    sources : dict[str, Source]
-        angle, moment
-    tables : dict[tuple, pd.DataFrame]
-        (key, side) -> strides
-    mass : float | None
-        kg
-    rate : float
-        Hz, of the touchdowns
-    place : dict
-
-    Returns
-    -------
-    Survey
-    """
+    "Units, signs and usual durations of a person"
     out = Survey(flip=dict.fromkeys(_JOINTS, 1))
     good = pd.concat([t[t.reason == ""] for t in tables.values()]) if tables else pd.DataFrame(columns=["start", "stop", "activity"])
     out.median = (good.stop - good.start).groupby(good.activity).median().to_dict()
@@ -584,25 +367,7 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one for each leg in each trial
-    """All trials of one person
-
-    Parameters
-    ----------
-    root : str | Path
-    patient : str
-
-    Returns
-    -------
-    Iterator[Recording | Lost]
-        one for each leg in each trial
-
-    Raises
-    ------
-    DataError
-        Has no file of this person: unpack Processed.zip
-    DataError
-        Has no file of this person: unpack …
-    """
+    "All trials of one person"
     found, number = files(root), int(patient)
     places = {k: dict(dataset=NAME, patient=patient, file=found[k].get(number, Path(root))) for k in KINDS}
     if number not in found["touchdown"]:

@@ -55,17 +55,7 @@ MOTION = [p + c for p in SIDES.values()
 def patients(
     root: str | Path,  # folder that holds `AB156` ..., or one above it
 ) -> list[str]:
-    """Names of the folders: AB156, AB185, ...
-
-    Parameters
-    ----------
-    root : str | Path
-        folder that holds `AB156` ..., or one above it
-
-    Returns
-    -------
-    list[str]
-    """
+    "Names of the folders: AB156, AB185, ..."
     return [p.name for p in listing(raw_folder(root, NAME, FOLDERS, EXPECTED), FOLDERS)
             if p.is_dir()]
 
@@ -74,18 +64,7 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one for each leg in each file
-    """All circuits of one patient
-
-    Parameters
-    ----------
-    root : str | Path
-    patient : str
-
-    Returns
-    -------
-    Iterator[Recording | Lost]
-        one for each leg in each file
-    """
+    "All circuits of one patient"
     home, lost = _home(root, patient), LostList(dataset=NAME, patient=patient)
     files, mvc, notes = _circuits(home), {}, {}
     usual, signs = survey(files)
@@ -197,18 +176,7 @@ def _events(table: pd.DataFrame, column: str) -> np.ndarray:
 def incoming(
     trigger: float,  # outgoing mode, phase, incoming mode, phase
 ) -> int | None:  # 0..6; None where the number is missing or makes no sense
-    """The mode that a trigger leads to
-
-    Parameters
-    ----------
-    trigger : float
-        outgoing mode, phase, incoming mode, phase
-
-    Returns
-    -------
-    int | None
-        0..6; None where the number is missing or makes no sense
-    """
+    "The mode that a trigger leads to"
     text = f"{int(trigger):04d}" if np.isfinite(trigger) else ""
     return int(text[2]) if len(text) == 4 and int(text[2]) in (*ACTIVITY, *REST) else None
 
@@ -218,22 +186,7 @@ def candidates(
     triggers: np.ndarray,  # (k,) or shorter
     toe_offs: np.ndarray,  # rows
 ) -> pd.DataFrame:  # start, stop (s), toe_off (row), activity, transition, incline, reason
-    """What lies between successive heel contacts of a leg
-
-    Parameters
-    ----------
-    contacts : np.ndarray
-        (k,) rows
-    triggers : np.ndarray
-        (k,) or shorter
-    toe_offs : np.ndarray
-        rows
-
-    Returns
-    -------
-    pd.DataFrame
-        start, stop (s), toe_off (row), activity, transition, incline, reason
-    """
+    "What lies between successive heel contacts of a leg"
     modes = [incoming(t) for t in triggers] + [None] * (len(contacts) - len(triggers))
     out = []
     for a, b, m, n in zip(contacts[:-1], contacts[1:], modes[:-1], modes[1:]):
@@ -254,17 +207,7 @@ def candidates(
 def survey(
     files: list[Path],
 ) -> tuple[dict, dict]:  # activity -> usual duration (s); side -> sign of dorsiflexion, evidence
-    """Durations, the sign of the ankle, the sign of the knee
-
-    Parameters
-    ----------
-    files : list[Path]
-
-    Returns
-    -------
-    tuple[dict, dict]
-        activity -> usual duration (s); side -> sign of dorsiflexion, evidence
-    """
+    "Durations, the sign of the ankle, the sign of the knee"
     seen, level, untold = [], {side: [np.zeros((0, 2))] for side in SIDES}, LostList(patient="")
     for file in files:
         with untold.piece(file.stem):  # the error is listed when the file is read for good

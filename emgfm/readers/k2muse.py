@@ -58,18 +58,7 @@ _SLOPES = {"LG": ("level_walk", 0), "AS": ("ramp_ascent", 1), "DS": ("ramp_desce
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial by its names in the struct
-
-    Parameters
-    ----------
-    condition : str
-        Ideal, Fatigue, ShiftUpward, ...
-    mode : str
-        LG_0, AS_5, ...
-    pace : str
-        S_0x5, S_1, ...
-    name : str
-    """
+    "A trial by its names in the struct"
     condition: str  # Ideal, Fatigue, ShiftUpward, ...
     mode: str  # LG_0, AS_5, ...
     pace: str  # S_0x5, S_1, ...
@@ -77,12 +66,7 @@ class Trial:
 
     @property
     def path(self) -> str:
-        """Names from the condition down
-
-        Returns
-        -------
-        str
-        """
+        "Names from the condition down"
         return "/".join((self.condition, self.mode, self.pace, self.name))
 
 
@@ -90,24 +74,7 @@ def meaning(
     trial: Trial,
     **place: object,  # dataset, patient and file for the error's sentence
 ) -> dict:  # activity, speed (m/s), incline (degrees), condition
-    """What was walked, from the names
-
-    Parameters
-    ----------
-    trial : Trial
-    **place : object
-        dataset, patient and file for the error's sentence
-
-    Returns
-    -------
-    dict
-        activity, speed (m/s), incline (degrees), condition
-
-    Raises
-    ------
-    DataError
-        Is no known mode and speed, expected names like LG_0, AS_5, DS_10 and S_0x5, S_1, S_1x5
-    """
+    "What was walked, from the names"
     mode, pace = re.fullmatch(r"([A-Z]{2})_(\d+)", trial.mode), re.fullmatch(r"S_(\d+)(?:x(\d+))?", trial.pace)
     if not mode or mode[1] not in _SLOPES or not pace:
         raise data_error("is no known mode and speed, expected names like LG_0, AS_5, DS_10 and S_0x5, S_1, S_1x5",
@@ -120,18 +87,7 @@ def meaning(
 def trials(
     data: Mapping,  # NormalizedData
 ) -> list[Trial]:  # in natural order
-    """All trials of a person, whatever conditions there are
-
-    Parameters
-    ----------
-    data : Mapping
-        NormalizedData
-
-    Returns
-    -------
-    list[Trial]
-        in natural order
-    """
+    "All trials of a person, whatever conditions there are"
     def names(node):
         return sorted(node, key=natural) if isinstance(node, Mapping) else []
     return [Trial(c, m, s, t) for c in names(data) for m in names(data[c]) for s in names(data[c][m])
@@ -159,19 +115,7 @@ def participant(
     folder: Path,  # ProcessedData
     patient: str,
 ) -> dict:  # age, sex, height, mass where known, and group
-    """Facts of a person
-
-    Parameters
-    ----------
-    folder : Path
-        ProcessedData
-    patient : str
-
-    Returns
-    -------
-    dict
-        age, sex, height, mass where known, and group
-    """
+    "Facts of a person"
     number = int(re.sub(r"\D", "", patient) or 0)
     out = dict(group="older adult" if number > 30 else "young adult")
     files = [p for d in (folder, folder.parent) for p in listing(d, r"ParticipantInformation\.xlsx")]
@@ -236,18 +180,7 @@ def _frames(node: Mapping, side: str, place: dict, above: str) -> np.ndarray:  #
 # %% ../../nbs/30_readers/19_k2muse.ipynb #85559a7f
 @dataclass
 class Leg:
-    """What is published of one leg in one trial
-
-    Parameters
-    ----------
-    cells : list[np.ndarray], default list()
-        EMG of each stride, samples x muscles
-    curves : dict[str, np.ndarray], default dict()
-        leaf -> (points, 3, strides), source unit
-    frames : np.ndarray, default np.zeros((0, 2))
-        of each stride
-    problems : list[str], default list()
-    """
+    "What is published of one leg in one trial"
     cells: list[np.ndarray] = field(default_factory=list)  # EMG of each stride, samples x muscles
     curves: dict[str, np.ndarray] = field(default_factory=dict)  # leaf -> (points, 3, strides), source unit
     frames: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))  # of each stride
@@ -255,12 +188,7 @@ class Leg:
 
     @property
     def count(self) -> int:
-        """Number of strides that have curves
-
-        Returns
-        -------
-        int
-        """
+        "Number of strides that have curves"
         return max((x.shape[2] for x in self.curves.values()), default=0)
 
 # %% ../../nbs/30_readers/19_k2muse.ipynb #7bea48a7
@@ -270,25 +198,7 @@ def published(
     side: str,
     place: dict,
 ) -> Leg:
-    """Everything that `NormalizedData` holds of a leg
-
-    Parameters
-    ----------
-    data : Mapping
-        the person's struct
-    trial : Trial
-    side : str
-    place : dict
-
-    Returns
-    -------
-    Leg
-
-    Raises
-    ------
-    DataError
-        Have … points, expected one number
-    """
+    "Everything that `NormalizedData` holds of a leg"
     above, leg = f"NormalizedData/{trial.path}", Leg()
     node = _below(data, above, place)
 
@@ -318,25 +228,7 @@ def moment_unit(
     where: str,
     place: dict,
 ) -> tuple[float, str]:  # factor to N·m/kg, evidence
-    """The unit in which ankles push as ankles do
-
-    Parameters
-    ----------
-    peaks : np.ndarray
-        largest |ankle flexion moment| of each stride or trial, as in the file
-    where : str
-    place : dict
-
-    Returns
-    -------
-    tuple[float, str]
-        factor to N·m/kg, evidence
-
-    Raises
-    ------
-    DataError
-        Peaks at a median of …, expected 0.3 to 5 (N·m/kg) or 300 to 5000 (N·mm/kg)
-    """
+    "The unit in which ankles push as ankles do"
     if not len(peaks):
         return 1.0, "no ankle moments"
     median = float(np.median(peaks))
@@ -349,16 +241,7 @@ def moment_unit(
 # %% ../../nbs/30_readers/19_k2muse.ipynb #d82cc746
 @dataclass
 class Survey:
-    """What the trials of a person say together
-
-    Parameters
-    ----------
-    factor : dict[str, float]
-        NormalizedData, OriginalData -> factor of the moments
-    median : dict[tuple[str, float, float], float]
-        activity, speed, incline -> s
-    decisions : dict[str, str]
-    """
+    "What the trials of a person say together"
     factor: dict[str, float]  # NormalizedData, OriginalData -> factor of the moments
     median: dict[tuple[str, float, float], float]  # activity, speed, incline -> s
     decisions: dict[str, str]
@@ -385,25 +268,7 @@ def survey(
     found: list[Trial],
     place: dict,
 ) -> Survey:
-    """Unit and sign of the moments, sign of the knee, usual durations
-
-    Parameters
-    ----------
-    data : Mapping
-        the person's struct
-    found : list[Trial]
-    place : dict
-
-    Returns
-    -------
-    Survey
-
-    Raises
-    ------
-    DataError
-        Has a median of … N·m/kg at the ankle at push-off and … degrees where the knee bends
-        most, expected positive numbers for both (Plug-in Gait)
-    """
+    "Unit and sign of the moments, sign of the knee, usual durations"
     lasted, original, peaks, push, knee = {}, [], [], [], []
     level = [t for t in found if t.mode.startswith("LG")] or found
     for trial in found:
@@ -439,20 +304,7 @@ def position(
     piece: np.ndarray,  # (k, muscles)
     whole: np.ndarray,  # (n, muscles)
 ) -> int | None:  # first sample, None if it is not there, or not exactly once
-    """Where a piece of EMG lies in a recording
-
-    Parameters
-    ----------
-    piece : np.ndarray
-        (k, muscles)
-    whole : np.ndarray
-        (n, muscles)
-
-    Returns
-    -------
-    int | None
-        first sample, None if it is not there, or not exactly once
-    """
+    "Where a piece of EMG lies in a recording"
     if not len(piece) or len(piece) > len(whole):
         return None
     lively = int(np.argmax(np.nan_to_num(np.nanstd(piece, axis=0)))) if np.isfinite(piece).any() else 0
@@ -470,22 +322,7 @@ def clock(
     starts: np.ndarray,  # (strides,) frames
     whole: np.ndarray,  # (n, muscles) continuous EMG
 ) -> float | None:  # EMG sample of frame 0, None if cells and frames do not fit
-    """How the frames of the events lie on the continuous EMG
-
-    Parameters
-    ----------
-    cells : list[np.ndarray]
-        (samples, muscles) EMG of each stride
-    starts : np.ndarray
-        (strides,) frames
-    whole : np.ndarray
-        (n, muscles) continuous EMG
-
-    Returns
-    -------
-    float | None
-        EMG sample of frame 0, None if cells and frames do not fit
-    """
+    "How the frames of the events lie on the continuous EMG"
     ratio = EMG_RATE // FRAME_RATE
     pieces = [c for c in cells if len(c)]
     at = np.array([p for p in (position(c, whole) for c in pieces) if p is not None], float)
@@ -617,22 +454,7 @@ def pair(
     b: np.ndarray,  # (m,)
     tolerance: float = TOLERANCE,  # s
 ) -> list[tuple[int, int]]:  # in order
-    """Most pairs in order that agree within a tolerance, with the least difference
-
-    Parameters
-    ----------
-    a : np.ndarray
-        (n,) durations, s
-    b : np.ndarray
-        (m,)
-    tolerance : float, default TOLERANCE
-        s
-
-    Returns
-    -------
-    list[tuple[int, int]]
-        in order
-    """
+    "Most pairs in order that agree within a tolerance, with the least difference"
     score = np.zeros((len(a) + 1, len(b) + 1))
     gain = np.abs(np.subtract.outer(a, b))
     gain = np.where(gain <= tolerance, 1000 - gain, -1.0)  # NaN agrees with nothing
@@ -654,17 +476,7 @@ def pair(
 def partners(
     leg: Leg,
 ) -> pd.DataFrame:  # name, duration (s, NaN if unknown), cell, curve (index, -1 where there is none)
-    """Which EMG and which curves are of one stride
-
-    Parameters
-    ----------
-    leg : Leg
-
-    Returns
-    -------
-    pd.DataFrame
-        name, duration (s, NaN if unknown), cell, curve (index, -1 where there is none)
-    """
+    "Which EMG and which curves are of one stride"
     lasted = np.array([len(c) / EMG_RATE if len(c) else np.nan for c in leg.cells])
     if leg.count and len(leg.frames) == leg.count:
         T = np.diff(leg.frames)[:, 0] / FRAME_RATE
@@ -709,20 +521,7 @@ def fault(
     duration: float,  # s
     usual: float,  # s, of such strides; NaN if unknown
 ) -> str:  # "" for a stride
-    """Why something is no stride
-
-    Parameters
-    ----------
-    duration : float
-        s
-    usual : float
-        s, of such strides; NaN if unknown
-
-    Returns
-    -------
-    str
-        "" for a stride
-    """
+    "Why something is no stride"
     if not np.isfinite(duration):
         return "no_duration: there is no EMG and no event for it"
     if not SHORTEST <= duration <= LONGEST:
@@ -767,17 +566,7 @@ _EXPECTED = "ProcessedData/P01.mat to P42.mat"
 def patients(
     root: str | Path,  # folder that holds `P01.mat` ..., or one above it
 ) -> list[str]:
-    """Stems of the files: P01, P02, ...
-
-    Parameters
-    ----------
-    root : str | Path
-        folder that holds `P01.mat` ..., or one above it
-
-    Returns
-    -------
-    list[str]
-    """
+    "Stems of the files: P01, P02, ..."
     return [p.stem for p in listing(raw_folder(root, NAME, FILES, _EXPECTED), FILES)]
 
 
@@ -794,23 +583,7 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one a leg and trial, or one a stride where there is no continuous form
-    """All trials of one person
-
-    Parameters
-    ----------
-    root : str | Path
-    patient : str
-
-    Returns
-    -------
-    Iterator[Recording | Lost]
-        one a leg and trial, or one a stride where there is no continuous form
-
-    Raises
-    ------
-    DataError
-        Holds no trial, expected condition/mode/speed/trial
-    """
+    "All trials of one person"
     folder = raw_folder(root, NAME, FILES, _EXPECTED)
     file, info = folder / f"{patient}.mat", {}
     place = dict(dataset=NAME, patient=patient, file=file)

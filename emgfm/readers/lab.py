@@ -38,47 +38,7 @@ MOMENT_UNITS = {"N·mm/kg": (0.001, False), "N·m/kg": (1.0, False),
 # %% ../../nbs/30_readers/04_lab.ipynb #a536ba05
 @dataclass(frozen=True)
 class Lab:
-    """How a laboratory writes its C3D files
-
-    Parameters
-    ----------
-    name : str
-        of the dataset that its trials make
-    emg : Mapping[str, str]
-        analog label -> muscle; {s} is the leg's prefix
-    rows : tuple[Row, ...], default PLUG_IN_GAIT
-        points -> joint cells
-    prefix : Mapping[str, str], default {'left': 'L', 'right': 'R'}
-    emg_state : str, default 'raw'
-        raw, rectified or envelope
-    emg_unit : str, default ''
-        as the file says by default
-    emg_processing : tuple[str, ...], default ()
-        what the laboratory's software did to it
-    moment_unit : str, default 'N·mm/kg'
-        one of `MOMENT_UNITS`
-    strike : str, default ''
-        label of foot strikes, such as {s}HS; by default the usual names
-    off : str, default ''
-        label of toe-offs; by default the usual names
-    plates : Mapping[str, str], default dict()
-        side -> analog label of its belt's force
-    heel : str, default '{s}HEE'
-        marker
-    up : str, default 'z'
-        axis of the markers that points upwards
-    activity : str, default 'level_walk'
-    min_duration : float, default 0.4
-        s
-    max_duration : float, default 3.0
-        s
-    merge_factor : float, default 1.6
-        times the trial's median that make a merged stride
-    optional : bool, default False
-        whether declared channels may be missing
-    static : str, default '.*static.*|(?:.*[\\\\W_\\\\d])?cal(?:ib\\\\w*)?(?:[\\\\W_\\\\d].*)?'
-        names of trials without walking, as a regular expression; "local road" is no calibration
-    """
+    "How a laboratory writes its C3D files"
     name: str  # of the dataset that its trials make
     emg: Mapping[str, str]  # analog label -> muscle; {s} is the leg's prefix
     rows: tuple[Row, ...] = PLUG_IN_GAIT  # points -> joint cells
@@ -107,16 +67,7 @@ class Lab:
             muscle_index(muscle)
 
     def leg(self, side: str) -> tuple[Row, ...]:
-        """The table of one leg, EMG and joints
-
-        Parameters
-        ----------
-        side : str
-
-        Returns
-        -------
-        tuple[Row, ...]
-        """
+        "The table of one leg, EMG and joints"
         s = self.prefix[side]
         rows = [Row(label.format(s=s), f"emg_{m}") for label, m in self.emg.items()]
         return tuple(rows + [Row(r.source.format(s=s), r.channel, r.scale, r.note) for r in self.rows])
@@ -131,20 +82,7 @@ def find_label(
     label: str,  # as declared
     there: Mapping,  # label -> anything
 ) -> str | None:  # the label as it is in the file; None: not there, or not clear
-    """The label in a file that is meant
-
-    Parameters
-    ----------
-    label : str
-        as declared
-    there : Mapping
-        label -> anything
-
-    Returns
-    -------
-    str | None
-        the label as it is in the file; None: not there, or not clear
-    """
+    "The label in a file that is meant"
     def close(x):
         return re.sub(r"\s", "", x).lower()
     if label in there:
@@ -337,32 +275,7 @@ def read_trial(
     strikes: Mapping[str, np.ndarray] | None = None,  # side -> foot strikes in s; None: by the file
     conditions: Mapping | None = None,  # column -> value for all strides: speed, incline, ...
 ) -> list[Recording]:  # left, right
-    """Both legs of a C3D file
-
-    Parameters
-    ----------
-    file : str | Path
-        .c3d
-    lab : Lab
-        declaration
-    patient : str, default ''
-        by default the name of the folder
-    trial : str, default ''
-        by default the name of the file
-    mass : float | None, default None
-        kg; by default what the file says
-    info : Mapping | None, default None
-        facts of the person: age, sex, height, ...
-    strikes : Mapping[str, np.ndarray] | None, default None
-        side -> foot strikes in s; None: by the file
-    conditions : Mapping | None, default None
-        column -> value for all strides: speed, incline, ...
-
-    Returns
-    -------
-    list[Recording]
-        left, right
-    """
+    "Both legs of a C3D file"
     file = Path(file)
     place = dict(dataset=lab.name, patient=patient or file.resolve().parent.name, file=file)
     c = read_c3d(file)
@@ -420,29 +333,14 @@ def _trials(folder: Path, depth: int = 2) -> list[Path]:
 # %% ../../nbs/30_readers/04_lab.ipynb #cf46de35
 @dataclass(frozen=True)
 class LabReader:
-    """A folder of a laboratory as a reader
-
-    Parameters
-    ----------
-    lab : Lab
-        declaration
-    people : Mapping[str, Mapping], default dict()
-        patient -> age, sex, mass, height, ...
-    pattern : str, default '.+'
-        of the folders' names
-    """
+    "A folder of a laboratory as a reader"
     lab: Lab  # declaration
     people: Mapping[str, Mapping] = field(default_factory=dict)  # patient -> age, sex, mass, height, ...
     pattern: str = r".+"  # of the folders' names
 
     @property
     def NAME(self) -> str:
-        """Name of the dataset
-
-        Returns
-        -------
-        str
-        """
+        "Name of the dataset"
         return self.lab.name
 
     def _folders(self, root: str | Path) -> dict[str, Path]:
@@ -452,21 +350,7 @@ class LabReader:
         return {_nfc(p.name): p for p in listing(folder, self.pattern) if p.is_dir()}
 
     def patients(self, root: str | Path) -> list[str]:
-        """Names of the folders that hold C3D files
-
-        Parameters
-        ----------
-        root : str | Path
-
-        Returns
-        -------
-        list[str]
-
-        Raises
-        ------
-        DataError
-            Holds no folder with C3D files; found …
-        """
+        "Names of the folders that hold C3D files"
         folders = self._folders(root)
         people = sorted((name for name, p in folders.items() if _trials(p)), key=natural)
         if not people:
@@ -475,22 +359,7 @@ class LabReader:
         return people
 
     def recordings(self, root: str | Path, patient: str) -> Iterator[Recording | Lost]:
-        """All walking trials of one person
-
-        Parameters
-        ----------
-        root : str | Path
-        patient : str
-
-        Returns
-        -------
-        Iterator[Recording | Lost]
-
-        Raises
-        ------
-        DataError
-            Has no such folder
-        """
+        "All walking trials of one person"
         folder = self._folders(root).get(_nfc(patient))
         if folder is None:
             raise data_error("has no such folder", self.lab.name, patient, root)

@@ -90,34 +90,14 @@ def _files(root: str | Path) -> list[Path]:
 def patients(
     root: str | Path,  # folder that holds the files, or one above it
 ) -> list[str]:
-    """Names of the files, without .mat
-
-    Parameters
-    ----------
-    root : str | Path
-        folder that holds the files, or one above it
-
-    Returns
-    -------
-    list[str]
-    """
+    "Names of the files, without .mat"
     return [p.stem for p in _files(root)]
 
 # %% ../../nbs/30_readers/21_macaluso.ipynb #ee4a4d9c
 def survey(
     root: str | Path,
 ) -> pd.DataFrame:  # one row a person, a column for each measure
-    """What the level walking of everybody says
-
-    Parameters
-    ----------
-    root : str | Path
-
-    Returns
-    -------
-    pd.DataFrame
-        one row a person, a column for each measure
-    """
+    "What the level walking of everybody says"
     return signs.survey({p.stem: p for p in _files(root) if p.is_file()}, _look, TESTS)
 
 
@@ -133,23 +113,7 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one a stride
-    """The strides of one person
-
-    Parameters
-    ----------
-    root : str | Path
-    patient : str
-
-    Returns
-    -------
-    Iterator[Recording | Lost]
-        one a stride
-
-    Raises
-    ------
-    DataError
-        Has no file ….mat; found …
-    """
+    "The strides of one person"
     file = next((p for p in _files(root) if p.stem == patient), None)
     if file is None:
         raise data_error(f"has no file {patient}.mat; found {', '.join(patients(root)[:8])}", NAME, patient, root)

@@ -49,17 +49,7 @@ EMG_ORDER = [r.source for rows in EMG_ROWS.values() for r in rows]  # by place i
 def patients(
     root: str | Path,  # folder that holds `P1Data` ..., or one above it
 ) -> list[str]:
-    """P1, P2, ...: the names of the folders without Data
-
-    Parameters
-    ----------
-    root : str | Path
-        folder that holds `P1Data` ..., or one above it
-
-    Returns
-    -------
-    list[str]
-    """
+    "P1, P2, ...: the names of the folders without Data"
     return [p.name[:-4] for p in listing(raw_folder(root, NAME, FOLDERS, EXPECTED), FOLDERS)
             if p.is_dir()]
 
@@ -71,22 +61,7 @@ def recordings(
     wrapped: bool = False,
     masses: str | Path | None = None,  # as of `body_mass`
 ) -> Iterator[Recording | Lost]:  # one for each leg in each trial
-    """All trials of one patient
-
-    Parameters
-    ----------
-    root : str | Path
-    patient : str
-    wrapped : bool, default False
-        also the cycles between swing peaks, turned round to begin at heel strike
-    masses : str | Path | None, default None
-        as of `body_mass`
-
-    Returns
-    -------
-    Iterator[Recording | Lost]
-        one for each leg in each trial
-    """
+    "All trials of one patient"
     home = raw_folder(root, NAME, FOLDERS, EXPECTED) / f"{patient}Data"
     mass, lost = body_mass(root, patient, masses), LostList(dataset=NAME, patient=patient)
     trials = {name: read_trial(home, name, lost) for name in _names(home, patient)}
@@ -109,27 +84,7 @@ def body_mass(
     # table of dataset, patient, mass_kg; by default masses.csv in the root
     masses: str | Path | None = None,
 ) -> float | None:  # kg, None where it is unknown
-    """Body mass of a patient from a table of the user
-
-    Parameters
-    ----------
-    root : str | Path
-    patient : str
-    masses : str | Path | None, default None
-        table of dataset, patient, mass_kg; by default masses.csv in the root
-
-    Returns
-    -------
-    float | None
-        kg, None where it is unknown
-
-    Raises
-    ------
-    DataError
-        Has the columns …, expected dataset, patient and mass_kg
-    DataError
-        Is …, expected kilograms
-    """
+    "Body mass of a patient from a table of the user"
     file = Path(masses) if masses else Path(root) / "masses.csv"
     if not file.exists() and not masses:
         return None
@@ -149,21 +104,7 @@ def body_mass(
 # %% ../../nbs/30_readers/22_moghadam.ipynb #4554eeec
 @dataclass
 class Sheet:
-    """A table on a regular clock
-
-    Parameters
-    ----------
-    file : Path
-    columns : dict[str, np.ndarray]
-        name -> (n,) numbers
-    start : float
-        s
-    rate : float
-        Hz
-    stop : float
-        s, one sample after the last
-    notes : tuple[str, ...], default ()
-    """
+    "A table on a regular clock"
     file: Path
     columns: dict[str, np.ndarray]  # name -> (n,) numbers
     start: float  # s
@@ -188,27 +129,7 @@ def read_trial(
     name: str,  # stem of the files
     lost: LostList,  # a missing or broken file costs what is in it, and is added here
 ) -> dict[str, Sheet]:  # emg, imu, angle, moment
-    """The four files of a trial
-
-    Parameters
-    ----------
-    home : Path
-        folder of a patient
-    name : str
-        stem of the files
-    lost : LostList
-        a missing or broken file costs what is in it, and is added here
-
-    Returns
-    -------
-    dict[str, Sheet]
-        emg, imu, angle, moment
-
-    Raises
-    ------
-    DataError
-        Is missing
-    """
+    "The four files of a trial"
     out = {}
     for what, (folder, suffix) in FILES.items():
         file = home / folder / (name + suffix)
@@ -233,23 +154,7 @@ def _sheet(file: Path, table: pd.DataFrame, notes: tuple = ()) -> Sheet:
 def clock(
     time: np.ndarray,  # (n,) s
 ) -> tuple[float, float]:  # start (s), rate (Hz)
-    """The regular clock that a column of time is
-
-    Parameters
-    ----------
-    time : np.ndarray
-        (n,) s
-
-    Returns
-    -------
-    tuple[float, float]
-        start (s), rate (Hz)
-
-    Raises
-    ------
-    DataError
-        Is no regular clock
-    """
+    "The regular clock that a column of time is"
     n = len(time)
     rate = (n - 1) / (time[-1] - time[0]) if n > 2 and time[-1] > time[0] else np.nan
     rate = round(rate) if np.isfinite(rate) and abs(rate - round(rate)) < 1e-3 * rate else rate
@@ -309,19 +214,7 @@ def heel_strikes(
     trial: dict[str, Sheet],  # as of `read_trial`
     side: str,
 ) -> tuple[np.ndarray, str]:  # s, and where they come from
-    """Heel strikes of a leg
-
-    Parameters
-    ----------
-    trial : dict[str, Sheet]
-        as of `read_trial`
-    side : str
-
-    Returns
-    -------
-    tuple[np.ndarray, str]
-        s, and where they come from
-    """
+    "Heel strikes of a leg"
     found = {what: _events(what, sheet, side) for what, sheet in trial.items()}
     found = {what: times for what, times in found.items() if times is not None}
     if {"moment", "imu"} <= set(found):
@@ -366,22 +259,7 @@ def knocks(
     rate: float,  # Hz
     start: float = 0.0,  # s
 ) -> np.ndarray:  # s
-    """Heel strikes of a foot
-
-    Parameters
-    ----------
-    x : np.ndarray
-        (n,) vertical acceleration of a foot, any unit
-    rate : float
-        Hz
-    start : float, default 0.0
-        s
-
-    Returns
-    -------
-    np.ndarray
-        s
-    """
+    "Heel strikes of a foot"
     times, _ = strikes_from_acceleration(x[:, None], rate, start)
     if not len(times):
         return times
@@ -398,22 +276,7 @@ def extensions(
     rate: float,  # Hz
     start: float = 0.0,  # s
 ) -> np.ndarray:  # s
-    """Where the knee is straightest after a swing
-
-    Parameters
-    ----------
-    knee : np.ndarray
-        (n,) degrees, positive in flexion
-    rate : float
-        Hz
-    start : float, default 0.0
-        s
-
-    Returns
-    -------
-    np.ndarray
-        s
-    """
+    "Where the knee is straightest after a swing"
     out = []
     for k in find_peaks(knee, height=40, distance=int(0.4 * rate))[0]:
         after = knee[k:k + int(0.45 * rate)]
@@ -427,22 +290,7 @@ def combine(
     loaded: np.ndarray,  # s, within the window
     window: tuple[float, float],  # s, of the moments
 ) -> np.ndarray:  # s
-    """Heel strikes of a leg: loadings where the moments can show them, knocks elsewhere
-
-    Parameters
-    ----------
-    knocked : np.ndarray
-        s, over the whole trial
-    loaded : np.ndarray
-        s, within the window
-    window : tuple[float, float]
-        s, of the moments
-
-    Returns
-    -------
-    np.ndarray
-        s
-    """
+    "Heel strikes of a leg: loadings where the moments can show them, knocks elsewhere"
     if len(loaded) == 0:
         return knocked
     hidden = [k for k in knocked if not window[0] + SWING < k < window[1] - STANCE
@@ -523,19 +371,7 @@ def turned(
     rec: Recording,
     events: np.ndarray,  # heel strikes, s
 ) -> Iterator[Recording]:  # one or none
-    """The cycle between two swing peaks of the knee, turned to begin at heel strike
-
-    Parameters
-    ----------
-    rec : Recording
-    events : np.ndarray
-        heel strikes, s
-
-    Returns
-    -------
-    Iterator[Recording]
-        one or none
-    """
+    "The cycle between two swing peaks of the knee, turned to begin at heel strike"
     if rec.angle is None:
         return
     knee, least = rec.angle.data[:, 1, 2] / DEG, int(0.4 * float(rec.angle.rate))

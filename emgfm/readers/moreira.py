@@ -57,18 +57,7 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one a stride
-    """The strides of one person
-
-    Parameters
-    ----------
-    root : str | Path
-    patient : str
-
-    Returns
-    -------
-    Iterator[Recording | Lost]
-        one a stride
-    """
+    "The strides of one person"
     file = _file(root, patient)
     lost = LostList(dataset=NAME, patient=patient, file=file)
     decided = decide(survey(root), TESTS, **lost.place)
@@ -89,17 +78,7 @@ def recordings(
 def patients(
     root: str | Path,  # folder that holds people, or one above it
 ) -> list[str]:
-    """Names of the folders: Participant1 to Participant16
-
-    Parameters
-    ----------
-    root : str | Path
-        folder that holds people, or one above it
-
-    Returns
-    -------
-    list[str]
-    """
+    "Names of the folders: Participant1 to Participant16"
     return list(_folders(root))
 
 # %% ../../nbs/30_readers/23_moreira.ipynb #12589027
@@ -143,18 +122,7 @@ def _person(f, place: dict) -> tuple[str, Mapping]:
 def described_person(
     text: str,  # of `Metadata.txt`
 ) -> tuple[dict, tuple[str, ...]]:  # sex, age, mass (kg), height and lengths (m); what makes no sense
-    """Plain facts of a person
-
-    Parameters
-    ----------
-    text : str
-        of `Metadata.txt`
-
-    Returns
-    -------
-    tuple[dict, tuple[str, ...]]
-        sex, age, mass (kg), height and lengths (m); what makes no sense
-    """
+    "Plain facts of a person"
     return person_facts({k: m[1].strip() for k, pattern in FACTS.items() if (m := re.search(pattern, text, re.I))})
 
 
@@ -206,18 +174,7 @@ def _cells(
 def match(
     cells: dict[str, list[tuple[str, object]]],  # quantity -> label and table of each trial
 ) -> tuple[list[str], dict[str, list]]:  # labels of the trials; quantity -> tables in their order, None where there is none
-    """Bring the tables of different signals together
-
-    Parameters
-    ----------
-    cells : dict[str, list[tuple[str, object]]]
-        quantity -> label and table of each trial
-
-    Returns
-    -------
-    tuple[list[str], dict[str, list]]
-        labels of the trials; quantity -> tables in their order, None where there is none
-    """
+    "Bring the tables of different signals together"
     first = next((cells[q] for q in ("angle", "emg", "moment") if cells.get(q)), [])
     labels, out = [x for x, _ in first], {}
     for q, rows in cells.items():
@@ -231,21 +188,7 @@ def match(
 # %% ../../nbs/30_readers/23_moreira.ipynb #e7c0468a
 @dataclass
 class Leg:
-    """What the file holds of a leg at one speed
-
-    Parameters
-    ----------
-    time : pd.DataFrame
-        St1_Time, St2_Time: s, a row a trial
-    labels : list[str]
-        of the trials
-    tables : dict[str, list[pd.DataFrame | None]]
-        quantity -> table of each trial
-    fields : dict[str, str]
-        quantity -> name of the field
-    lost : list[str]
-        sentences about what is missing
-    """
+    "What the file holds of a leg at one speed"
     time: pd.DataFrame  # St1_Time, St2_Time: s, a row a trial
     labels: list[str]  # of the trials
     tables: dict[str, list[pd.DataFrame | None]]  # quantity -> table of each trial
@@ -258,26 +201,7 @@ def read_leg(
     above: str,  # path of `leg` in the file
     place: dict,
 ) -> Leg:
-    """Tables and times of a leg at one speed
-
-    Parameters
-    ----------
-    leg : Mapping
-    above : str
-        path of `leg` in the file
-    place : dict
-
-    Returns
-    -------
-    Leg
-
-    Raises
-    ------
-    DataError
-        Is no struct
-    DataError
-        Is no MATLAB table: no_duration
-    """
+    "Tables and times of a leg at one speed"
     if not isinstance(leg, Mapping):
         raise data_error("is no struct", field=above)
     cells, fields, said = {}, {}, []
@@ -301,19 +225,7 @@ def candidates(
     time: pd.DataFrame,  # St1_Time, St2_Time: s, a row a trial
     labels: list[str],
 ) -> pd.DataFrame:  # start (0), stop (s), label, row, number of the stride, reason ("" for a stride)
-    """What the authors cut
-
-    Parameters
-    ----------
-    time : pd.DataFrame
-        St1_Time, St2_Time: s, a row a trial
-    labels : list[str]
-
-    Returns
-    -------
-    pd.DataFrame
-        start (0), stop (s), label, row, number of the stride, reason ("" for a stride)
-    """
+    "What the authors cut"
     rows = []
     for c in sorted((c for c in time if re.fullmatch(r"St\d+_Time", c)), key=natural):
         lasted = numbers(time[c], field=f"Stride_Time.{c}")
@@ -365,17 +277,7 @@ def _look(patient: str, file: Path) -> dict[str, dict[str, float]]:
 def survey(
     root: str | Path,
 ) -> pd.DataFrame:  # one row a person with a MAT file, a column for each measure
-    """What the level walking of everybody says
-
-    Parameters
-    ----------
-    root : str | Path
-
-    Returns
-    -------
-    pd.DataFrame
-        one row a person with a MAT file, a column for each measure
-    """
+    "What the level walking of everybody says"
     files = {n: f[0] / FILE for n, f in _folders(root).items()}
     return signs.survey({n: p for n, p in files.items() if p.is_file()}, _look, TESTS)
 

@@ -24,18 +24,7 @@ from .base import DEG
 def percent(
     block: np.ndarray,  # (points, strides)
 ) -> np.ndarray:  # (strides, 101)
-    """Strides of one length on 0 to 100 %, by straight lines
-
-    Parameters
-    ----------
-    block : np.ndarray
-        (points, strides)
-
-    Returns
-    -------
-    np.ndarray
-        (strides, 101)
-    """
+    "Strides of one length on 0 to 100 %, by straight lines"
     if not np.size(block):
         return np.zeros((0, 101))
     i = np.linspace(0, len(block) - 1, 101)
@@ -47,18 +36,7 @@ def percent(
 def curves(
     pieces: Iterable[np.ndarray],  # (samples,) each, of one stride
 ) -> np.ndarray:  # (strides, 101); those shorter than two samples are left out
-    """Strides of any length on 0 to 100 %, by straight lines
-
-    Parameters
-    ----------
-    pieces : Iterable[np.ndarray]
-        (samples,) each, of one stride
-
-    Returns
-    -------
-    np.ndarray
-        (strides, 101); those shorter than two samples are left out
-    """
+    "Strides of any length on 0 to 100 %, by straight lines"
     pieces = [np.asarray(x, float) for x in pieces]
     at = [np.interp(np.linspace(0, len(x) - 1, 101), np.arange(len(x)), x) for x in pieces if len(x) > 1]
     return np.array(at).reshape(-1, 101)
@@ -66,19 +44,7 @@ def curves(
 # %% ../../nbs/30_readers/01_signs.ipynb #d7b81a2e
 @dataclass(frozen=True)
 class Measure:
-    """A number of each stride
-
-    Parameters
-    ----------
-    words : str
-        what is measured, for the evidence
-    cells : tuple[str, ...]
-        names of the curves that it needs
-    take : Callable[..., np.ndarray]
-        of (strides, 101) arrays of the cells
-    window : tuple[int, int], default (0, 100)
-        %, first and last, within which nothing may be missing
-    """
+    "A number of each stride"
     words: str  # what is measured, for the evidence
     cells: tuple[str, ...]  # names of the curves that it needs
     take: Callable[..., np.ndarray]  # of (strides, 101) arrays of the cells
@@ -95,78 +61,28 @@ class Measure:
 
 # %% ../../nbs/30_readers/01_signs.ipynb #bafdf31a
 def range_of(cell: str) -> Measure:
-    """How far a cell moves
-
-    Parameters
-    ----------
-    cell : str
-
-    Returns
-    -------
-    Measure
-    """
+    "How far a cell moves"
     return Measure(f"range of {cell}", (cell,), lambda x: np.ptp(x, axis=1))
 
 
 def peak_of(cell: str, first: int = 0, last: int = 100) -> Measure:
-    """The largest size of a cell, whatever its sign, from `first` to `last` % of the stride
-
-    Parameters
-    ----------
-    cell : str
-    first : int, default 0
-    last : int, default 100
-
-    Returns
-    -------
-    Measure
-    """
+    "The largest size of a cell, whatever its sign, from `first` to `last` % of the stride"
     return Measure(f"largest {cell}", (cell,), lambda x: np.abs(x[:, first:last + 1]).max(1), (first, last))
 
 
 def extreme_of(cell: str) -> Measure:
-    """The value of a cell where it is largest in size
-
-    Parameters
-    ----------
-    cell : str
-
-    Returns
-    -------
-    Measure
-    """
+    "The value of a cell where it is largest in size"
     return Measure(f"extreme of {cell}", (cell,),
                    lambda x: np.take_along_axis(x, np.abs(x).argmax(1)[:, None], 1)[:, 0])
 
 
 def balance_of(cell: str) -> Measure:
-    """Largest plus smallest value of a cell: positive where it moves more to the positive side
-
-    Parameters
-    ----------
-    cell : str
-
-    Returns
-    -------
-    Measure
-    """
+    "Largest plus smallest value of a cell: positive where it moves more to the positive side"
     return Measure(f"largest plus smallest {cell}", (cell,), lambda x: x.max(1) + x.min(1))
 
 # %% ../../nbs/30_readers/01_signs.ipynb #c6a6dede
 def mean_of(cell: str, first: int = 0, last: int = 100, relative: bool = False) -> Measure:
-    """The mean of a cell from `first` to `last` % of the stride, as a share of its peak if `relative`
-
-    Parameters
-    ----------
-    cell : str
-    first : int, default 0
-    last : int, default 100
-    relative : bool, default False
-
-    Returns
-    -------
-    Measure
-    """
+    "The mean of a cell from `first` to `last` % of the stride, as a share of its peak if `relative`"
     def take(x):
         mean, peak = x[:, first:last + 1].mean(1), np.abs(x).max(1)
         return mean / np.where(peak > 0, peak, 1) if relative else mean
@@ -175,33 +91,12 @@ def mean_of(cell: str, first: int = 0, last: int = 100, relative: bool = False) 
 
 
 def change_of(cell: str, first: int, last: int) -> Measure:
-    """What a cell has at `first` % of the stride less what it has at `last` %
-
-    Parameters
-    ----------
-    cell : str
-    first : int
-    last : int
-
-    Returns
-    -------
-    Measure
-    """
+    "What a cell has at `first` % of the stride less what it has at `last` %"
     return Measure(f"{cell} at {first} % less at {last} %", (cell,), lambda x: x[:, first] - x[:, last], (first, last))
 
 # %% ../../nbs/30_readers/01_signs.ipynb #0a3133cc
 def dip_of(cell: str, slack: float = 0.0) -> Measure:
-    """The smallest over the largest value of a cell, plus `slack`: below 0 where a signal swings about 0
-
-    Parameters
-    ----------
-    cell : str
-    slack : float, default 0.0
-
-    Returns
-    -------
-    Measure
-    """
+    "The smallest over the largest value of a cell, plus `slack`: below 0 where a signal swings about 0"
     def take(x):
         top = x.max(1)
         return np.where(top > 0, x.min(1) / np.where(top > 0, top, 1) + slack, np.nan)
@@ -209,19 +104,7 @@ def dip_of(cell: str, slack: float = 0.0) -> Measure:
 
 # %% ../../nbs/30_readers/01_signs.ipynb #d8998b36
 def work_of(moment: str, angle: str, first: int, last: int) -> Measure:
-    """Balance of the work of a joint from `first` to `last` %: 1 where all is generated, -1 where all is absorbed
-
-    Parameters
-    ----------
-    moment : str
-    angle : str
-    first : int
-    last : int
-
-    Returns
-    -------
-    Measure
-    """
+    "Balance of the work of a joint from `first` to `last` %: 1 where all is generated, -1 where all is absorbed"
     def take(m, a):
         work = (m * np.gradient(a, axis=1))[:, first:last + 1]
         size = np.abs(work).sum(1)
@@ -230,17 +113,7 @@ def work_of(moment: str, angle: str, first: int, last: int) -> Measure:
 
 
 def agreement_of(power: str, moments: Mapping[str, str]) -> Measure:
-    """Correlation of a published power with moments times velocities, for `moments`: moment -> its angle
-
-    Parameters
-    ----------
-    power : str
-    moments : Mapping[str, str]
-
-    Returns
-    -------
-    Measure
-    """
+    "Correlation of a published power with moments times velocities, for `moments`: moment -> its angle"
     names, n = tuple(moments), len(moments)
 
     def take(p, *x):
@@ -254,14 +127,7 @@ def agreement_of(power: str, moments: Mapping[str, str]) -> Measure:
 # %% ../../nbs/30_readers/01_signs.ipynb #03d8ddcd
 @dataclass(frozen=True)
 class Decision:
-    """What was decided, and why
-
-    Parameters
-    ----------
-    value : object
-        1 or -1 of a sign; name of a unit; name of an axis
-    evidence : str
-    """
+    "What was decided, and why"
     value: object  # 1 or -1 of a sign; name of a unit; name of an axis
     evidence: str
 
@@ -275,20 +141,7 @@ def moment_factor(
     unit: str,  # one of `MOMENT_UNITS`
     mass: float | None,  # kg
 ) -> float | None:  # to N·m/kg; None where the mass is wanted and unknown
-    """What moments are multiplied with
-
-    Parameters
-    ----------
-    unit : str
-        one of `MOMENT_UNITS`
-    mass : float | None
-        kg
-
-    Returns
-    -------
-    float | None
-        to N·m/kg; None where the mass is wanted and unknown
-    """
+    "What moments are multiplied with"
     size = 0.001 if unit.startswith("N·mm") else 1.0
     return size if unit.endswith("/kg") else size / mass if mass else None
 
@@ -296,17 +149,7 @@ def moment_factor(
 def angle_factor(
     unit: str,  # one of `ANGLE_UNITS`
 ) -> float:
-    """What angles are multiplied with that a table of rows declares in degrees
-
-    Parameters
-    ----------
-    unit : str
-        one of `ANGLE_UNITS`
-
-    Returns
-    -------
-    float
-    """
+    "What angles are multiplied with that a table of rows declares in degrees"
     return 1.0 if unit == "degrees" else 1 / DEG
 
 # %% ../../nbs/30_readers/01_signs.ipynb #be3f21d9
@@ -319,20 +162,7 @@ def _split(numbers, patient: str | None) -> tuple[float, float, int]:
 
 @dataclass(frozen=True)
 class Sign:
-    """A sign: positive numbers mean that the files have it as declared
-
-    Parameters
-    ----------
-    name : str
-    measure : Measure
-    clear : float
-        size beyond which a median decides
-    default : int, default 1
-        where nothing decides
-    words : tuple[str, str], default ('as declared', 'turned')
-    fewest : int, default 1
-        strides of a person, or people, that can decide
-    """
+    "A sign: positive numbers mean that the files have it as declared"
     name: str
     measure: Measure
     clear: float  # size beyond which a median decides
@@ -342,31 +172,11 @@ class Sign:
 
     @property
     def columns(self) -> dict[str, Measure]:
-        """What `evidence` has to measure
-
-        Returns
-        -------
-        dict[str, Measure]
-        """
+        "What `evidence` has to measure"
         return {self.name: self.measure}
 
     def decide(self, table: pd.DataFrame, **place: object) -> Decision:
-        """By the median over people, which the patient must not contradict
-
-        Parameters
-        ----------
-        table : pd.DataFrame
-        **place : object
-
-        Returns
-        -------
-        Decision
-
-        Raises
-        ------
-        DataError
-            Is … (…), but … in the median of … people: the signs contradict each other
-        """
+        "By the median over people, which the patient must not contradict"
         median, own, n = _split(table[self.name], place.get("patient"))
         sign = self.default if n < self.fewest or not abs(median) > self.clear else 1 if median > 0 else -1
         if sign * own < -self.clear:
@@ -375,18 +185,7 @@ class Sign:
         return Decision(sign, self._why(sign, median, f"{n} people", n >= self.fewest and abs(median) > self.clear))
 
     def own(self, numbers: np.ndarray, others: Iterable[float] = (), **place: object) -> Decision:
-        """By the strides of one person; where they do not tell, by the majority of the `others`, one number each
-
-        Parameters
-        ----------
-        numbers : np.ndarray
-        others : Iterable[float], default ()
-        **place : object
-
-        Returns
-        -------
-        Decision
-        """
+        "By the strides of one person; where they do not tell, by the majority of the `others`, one number each"
         x = np.asarray(numbers, float)
         x = x[np.isfinite(x)]
         median = float(np.median(x)) if len(x) else np.nan
@@ -406,17 +205,7 @@ class Sign:
 # %% ../../nbs/30_readers/01_signs.ipynb #9290ba06
 @dataclass(frozen=True)
 class Unit:
-    """A unit, told by a size that people share
-
-    Parameters
-    ----------
-    name : str
-    measure : Measure
-    sizes : Mapping[str, tuple[float, float]]
-        unit -> smallest and largest size
-    default : str, default ''
-        where nothing can be measured; "" for the first
-    """
+    "A unit, told by a size that people share"
     name: str
     measure: Measure
     sizes: Mapping[str, tuple[float, float]]  # unit -> smallest and largest size
@@ -424,47 +213,15 @@ class Unit:
 
     @property
     def columns(self) -> dict[str, Measure]:
-        """What `evidence` has to measure
-
-        Returns
-        -------
-        dict[str, Measure]
-        """
+        "What `evidence` has to measure"
         return {self.name: self.measure}
 
     def of(self, size: float) -> str | None:
-        """The unit in which a person has this size
-
-        Parameters
-        ----------
-        size : float
-
-        Returns
-        -------
-        str | None
-        """
+        "The unit in which a person has this size"
         return next((u for u, (low, high) in self.sizes.items() if low <= size <= high), None)
 
     def decide(self, table: pd.DataFrame, said: str = "", **place: object) -> Decision:
-        """By the median over people, which neither the patient nor what the file says (`said`) may contradict
-
-        Parameters
-        ----------
-        table : pd.DataFrame
-        said : str, default ''
-        **place : object
-
-        Returns
-        -------
-        Decision
-
-        Raises
-        ------
-        DataError
-            Has the size … (…)…, expected …
-        DataError
-            Has the size … (…), expected … as of the other people, whose median is …
-        """
+        "By the median over people, which neither the patient nor what the file says (`said`) may contradict"
         median, own, n = _split(table[self.name], place.get("patient"))
         if not np.isfinite(median):
             unit = self.default or next(iter(self.sizes))
@@ -486,38 +243,14 @@ def named_unit(
     text: str,  # what a file says about a unit
     units: Iterable[str],
 ) -> str:  # one of `units`, "" where it names none
-    """The unit that a text names, however it writes the dot and the division
-
-    Parameters
-    ----------
-    text : str
-        what a file says about a unit
-    units : Iterable[str]
-
-    Returns
-    -------
-    str
-        one of `units`, "" where it names none
-    """
+    "The unit that a text names, however it writes the dot and the division"
     known = {u.replace("·", "").lower(): u for u in units}
     return known.get(re.sub(r"[^a-z/]", "", str(text).lower().replace("kg^-1", "/kg").replace("*", "")), "")
 
 # %% ../../nbs/30_readers/01_signs.ipynb #815ec010
 @dataclass(frozen=True)
 class Axis:
-    """The axis about which a joint moves most
-
-    Parameters
-    ----------
-    name : str
-    measures : Mapping[str, Measure]
-        axis -> its measure
-    low : float
-        smallest and largest size about the right one
-    high : float
-    allowed : tuple[str, ...]
-        axes that may be it; the first where nothing can be measured
-    """
+    "The axis about which a joint moves most"
     name: str
     measures: Mapping[str, Measure]  # axis -> its measure
     low: float  # smallest and largest size about the right one
@@ -526,46 +259,17 @@ class Axis:
 
     @property
     def columns(self) -> dict[str, Measure]:
-        """What `evidence` has to measure
-
-        Returns
-        -------
-        dict[str, Measure]
-        """
+        "What `evidence` has to measure"
         return {f"{self.name} {a}": m for a, m in self.measures.items()}
 
     def of(self, sizes: Mapping[str, float]) -> str | None:
-        """The axis with the largest size, if it is possible
-
-        Parameters
-        ----------
-        sizes : Mapping[str, float]
-
-        Returns
-        -------
-        str | None
-        """
+        "The axis with the largest size, if it is possible"
         found = {a: s for a in self.measures if np.isfinite(s := sizes.get(f"{self.name} {a}", np.nan))}
         best = max(found, key=found.get, default=None)
         return best if best in self.allowed and self.low <= found[best] <= self.high else None
 
     def decide(self, table: pd.DataFrame, **place: object) -> Decision:
-        """By the medians over people, which the patient must not contradict
-
-        Parameters
-        ----------
-        table : pd.DataFrame
-        **place : object
-
-        Returns
-        -------
-        Decision
-
-        Raises
-        ------
-        DataError
-            Ranges over … along …, expected … to … along … and less elsewhere
-        """
+        "By the medians over people, which the patient must not contradict"
         medians = table[list(self.columns)].median()
         axis = self.of(medians) or self.allowed[0]
         patient = place.get("patient")
@@ -584,20 +288,7 @@ def evidence(
     strides: Mapping[str, np.ndarray],  # cell -> (strides, 101)
     tests: Iterable,  # `Sign`, `Unit`, `Axis`
 ) -> dict[str, float]:  # a number for each column of the tests, NaN where no stride tells
-    """What the strides of one person say: medians
-
-    Parameters
-    ----------
-    strides : Mapping[str, np.ndarray]
-        cell -> (strides, 101)
-    tests : Iterable
-        `Sign`, `Unit`, `Axis`
-
-    Returns
-    -------
-    dict[str, float]
-        a number for each column of the tests, NaN where no stride tells
-    """
+    "What the strides of one person say: medians"
     out = {}
     for test in tests:
         for name, measure in test.columns.items():
@@ -621,21 +312,7 @@ def survey(
     look: Callable[..., dict],  # (patient, *files) -> {patient: `evidence`}; a function of the module
     tests: Iterable,
 ) -> pd.DataFrame:  # a row for each patient, a column for each measure
-    """The evidence of everybody in a dataset; files that have not changed are read once
-
-    Parameters
-    ----------
-    files : Mapping[str, Path | tuple[Path, ...]]
-        patient (or "" for a file of everybody) -> files
-    look : Callable[..., dict]
-        (patient, *files) -> {patient: `evidence`}; a function of the module
-    tests : Iterable
-
-    Returns
-    -------
-    pd.DataFrame
-        a row for each patient, a column for each measure
-    """
+    "The evidence of everybody in a dataset; files that have not changed are read once"
     columns, rows = [c for t in tests for c in t.columns], {}
     for name, found in files.items():
         found = tuple(found) if isinstance(found, (tuple, list)) else (found,)
@@ -650,19 +327,5 @@ def decide(
     table: pd.DataFrame,  # as of `survey`
     **place: object,  # patient, whose row is held against the others; dataset and file for an error's sentence
 ) -> dict[str, Decision]:  # name of the test -> what was decided
-    """All tests for one patient
-
-    Parameters
-    ----------
-    tests : Iterable
-    table : pd.DataFrame
-        as of `survey`
-    **place : object
-        patient, whose row is held against the others; dataset and file for an error's sentence
-
-    Returns
-    -------
-    dict[str, Decision]
-        name of the test -> what was decided
-    """
+    "All tests for one patient"
     return {t.name: t.decide(table, **place) for t in tests}
