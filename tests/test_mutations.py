@@ -52,7 +52,10 @@ def tried(path: Path, name: str, tmp: Path) -> tuple[str, Path]:
 
 def test_every_target_has_a_look_alike(trees):
     assert len(targets()) == 16 and targets()[-1] == "c3d"
-    formats = {name: {file_format(f) for f in files_of(trees / name)} for name in ("siat", "gait120", "c3d")}
+    formats = {
+        name: {file_format(f) for f in files_of(trees / name)}
+        for name in ("siat", "gait120", "c3d")
+    }
     assert formats["c3d"] == {"c3d"} and {"mat5", "mat7.3"} & (formats["siat"] | formats["gait120"])
 
 
@@ -140,7 +143,10 @@ def test_a_spot_is_changed_in_place():
 def test_the_way_down_is_random_and_ends_at_a_leaf():
     cell = np.empty((1, 2), object)
     cell[0, 0], cell[0, 1] = pd.DataFrame({"knee": [0.1]}), np.arange(3.0)
-    ways = {_descend({"age": np.array([[27]]), "trials": cell}, rng_for(k, "way"))[-1].path for k in range(20)}
+    ways = {
+        _descend({"age": np.array([[27]]), "trials": cell}, rng_for(k, "way"))[-1].path
+        for k in range(20)
+    }
     assert ways == {"age", "trials/0-0/knee", "trials/0-1"}
 
 
@@ -158,11 +164,16 @@ def test_sheets(tmp_path):
     sheet = tmp_path / "people.xlsx"
     write_sheet(sheet, pd.DataFrame({"name": ["P01", "P02"], "mass_kg": [61.5, 80.0]}))
     above = pd.read_excel(tried(sheet, "a title above", tmp_path)[1], header=None)
-    assert above.iloc[0, 0] == "Table 1: participants" and list(above.iloc[1]) == ["name", "mass_kg"]
+    assert above.iloc[0, 0] == "Table 1: participants" and list(above.iloc[1]) == [
+        "name",
+        "mass_kg",
+    ]
     assert pd.read_excel(tried(sheet, "an empty sheet", tmp_path)[1]).empty
 
 
-@pytest.mark.parametrize("name", ["a spike", "another unit", "renamed field", "no events", "another rate"])
+@pytest.mark.parametrize(
+    "name", ["a spike", "another unit", "renamed field", "no events", "another rate"]
+)
 def test_c3d(tmp_path, trees, name):
     trial = files_of(trees / "c3d")[0]
     words, copy = tried(trial, name, tmp_path)

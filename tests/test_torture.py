@@ -34,7 +34,11 @@ def test_every_kind_of_mutation_is_survived():
     result = run_plan(plan, jobs=2, timeout=300)
     bad = result[result.end.isin(["forbidden", "contained"])]
     assert not len(bad), "\n" + bad[["dataset", "number", "kind", "done", "sentence"]].to_string()
-    assert (result.end == "error").any() and (result.end == "loss").any() and (result.end == "exact").any()
+    assert (
+        (result.end == "error").any()
+        and (result.end == "loss").any()
+        and (result.end == "exact").any()
+    )
     total = summary(result).loc["all"]
     assert total["mutations"] == len(plan) == total[list(ENDS)].sum()
 
@@ -104,16 +108,25 @@ class Invents(Reader):
 
 
 HARMLESS = Mutation("falisse2019", 0, 0, "leftovers", "", "structure")
-FLAWS = {Reader: ("exact", ""), Hangs: ("contained", "took longer than 4 s"), Crashes: ("contained", "signal 11 (SIGSEGV)"),
-         Greedy: ("contained", "more memory than the 1 GB"), Raises: ("forbidden", "raised KeyError: 'emg'"),
-         Lies: ("forbidden", "angle_ankle_flexion is off"), Forgets: ("forbidden", "lost without a word"),
-         Mumbles: ("forbidden", "in 2 lines"), Invents: ("forbidden", "is not in the truth")}
+FLAWS = {
+    Reader: ("exact", ""),
+    Hangs: ("contained", "took longer than 4 s"),
+    Crashes: ("contained", "signal 11 (SIGSEGV)"),
+    Greedy: ("contained", "more memory than the 1 GB"),
+    Raises: ("forbidden", "raised KeyError: 'emg'"),
+    Lies: ("forbidden", "angle_ankle_flexion is off"),
+    Forgets: ("forbidden", "lost without a word"),
+    Mumbles: ("forbidden", "in 2 lines"),
+    Invents: ("forbidden", "is not in the truth"),
+}
 
 
 @pytest.mark.parametrize("flaw", FLAWS, ids=lambda c: c.__name__)
 def test_the_judge_bites(flaw):
     "Each way to go wrong is named"
-    row = run_plan([HARMLESS], timeout=4 if flaw is Hangs else 60, memory=10**9, reader=flaw()).iloc[0]
+    row = run_plan(
+        [HARMLESS], timeout=4 if flaw is Hangs else 60, memory=10**9, reader=flaw()
+    ).iloc[0]
     end, words = FLAWS[flaw]
     assert row.end == end and words in row.sentence
 
@@ -128,8 +141,17 @@ def test_a_death_costs_one_mutation():
 def test_mutations_replay(tmp_path):
     "The same number gives the same bytes again, alone or in a longer plan"
     write_tree("gait120", tmp_path / "gait120")
-    plan = [m for m in mutations("gait120", 60) if m.file and not m.file.endswith(".xlsx")][::4]  # a workbook knows the hour
-    assert plan == [m for m in mutations("gait120", 70) if m.number < 60 and m.file and not m.file.endswith(".xlsx")][::4]
+    plan = [m for m in mutations("gait120", 60) if m.file and not m.file.endswith(".xlsx")][
+        ::4
+    ]  # a workbook knows the hour
+    assert (
+        plan
+        == [
+            m
+            for m in mutations("gait120", 70)
+            if m.number < 60 and m.file and not m.file.endswith(".xlsx")
+        ][::4]
+    )
     for m in plan:
         trees = []
         for k in range(2):
@@ -157,7 +179,9 @@ def test_a_clone_is_spoiled_alone(tmp_path):
 @pytest.fixture(scope="module")
 def whole():
     "What the untouched tree gives"
-    return read_tree(target("falisse2019"), Path(look_alike("falisse2019", 0)[0].name, "falisse2019"))
+    return read_tree(
+        target("falisse2019"), Path(look_alike("falisse2019", 0)[0].name, "falisse2019")
+    )
 
 
 def turn(x):
@@ -177,7 +201,11 @@ def blank(x):
 
 
 def mourn(x):
-    x.losses.append(Lost("subject1", "overground", "dataset falisse2019, patient subject1: one cycle is damaged"))
+    x.losses.append(
+        Lost(
+            "subject1", "overground", "dataset falisse2019, patient subject1: one cycle is damaged"
+        )
+    )
 
 
 def verdict(whole, promise, *changes):
@@ -196,7 +224,9 @@ def test_wrong_values_are_forbidden_unless_the_content_changed(whole, change):
 
 @pytest.mark.parametrize("change", [forget, blank])
 def test_less_is_right_only_after_an_absence(whole, change):
-    assert verdict(whole, "structure", change).bad and verdict(whole, "absence", change).end == "less"
+    assert (
+        verdict(whole, "structure", change).bad and verdict(whole, "absence", change).end == "less"
+    )
 
 
 def test_the_truth_is_exact(whole):
