@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MOMENT_UNITS', 'ANGLE_UNITS', 'percent', 'curves', 'Measure', 'range_of', 'peak_of', 'extreme_of', 'balance_of',
-           'mean_of', 'change_of', 'work_of', 'agreement_of', 'Decision', 'moment_factor', 'angle_factor', 'Sign',
-           'Unit', 'named_unit', 'Axis', 'evidence', 'survey', 'decide']
+           'mean_of', 'change_of', 'dip_of', 'work_of', 'agreement_of', 'Decision', 'moment_factor', 'angle_factor',
+           'Sign', 'Unit', 'named_unit', 'Axis', 'evidence', 'survey', 'decide']
 
 # %% ../../nbs/30_readers/01_signs.ipynb #01be887d
 import re
@@ -188,6 +188,24 @@ def change_of(cell: str, first: int, last: int) -> Measure:
     Measure
     """
     return Measure(f"{cell} at {first} % less at {last} %", (cell,), lambda x: x[:, first] - x[:, last], (first, last))
+
+# %% ../../nbs/30_readers/01_signs.ipynb #0a3133cc
+def dip_of(cell: str, slack: float = 0.0) -> Measure:
+    """The smallest over the largest value of a cell, plus `slack`: below 0 where a signal swings about 0
+
+    Parameters
+    ----------
+    cell : str
+    slack : float, default 0.0
+
+    Returns
+    -------
+    Measure
+    """
+    def take(x):
+        top = x.max(1)
+        return np.where(top > 0, x.min(1) / np.where(top > 0, top, 1) + slack, np.nan)
+    return Measure(f"smallest over largest {cell}, plus {slack:g}", (cell,), take)
 
 # %% ../../nbs/30_readers/01_signs.ipynb #d8998b36
 def work_of(moment: str, angle: str, first: int, last: int) -> Measure:
