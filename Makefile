@@ -42,7 +42,6 @@ notebooks: $(STAMP) ## run every notebook in place and save its outputs
 docs: $(STAMP) ## README.md and the site, in _docs/
 	@$(BIN)/python tools/readme.py
 	@$(BIN)/python tools/cards.py
-	@$(BIN)/python tools/measure.py --write
 	@$(BIN)/python tools/docs.py $(ARGS)
 
 shots: docs ## pictures of the site in _docs/.shots/, wide and narrow (needs chromium)
@@ -55,17 +54,16 @@ lab-test: $(STAMP) ## three notebooks run in a real JupyterLab (needs chromium)
 	@$(BIN)/python -m pytest -q tests/test_lab.py $(ARGS)
 
 bench: $(STAMP) ## the speed benchmarks; on an idle machine
-	@$(BIN)/python tools/bench.py $(ARGS)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 lint: $(STAMP) ## ruff over modules, notebooks, tests and tools
 	@$(BIN)/ruff check . $(ARGS)
 
 export: $(STAMP) ## notebooks -> emgfm/, README.md, notebooks cleaned
 	@$(BIN)/nbdev_clean
-	@$(BIN)/nbdev_export
+	@$(BIN)/python tools/export.py
 	@$(BIN)/python tools/readme.py
 	@$(BIN)/python tools/cards.py
-	@$(BIN)/python tools/measure.py --write
 
 clean: ## remove what was built, keep .venv
 	@rm -rf _proc _docs build dist *.egg-info .pytest_cache .ruff_cache .coverage .coverage.*

@@ -36,7 +36,8 @@ def tables(people: int, strides: int, per_trial: int = 25) -> tuple[pd.DataFrame
     trials, samples = -(-strides // per_trial), round(per_trial * LASTING * 1000)
     first = np.tile(np.arange(trials) * samples, people)
     r = pd.DataFrame(dict(trial=np.tile(np.arange(trials), people).astype(str), subtrial="", side="left", notes="",
-                          emg_offset=0, emg_length=0, emg_start=0.0, envelope_offset=first, envelope_length=samples, envelope_start=0.0))
+                          filtered_offset=0, filtered_length=0,
+                          filtered_start=0.0, envelope_offset=first, envelope_length=samples, envelope_start=0.0))
     s.insert(0, "person", who)
     r.insert(0, "person", np.repeat(np.arange(people), trials))
     return s, r
@@ -55,7 +56,7 @@ def make_store(path: Path, people: int, strides: int) -> Store:
     for p in range(people):
         mine, rec = (t[t.person == p].drop(columns="person").reset_index(drop=True) for t in (s, r))
         rows, samples = strides * STEPS, int((rec.envelope_offset + rec.envelope_length).max())
-        arrays = dict(emg=np.zeros((0, 13)), envelope=rng.random((samples, 13), np.float32),
+        arrays = dict(filtered=np.zeros((0, 13)), envelope=rng.random((samples, 13), np.float32),
                       angle=np.sin(np.linspace(0, 6.28 * strides, rows))[:, None, None] * rng.random((3, 3)),
                       moment=rng.random((rows, 3, 3), np.float32))
         write_patient(path, *name(p), arrays, dict(recordings=rec, strides=mine), dict(info=dict(mass=70.0)))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'Names', 'Jobs', 'Seed', 'Aligned', 'Cache', 'Splits', 'Query', 'Sensors', 'Size', 'Steps', 'Device', 'main',
            'datasets', 'fetch', 'cite', 'lookalike', 'build', 'check', 'info', 'resample', 'diff', 'merge', 'drop',
-           'export', 'splits', 'train', 'adapt', 'onnx', 'evaluate_command', 'bench', 'run']
+           'migrate', 'export', 'splits', 'train', 'adapt', 'onnx', 'evaluate_command', 'bench', 'run']
 
 # %% ../nbs/95_whole/01_cli.ipynb #22fb76ec
 import os
@@ -58,7 +58,13 @@ def _main(
 def main(
     args: list[str] | None = None,  # words of the command line; None: those of the shell
 ):
-    "The command `emgfm`"
+    """The command `emgfm`
+
+    Parameters
+    ----------
+    args : list[str] | None, default None
+        words of the command line; None: those of the shell
+    """
     os.environ.setdefault("MPLBACKEND", "Agg")  # pages need no screen
     try:
         app(args)
@@ -307,6 +313,16 @@ def drop(
     Store(store).drop(dataset, patient, why)
     typer.echo(f"dropped {dataset} {patient}; resample again to take the person out of an aligned store")
 
+# %% ../nbs/95_whole/01_cli.ipynb #bad6dc0c
+@app.command()
+def migrate(
+    store: Annotated[Path, typer.Argument(help="A store that an older version made.")],
+):
+    "Bring a store of emgfm 0.2 up to this version, in place."
+    from emgfm.store.migrate import migrate_store
+
+    typer.echo(str(migrate_store(store)))
+
 # %% ../nbs/95_whole/01_cli.ipynb #85ff5509
 @app.command()
 def export(
@@ -321,7 +337,7 @@ def export(
     from emgfm.store.export import export_mat, export_parquet
     from emgfm.store.legacy import export_pickle
 
-    arrays = ("envelope", "angle", "moment") + (("emg",) if filtered else ())
+    arrays = ("envelope", "angle", "moment") + (("filtered",) if filtered else ())
     if form not in ("parquet", "mat", "pkl"):
         raise DataError(f"the format is {form!r}, expected parquet, mat or pkl")
     if form == "pkl":

@@ -29,7 +29,16 @@ from .windows.splits import make_splits, save_splits
 # %% ../nbs/95_whole/00_pipeline.ipynb #b4f91bbc
 @dataclass
 class Parts:
-    "Learning samples of a run, and where its figures come from"
+    """Learning samples of a run, and where its figures come from
+
+    Parameters
+    ----------
+    train : SplitDataset
+    val : SplitDataset
+    test : SplitDataset
+    judged_on : str
+        in words
+    """
 
     train: SplitDataset
     val: SplitDataset
@@ -44,7 +53,28 @@ def open_parts(
     horizons: tuple[str, ...] = HORIZONS,
     **options,  # query, sensors, has, emg, ... of `SplitDataset`
 ) -> Parts:
-    "Training, validation and test samples; the training people stand in where a split is empty"
+    """Training, validation and test samples; the training people stand in where a split is empty
+
+    Parameters
+    ----------
+    aligned : Store
+    splits : pd.DataFrame
+        dataset, patient, split
+    window_size : int, default 200
+    horizons : tuple[str, ...], default HORIZONS
+    **options
+        query, sensors, has, emg, ... of `SplitDataset`
+
+    Returns
+    -------
+    Parts
+
+    Raises
+    ------
+    DataError
+        … has no stride with history for a causal acceleration, expected at least one of
+        three points
+    """
     parts = {s: SplitDataset(aligned, s, splits, window_size, horizons=horizons, **options) for s in ("train", "val", "test")}
     if not len(parts["train"]):
         raise DataError(
@@ -64,7 +94,21 @@ def judge(
     model,  # trained
     per_stride: int | None = 40,  # windows of each test stride; None: all
 ) -> pd.DataFrame:  # scores in the long form of `emgfm.judge.metrics.evaluate`
-    "The network beside its rivals, on the same windows"
+    """The network beside its rivals, on the same windows
+
+    Parameters
+    ----------
+    parts : Parts
+    model
+        trained
+    per_stride : int | None, default 40
+        windows of each test stride; None: all
+
+    Returns
+    -------
+    pd.DataFrame
+        scores in the long form of `emgfm.judge.metrics.evaluate`
+    """
     rivals = dict(
         persistence=Persistence(), straight_line=LinearExtrapolation(), mean_stride=MeanStride.fit(parts.train)
     )
@@ -80,7 +124,17 @@ def judge(
 def typical_stride(
     ds: SplitDataset,
 ) -> int:  # row of `ds.strides`
-    "A level-walking stride with everything sagittal measured, if there is one"
+    """A level-walking stride with everything sagittal measured, if there is one
+
+    Parameters
+    ----------
+    ds : SplitDataset
+
+    Returns
+    -------
+    int
+        row of `ds.strides`
+    """
     s = ds.strides
     wanted = ["angle_hip_flexion", "angle_knee_flexion", "angle_ankle_flexion", "moment_ankle_flexion", "emg_soleus"]
     score = (s[wanted] == 0).sum(axis=1) + 2 * (s.moment_ankle_flexion == 0) + (s.activity == "level_walk") + s.follows
@@ -91,7 +145,19 @@ def score_text(
     scores: pd.DataFrame,  # from `judge`
     metric: str = "MAE",  # or RMSE, R2
 ) -> str:
-    "A table for each horizon, for the terminal"
+    """A table for each horizon, for the terminal
+
+    Parameters
+    ----------
+    scores : pd.DataFrame
+        from `judge`
+    metric : str, default MAE
+        or RMSE, R2
+
+    Returns
+    -------
+    str
+    """
     parts = []
     for horizon in dict.fromkeys(scores.horizon):
         t = score_table(scores, metric, horizons=[horizon])[horizon]
@@ -122,7 +188,17 @@ def _add_scores(page: Page, parts: Parts, scores: pd.DataFrame, model):
 # %% ../nbs/95_whole/00_pipeline.ipynb #afcd8f91
 @dataclass
 class Run:
-    "What a run leaves"
+    """What a run leaves
+
+    Parameters
+    ----------
+    folder : Path
+    scores : pd.DataFrame
+    checks : pd.DataFrame
+    judged_on : str
+    failed : list[str]
+        sentences about people who could not be read
+    """
 
     folder: Path
     scores: pd.DataFrame
@@ -131,12 +207,33 @@ class Run:
     failed: list[str]  # sentences about people who could not be read
 
     def table(self) -> str:
-        "The scores as they are printed"
+        """The scores as they are printed
+
+        Returns
+        -------
+        str
+        """
         return score_text(self.scores)
 
 
 def report(out, native, splits, outcomes, parts, model, log, failed) -> Run:
-    "Judge the network and write scores, checks and the page"
+    """Judge the network and write scores, checks and the page
+
+    Parameters
+    ----------
+    out
+    native
+    splits
+    outcomes
+    parts
+    model
+    log
+    failed
+
+    Returns
+    -------
+    Run
+    """
     import matplotlib as mpl
 
     with mpl.rc_context():
@@ -190,7 +287,36 @@ def run(
     jobs: int | None = None,  # processes; by default one a core
     progress: bool = True,
 ) -> Run:
-    "The whole path, from raw files to a report"
+    """The whole path, from raw files to a report
+
+    Parameters
+    ----------
+    out : str | Path
+        folder of the run
+    raw : str | Path | None, default None
+        folder with downloads; None: look-alikes are written
+    datasets : list[str] | None, default None
+        names; by default all that are found, or that can be written
+    people : int, default 6
+        in each look-alike
+    steps : int, default 1600
+        of the optimiser
+    size : str, default tiny
+        of the network
+    seed : int, default 0
+    jobs : int | None, default None
+        processes; by default one a core
+    progress : bool, default True
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    DataError
+        Nobody could be read; the first reason: …
+    """
     out = Path(out)
     if raw is None:
         write_lookalikes(out / "raw", datasets, people, seed, progress)

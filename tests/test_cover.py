@@ -69,7 +69,7 @@ def tiny_project(root: Path) -> Path:
     for folder in ("nbs", "tools", "tests", "emgfm/readers"):
         (root / folder).mkdir(parents=True)
     shutil.copy(ROOT / "settings.ini", root)
-    for name in ("cover", "nb"):
+    for name in ("cover", "nb", "export"):
         shutil.copy(ROOT / "tools" / f"{name}.py", root / "tools")
     (root / "emgfm" / "__init__.py").write_text("")
     (root / "emgfm" / "readers" / "__init__.py").write_text("")
@@ -105,6 +105,15 @@ def code_cells(nb: Path) -> list[SimpleNamespace]:
     return [SimpleNamespace(cell_type="code", id=c["id"], source="".join(c["source"])) for c in found]
 
 
+def code_alone(source: str) -> str:
+    "Code without its docstrings, which the export makes longer"
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+            node.body[0].value.value = ""
+    return ast.dump(tree)
+
+
 def test_cells_stand_at_their_lines():
     "What is run in place of an exported cell is that cell, in every notebook"
     seen = 0
@@ -115,7 +124,7 @@ def test_cells_stand_at_their_lines():
             at_its_lines(SimpleNamespace(cells=cells), ROOT / "emgfm" / f"{module.replace('.', '/')}.py")
         for c in (c for c in cells if c.source != before[c.id]):
             padded = ast.parse(c.source).body[0].value.args[0].args[0].value
-            assert ast.dump(ast.parse(padded)) == ast.dump(ast.parse(before[c.id])), f"{nb.name} {c.id}"
+            assert code_alone(padded) == code_alone(before[c.id]), f"{nb.name} {c.id}"
             seen += 1
     assert seen > 500
 
@@ -123,8 +132,8 @@ def test_cells_stand_at_their_lines():
 def test_a_cell_that_was_not_exported_is_found():
     "It would run uncounted"
     cell = SimpleNamespace(cell_type="code", id="new", source="#| export\nx = 1")
-    with pytest.raises(ValueError, match="cell new is not in emgfm/schema.py: run make export"):
-        at_its_lines(SimpleNamespace(cells=[cell]), ROOT / "emgfm" / "schema.py")
+    with pytest.raises(ValueError, match="cell new is not in emgfm/core/schema.py: run make export"):
+        at_its_lines(SimpleNamespace(cells=[cell]), ROOT / "emgfm" / "core" / "schema.py")
 
 
 def test_places():
@@ -133,10 +142,10 @@ def test_places():
 
 
 @pytest.mark.parametrize(("code", "package", "wanted"), [
-    ("from .schema import A", ["emgfm"], "from emgfm.core.schema import A"),
+    ("from .core.schema import A", ["emgfm"], "from emgfm.core.schema import A"),
     ("    from . import __version__", ["emgfm"], "    from emgfm import __version__"),
-    ("from ..schema import A", ["emgfm", "readers"], "from emgfm.core.schema import A"),
-    ("from .. import matfiles", ["emgfm", "readers"], "from emgfm import matfiles"),
+    ("from ..core.schema import A", ["emgfm", "readers"], "from emgfm.core.schema import A"),
+    ("from ..files import matlab", ["emgfm", "readers"], "from emgfm.files import matlab"),
     ("from .hu import Row", ["emgfm", "readers"], "from emgfm.readers.hu import Row"),
     ("from numpy import pi", ["emgfm"], "from numpy import pi"),
 ])

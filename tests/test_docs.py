@@ -1,111 +1,15 @@
-"""The site's tools: the reference, alternative texts, the measures of the notebooks, the cards."""
+"""The site's tools: sections, reference, alternative texts, the walk in a browser, measures and cards."""
 import json
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
 
 import pytest
 import yaml
-from api import Entry, entries, modules
+from shots import BROWSER, Look, walk
 
 ROOT = Path(__file__).resolve().parent.parent
 LIB = ROOT / "emgfm"
-# a shape in parentheses, or for what needs none: a unit, what it counts, or whom it is like
-TOLD = re.compile(r"\([^)]*\)|\b(s|ms|Hz|rad|degrees|kg|m|samples?|rows?|strides?|windows?|numbers?|objects|0/1|0\.\.1|bool|"
-                  r"shape|broadcasts|like|copy|units?|scalars?|arrays?|slopes|gain|sums?|strikes?|frames?|count)\b|°|%|N·m|`\w")
-ARRAY = re.compile(r"\b(np\.ndarray|Tensor)\b")
-TOY = '''
-__all__ = ["LIMIT", "Box", "scaled"]
-LIMIT = 3  # boxes
-
-@dataclass
-class Box:
-    "Holds things"
-    size: np.ndarray  # (3,) m
-    name: str = ""
-    def empty(self): pass
-
-def scaled(
-    x: np.ndarray,  # (n, 13) V
-    by: float = 2.0,
-    *rest,
-) -> np.ndarray:  # as x
-    "Some other size"
-    if by < 0:
-        raise ValueError(f"the factor is {by}, expected one above 0")
-    return x * by
-
-@patch
-def shut(self: Box, hard: bool = False) -> bool:  # whether it closed
-    "Close it"
-
-def _hidden(): pass
-'''
-
-
-def library() -> dict[str, list[Entry]]:
-    "The entries of every module"
-    return {module: entries(source) for module, source in modules(LIB).items()}
-
-
-def without_doc(found: dict[str, list[Entry]]) -> list[str]:
-    "Public names that say nothing of themselves; `forward` is PyTorch's, and a class may speak for what it overrides"
-    told = {e.name for es in found.values() for e in es if e.doc}
-    methods = {n.split(".")[1] for n in told if "." in n} | {"forward", "close"}
-    return [f"{module}.{e.name}" for module, es in found.items() for e in es if e.kind != "constant" and not e.doc
-            and not ("." in e.name and e.name.split(".")[1] in methods)]
-
-
-def without_shape(found: dict[str, list[Entry]]) -> list[str]:
-    "Arrays that go in or come out without a word on their shape or unit"
-    return [f"{module}.{e.name}: {p.name}" for module, es in found.items() if module != "cli" for e in es
-            for p in [*e.parameters, *filter(None, [e.returns])] if ARRAY.search(p.type) and not TOLD.search(p.note)]
-
-
-# --- what the library says of itself
-
-def test_every_public_name_is_documented():
-    missing = without_doc(library())
-    assert not missing, f"{len(missing)} public names without a docstring: {missing}"
-
-
-def test_arrays_have_shapes_and_units():
-    missing = without_shape(library())
-    assert not missing, f"{len(missing)} arrays without shape or unit in their comment: {missing}"
-
-
-def test_silence_is_found():
-    toy = entries(TOY)
-    assert without_doc({"toy": toy}) == ["toy.Box.empty"]
-    assert not without_shape({"toy": entries(TOY.replace("# as x", "# (n, 13)"))})
-    assert without_shape({"toy": entries(TOY.replace("# (n, 13) V", "# what is made bigger"))})[0] == "toy.scaled: x"
-
-
-def test_a_module_is_read():
-    toy = {e.name: e for e in entries(TOY)}
-    assert list(toy) == ["LIMIT", "Box", "Box.empty", "scaled", "Box.shut"]
-    assert toy["LIMIT"].signature == "LIMIT = 3" and toy["LIMIT"].doc == "boxes"
-    assert [(p.name, p.note) for p in toy["Box"].parameters] == [("size", "(3,) m"), ("name", "")]
-    assert [(p.name, p.default) for p in toy["scaled"].parameters] == [("x", ""), ("by", "2.0"), ("*rest", "")]
-    assert toy["scaled"].errors == [("ValueError", "the factor is …, expected one above 0")]
-    assert toy["Box.shut"].returns.note == "whether it closed"
-
-
-def test_the_reference_has_every_name():
-    from reference import reference
-
-    found = library()
-    about = {m: (f"{m}.html", "What it does.") for m in found}
-    pages = reference(modules(LIB), dict.fromkeys(found, "Data model"), about, {})
-    assert set(pages) == {"reference/index.md", "reference/data_model.md"}
-    anchors = set(re.findall(r"\{#([\w-]+)\}", pages["reference/data_model.md"]))
-    missing = [f"{m}-{e.name}" for m, es in found.items() for e in es if f"{m}-{e.name}".replace(".", "-") not in anchors]
-    assert not missing
-    links = re.findall(r"\(data_model\.html#([\w-]+)\)", "".join(pages.values()))
-    assert len(links) > len(found) and set(links) <= anchors
-
-
 # --- the site
 
 def test_sections_and_order():
@@ -125,6 +29,25 @@ def test_sections_and_order():
         section_of(PurePosixPath("nowhere/99_no.ipynb"))
 
 
+def test_the_reference_has_every_public_name():
+    from export import entries
+    from reference import reference
+
+    from emgfm import _PUBLIC
+
+    sources = {m: (LIB / f"{m.replace('.', '/')}.py").read_text(encoding="utf-8")
+               for m in {*_PUBLIC.values(), "files.matlab"}}
+    pages = {m: f"{m.replace('.', '/')}.html" for m in sorted(sources)}
+    place = {"emgfm.signals.filters.process_emg": "signals/filters.html#process_emg"}
+    made = reference(sources, {"The one": pages}, place, _PUBLIC)
+    assert list(made) == ["reference/index.md", "reference/the_one.md"]
+    first, rest = made.values()
+    assert all(f"- [`{name}`](../{pages[m]}" in first for name, m in _PUBLIC.items() if name != "__version__")
+    assert "(../signals/filters.html#process_emg): " in first and "](../files/matlab.html)" not in first
+    names = [e.name for s in sources.values() for e in entries(s) if "." not in e.name]
+    assert all(f"[`{name}`]" in rest for name in names) and len(names) > 100
+
+
 def test_every_folder_of_notebooks_is_a_section():
     from docs import SECTIONS
 
@@ -142,7 +65,7 @@ def test_figures_get_an_alternative_text():
              dict(cell_type="code", source='#| fig-alt: "Own words"\nplot()', outputs=[png])]
     nb = dict2nb(dict(cells=[c | dict(metadata={}) for c in cells], metadata={}, nbformat=4, nbformat_minor=5))
     describe_pictures(nb)
-    assert nb.cells[2].source.startswith('#| fig-alt: "Figure on Filters, Notches. The hum goes."\n')
+    assert nb.cells[2].source.startswith('#| fig-alt: "Figure on Notches"\n')
     assert nb.cells[3].source.startswith('#| fig-alt: "Own words"')
 
 
@@ -154,49 +77,53 @@ def test_no_links_in_code():
 
 
 def test_mute_pictures_and_the_internet_are_found(tmp_path):
-    from docs import mute, outside
+    from docs import faults
 
     page = tmp_path / "a.html"
-    page.write_text('<img src="x.png" alt="A stride"><a href="https://example.org">out</a><script src="a.js"></script>')
-    assert not mute(tmp_path) and not outside(tmp_path)
-    page.write_text('<img src="x.png"><img src="y.png" alt=" "><script src="https://example.org/a.js"></script>')
-    assert mute(tmp_path) == ["a.html: 2 pictures without an alternative text"]
-    assert outside(tmp_path) == ["a.html: loads https://example.org/a.js from the internet"]
+    page.write_text('<img src="#" alt="A stride"><a href="https://example.org">out</a><script src="#"></script>')
+    assert not faults(tmp_path)
+    page.write_text('<img src="#"><img src="#" alt=" "><script src="https://example.org/a.js"></script>')
+    assert faults(tmp_path) == ["a.html: 2 pictures without an alternative text",
+                                "a.html: loads https://example.org/a.js from the internet"]
 
 
-BROWSER = next((b for b in ("chromium", "chromium-browser", "google-chrome") if shutil.which(b)), None)
 HEALTHY = """<html><body><div class="smalldocs-search"><input>
-<div class="smalldocs-search-results show"><a href="{found}">found</a></div></div><main>{body}</main></body></html>"""
+<div class="smalldocs-search-results show"><a href="{found}">found</a></div></div>
+<main>{body}</main></body></html>"""
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
-FAULTS = {  # what is on the page -> what the walk says
+ELSEWHERE = "http://127.0.0.1:9/elsewhere"
+CODE = "<div class=sourceCode style='width:300px'><pre style='overflow:auto'>{}</pre></div>"
+FAULTS = {  # what is on the page -> what the walk prints
     "<p>Words that anybody can read.</p>": "",
     f'<img src="{PIXEL}" alt="A dot">': "",
     "<div style='width:2000px'>wide</div>": "page 20",
     "<div style='overflow-x:auto'><div style='width:2000px'>wide, in a box that scrolls</div></div>": "",
+    CODE.format("x = 1"): "",
+    CODE.format("x = " + "1 + " * 40): "",  # it scrolls on a phone
     '<img src="no.png" alt="A stride">': "no.png does not load",
     f'<img src="{PIXEL}">': "has no alternative text",
     "<p style='color:#eee'>Hardly there</p>": "faint: p.",
     "<script>console.error('help')</script>": "help",
     "<script>undefinedFunction()</script>": "Uncaught",
-    "<script>fetch('http://127.0.0.1:9/elsewhere').catch(() => 0)</script>": "asks the network for http://127.0.0.1:9/elsewhere",
+    f"<script>fetch('{ELSEWHERE}').catch(() => 0)</script>": f"asks the network for {ELSEWHERE}",
 }
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium on the PATH")
 def test_the_walk_through_the_site_finds_faults(tmp_path, capsys):
-    from shots import walk
-
     site, bodies = tmp_path / "site", {f"p{i}": body for i, body in enumerate(FAULTS)}
     site.mkdir()
     for name, body in bodies.items():
         (site / f"{name}.html").write_text(HEALTHY.format(found="p0.html", body=body))
-    looks = [(name, 390, False, "", False) for name in bodies] + [("p0", 390, True, "", True)]
-    looks += [("p0", 1280, False, "anybody", True), ("p0", 1280, False, "nobody", False)]
-    bad = walk(looks, tmp_path / "shots", site, BROWSER)
-    said = capsys.readouterr().out.splitlines()
-    for line, wanted in zip(said, [*FAULTS.values(), "", "", "leads to"], strict=True):
-        assert line.startswith("FAIL") and wanted in line if wanted else line.startswith("ok"), (line, wanted)
-    assert bad == sum(map(bool, FAULTS.values())) + 1
+    looks = [Look(name, 390) for name in bodies]
+    looks += [Look("p5", 1280), Look("p0", 390, dark=True, files=True)]
+    looks += [Look("p0", 1280, search="anybody", files=True), Look("p0", 1280, search="nobody")]
+    bad = walk(looks, tmp_path / "shots", site)
+    told = capsys.readouterr().out.splitlines()
+    wanted = [*FAULTS.values(), "clipped code: x = 1 + 1", "", "", "leads to"]
+    for line, words in zip(told, wanted, strict=True):
+        assert line.startswith("FAIL") and words in line if words else line.startswith("ok"), (line, words)
+    assert bad == sum(map(bool, wanted))
     assert len(list((tmp_path / "shots").rglob("*.png"))) == len(looks)
 
 
@@ -275,20 +202,21 @@ def test_pages_made_from_data_escape_it(tmp_path, dataset):
 # --- measures and cards
 
 def test_measures(tmp_path):
-    from measure import START, inserted, measure, table
+    from measure import measure, notebooks, summary
 
-    code = lambda s: dict(cell_type="code", source=s, outputs=[])
+    code = lambda s, *outputs: dict(cell_type="code", source=s, outputs=list(outputs))
+    png = {"output_type": "display_data", "data": {"image/png": "x"}}
     cells = [dict(cell_type="markdown", source="# Title of\n> five words"), code("#| export\nimport os"),
-             code("#| export\ndef f():\n\n    return 1"), code("f()"), code("#| export\ndef g(): pass"),
-             code("#| hide\nimport nbdev; nbdev.nbdev_export()")]
+             code("#| export\ndef f():\n\n    return 1"), code("f()", png), code("#| export\ndef g(): pass"),
+             code('#| fig-alt: "A"\nf()', png), code("#| hide\nimport nbdev; nbdev.nbdev_export()")]
     (tmp_path / "1_x.ipynb").write_text(json.dumps(dict(cells=cells)))
     m = measure(tmp_path / "1_x.ipynb")
-    assert (m.cells, m.lines, m.followed, m.words) == (6, [2, 1], [True, False], 6)
-    assert "| 1_x | 6 | 2 | 1.5 | 2 | 2 | 50 % | 6 | 0 |" in table(tmp_path)
-    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    assert inserted(inserted(page, "a"), "b") == inserted(page, "b")
-    with pytest.raises(ValueError, match="markers"):
-        inserted(page.replace(START, ""), "a")
+    assert (m["cells"], m["lines"], m["all_lines"]) == (7, [2, 1], 5)
+    assert (m["first_result"], m["mute"], m["prose"], m["widest"]) == (4, 1, 23, 34)
+    t = notebooks(tmp_path)
+    assert t["median"].item() == 1.5
+    told = summary(t)
+    assert told["exported lines"] == 5 and told["notebooks"] == 1 and told["modules"] > 50
 
 
 def test_cards_are_up_to_date():
@@ -304,7 +232,7 @@ def test_a_model_card_has_the_facts_of_its_checkpoint(tmp_path):
     home = tmp_path / "emgfm" / "checkpoints"
     home.mkdir(parents=True)
     (home / "small.json").write_text(json.dumps(dict(step=800, model=dict(d_model=64), stats=list(range(200)))))
-    assert shipped(tmp_path) == []  # facts without weights
+    assert shipped(tmp_path) == {}  # facts without weights
     (home / "small.safetensors").write_bytes(b"")
     card = model_card(shipped(tmp_path))
     assert "| `model.d_model` | 64 |" in card and "| `step` | 800 |" in card and "`stats`" not in card
@@ -316,10 +244,3 @@ def test_citation_file():
     assert cff["cff-version"] == "1.2.0" and {"message", "title", "authors", "type"} <= set(cff)
     assert cff["version"] == settings["version"] and cff["repository-code"] == settings["git_url"]
     assert cff["license"] == "Apache-2.0" and cff["authors"] == [{"name": settings["author"]}]
-
-
-def test_coverage_finds_the_lines_of_a_notebook():
-    from cover import places
-
-    source = '"""Doc"""\n\n# %% ../nbs/1/0_f.ipynb #ab12\nimport os\n\n# %% ../nbs/1/0_f.ipynb #cd34\nx = 1\n'
-    assert places(source) == {"ab12": 4, "cd34": 7}

@@ -102,8 +102,9 @@ def local_paths(text: str) -> list[str]:
 # --- sources and what is made of them
 
 def test_readme():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert text == readme(NBS / "index.ipynb"), "run python tools/readme.py"
+    text, pictures = readme()
+    assert (ROOT / "README.md").read_text(encoding="utf-8") == text, "run make export"
+    assert all((NBS / name).read_bytes() == png for name, png in pictures.items()), "run make export"
 
 
 def test_readme_tool_can_fail(tmp_path):
@@ -111,7 +112,7 @@ def test_readme_tool_can_fail(tmp_path):
     nb["cells"][1]["source"] = ["Something else"]
     changed = tmp_path / "index.ipynb"
     changed.write_text(json.dumps(nb), encoding="utf-8")
-    assert readme(changed) != (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme(changed)[0] != (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_readme_links_lead_somewhere():
@@ -173,13 +174,13 @@ def test_links_become_relative():
 
 
 def test_broken_links_are_found(tmp_path):
-    from docs import broken
+    from docs import faults
 
     (tmp_path / "a.html").write_text('<h1 id="top">A</h1><a href="b.html#end">b</a><a href="https://x.org/no">x</a>')
     (tmp_path / "b.html").write_text('<h1 id="end">B</h1><a href="a.html#top">a</a><a href="#end">here</a>')
-    assert not broken(tmp_path)
-    (tmp_path / "b.html").write_text('<a href="c.html">c</a><img src="figure.png">')
-    assert broken(tmp_path) == ["a.html: b.html#end: no such anchor", "b.html: c.html: no such page",
+    assert not faults(tmp_path)
+    (tmp_path / "b.html").write_text('<a href="c.html">c</a><img src="figure.png" alt="A">')
+    assert faults(tmp_path) == ["a.html: b.html#end: no such anchor", "b.html: c.html: no such page",
                                 "b.html: figure.png: no such page"]
 
 
@@ -263,21 +264,20 @@ def test_local_paths_are_found():
 
 
 def test_benchmarks_are_kept(tmp_path, monkeypatch, capfd):
-    import bench
+    from benchmarks import __main__ as bench
 
     monkeypatch.setattr(bench, "FOLDER", tmp_path)
     monkeypatch.setattr(bench, "RESULTS", tmp_path / "speed")
     (tmp_path / "good.py").write_text('"""How fast\nit is.\n\nMore."""\nprint("  ratio 2.0")\n')
     (tmp_path / "bad.py").write_text('"""Breaks."""\nprint("half")\nraise SystemExit(3)\n')
-    monkeypatch.setattr("sys.argv", ["bench.py"])
-    assert bench.main() == 1, "one of them failed"
+    assert bench.main([]) == 1, "one of them failed"
     assert (tmp_path / "speed/good.txt").read_text() == "How fast it is\n\n  ratio 2.0\n"
-    assert not (tmp_path / "speed/bad.txt").exists(), "what broke off is no result"
-    monkeypatch.setattr("sys.argv", ["bench.py", "speedy"])
-    assert bench.main() == 2 and "no benchmark 'speedy', expected some of bad, good" in capfd.readouterr().err
+    assert not (tmp_path / "speed/bad.txt").exists(), "half a result is none"
+    assert bench.main(["speedy"]) == 2
+    assert "no benchmark 'speedy', expected some of bad, good" in capfd.readouterr().err
 
 
 def test_every_benchmark_has_a_result():
-    import bench
+    from benchmarks import __main__ as bench
 
     assert {p.stem for p in bench.RESULTS.glob("*.txt")} == set(bench.names()), "run make bench"

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from export import document
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT / "nbs"
@@ -121,6 +122,8 @@ def test_exported(tmp_path):
         if module.name != "__init__.py":
             module.unlink()  # so that a module whose notebook is gone shows as well
     nbdev("doclinks:nbdev_export", copy)
+    for module in (copy / "emgfm").rglob("*.py"):
+        document(module)
     stale = different(ROOT / "emgfm", copy / "emgfm", ".py")
     assert not stale, f"not what the notebooks export: {stale}; run make export"
 

@@ -46,11 +46,11 @@ def write_person(path: Path, person: tuple[str, str], recs: list[dict], seed: in
     ends = s.groupby("recording").stop.max().reindex(range(len(recs)), fill_value=0.0)
     seconds = [max(e - rec["emg_start"] if rec["emg_seconds"] is None else rec["emg_seconds"], 0) for e, rec in zip(ends, recs)]
     length = np.array([round(x * RATE) if rec["has_emg"] else 0 for x, rec in zip(seconds, recs)])
-    for q, shift in (("emg", 0), ("envelope", 3)):
+    for q, shift in (("filtered", 0), ("envelope", 3)):
         r[f"{q}_offset"], r[f"{q}_length"] = np.cumsum(length + shift) - length, length
         r[f"{q}_start"] = [rec["emg_start"] for rec in recs]
     samples, rows = int((length + 3).sum()), int(s.kin_length.sum())
-    shapes = dict(emg=(samples, 13), envelope=(samples, 13), angle=(rows, 3, 3), moment=(rows, 3, 3))
+    shapes = dict(filtered=(samples, 13), envelope=(samples, 13), angle=(rows, 3, 3), moment=(rows, 3, 3))
     arrays = {q: rng.normal(size=shape).astype(np.float32) for q, shape in shapes.items()}
     write_patient(path, *person, arrays, dict(recordings=r, strides=s), dict(info=dict(mass=70.0)))
 
@@ -189,7 +189,7 @@ TWO = {("a", "P1"): [recording([40, 37, 41], gaps=[2]), recording([30], emg_star
 def test_equals_the_slow_loop(tmp_path, emg):
     store, horizons = write_store(tmp_path / "s", TWO), ("1 step", "4 steps", "33 ms", "100 ms")
     ds = SplitDataset(store, window_size=60, horizons=horizons, emg=emg, steady=False)
-    assert_same(ds, list(slow_windows(store, 60, horizons, dict(envelope="envelope", filtered="emg")[emg])))
+    assert_same(ds, list(slow_windows(store, 60, horizons, emg)))
     b = ds.__getitems__(np.arange(len(ds)))
     for part in (b["valid_length"] == 0, b["valid_length"] == 60, (b["valid_length"] > 0) & (b["valid_length"] < 60)):
         assert part.sum() > 5, "the store has windows of every kind"
@@ -245,7 +245,7 @@ def test_no_input_knows_the_future(tmp_path, derivative):
         t, row = ds._start[stride] + step * ds._step[stride], ds._offset[stride] + step
         changed = {q: np.array(m.array) for q, m in ds._arrays(0).items()}
         changed["angle"][row + 1:] += 1
-        for q in ("emg", "envelope"):
+        for q in ("filtered", "envelope"):
             changed[q][ds._emg_at[q][0][0] + int(t * RATE + 1e-6) + 1:] += 1
         kept = ds._open.pop(0)
         ds._open[0] = {q: type(kept[q]).of(a) for q, a in changed.items()}

@@ -4,23 +4,21 @@
     python tools/cover.py -n 2 --html  two at a time, and pages in .coverage-html/
 
 A notebook runs its exported cells itself instead of importing them. Here each of these is compiled under the name
-and at the lines of the module that it becomes, so that what runs in a notebook counts for the module.
+and at the lines of its module, so that what runs in a notebook counts for the module.
 """
 import argparse
-import atexit
 import os
 import re
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS, LIB = ROOT / "nbs", ROOT / "emgfm"
-DATA, HTML = ROOT / ".coverage", ROOT / ".coverage-html"
-GRACE = 5  # s that a process has for writing its lines down before it is killed
-# lines are known by the file they stand in, not by the name of a module: in a notebook that name is __main__
+GRACE = 5  # s that a process has to write its lines before it is killed
 RC = """[run]
 source = {lib}
 data_file = {parts}
@@ -39,27 +37,22 @@ exclude_also =
 
 
 def coverage_init(registry, options) -> None:
-    "Called by coverage in every process it measures: workers are killed at the end, and could not say what they ran"
+    "Called by coverage in every process it measures: workers that are killed at the end write their lines first"
     BaseProcess.kill = kill_gently
 
 
-def kill_gently(
-    process: BaseProcess,
-    kill=BaseProcess.kill,  # what is done to a process that does not end by itself
-) -> None:
-    "Ask a process to end, upon which it writes its lines down"
+def kill_gently(process: BaseProcess, kill=BaseProcess.kill) -> None:
+    "Ask a process to end, and kill it when it does not"
     process.terminate()
     process.join(GRACE)
     if process.exitcode is None:
         kill(process)
 
 
-def places(
-    module: str,  # source of an exported module
-) -> dict[str, int]:  # id of a cell -> first line of its code
-    "Where each cell stands in its module"
-    lines = module.splitlines()
-    return {m[1]: i + 2 for i, s in enumerate(lines) if (m := re.match(r"# %% \S+\.ipynb #(\w+)$", s))}
+def places(module: str) -> dict[str, int]:  # id of a cell -> first line of its code
+    "The lines of the cells in the source of a module"
+    marks = (re.match(r"# %% \S+\.ipynb #(\w+)$", s) for s in module.splitlines())
+    return {m[1]: i + 2 for i, m in enumerate(marks) if m}
 
 
 def absolute(
@@ -68,7 +61,8 @@ def absolute(
 ) -> str:
     "The code with the whole name in each import: a notebook is in no package"
     def whole(m: re.Match) -> str:
-        return f"{m[1]}{'.'.join(package[:len(package) + 1 - len(m[2])])}{'.' * bool(m[3])}{m[3]} import"
+        above = ".".join(package[:len(package) + 1 - len(m[2])])
+        return f"{m[1]}{above}{'.' * bool(m[3])}{m[3]} import"
     return re.sub(r"^(\s*from )(\.+)([\w.]*) import", whole, code, flags=re.M)
 
 
@@ -89,58 +83,49 @@ def at_its_lines(
         start = where[cell.id]
         end = next(e for e in ends if e >= start)
         padded = "\n" * (start - 1) + absolute("\n".join(lines[start - 1:end - 1]), package)
-        cell.source = f"exec(compile({padded!r}, {str(module)!r}, 'exec', dont_inherit=True), globals())"
+        compiled = f"compile({padded!r}, {str(module)!r}, 'exec', dont_inherit=True)"
+        cell.source = f"exec({compiled}, globals())"
 
 
 def run_notebook(nb: Path) -> int:  # exit status
     "Run a notebook as its tests do, its exported cells as lines of the module"
-    from execnb.nbio import read_nb
-    from execnb.shell import CaptureShell
-    from nb import left_alone
+    from nb import run
     from nbdev.config import get_config
 
-    doc, flags = read_nb(nb), frozenset(get_config(path=ROOT).tst_flags.split())
-    name = next((m[1] for c in doc.cells if (m := re.search(r"^#\|\s*default_exp\s+(\S+)", c.source, re.M))), "")
-    if name:
-        at_its_lines(doc, LIB / f"{name.replace('.', '/')}.py")
-    os.chdir(nb.parent)
-    shell = CaptureShell(nb, mpl_format="png")
-    atexit.unregister(shell.atexit_operations)  # they empty the namespace before the lines are written down
-    try:
-        shell.run_all(doc, exc_stop=True, preproc=lambda c: left_alone(c, flags))
-    except Exception:  # whatever the notebook raised, told by name
-        print(shell.prettytb(fname=nb), file=sys.stderr)
-        return 1
-    return 0
+    def prepare(doc):
+        found = [re.search(r"^#\|\s*default_exp\s+(\S+)", c.source, re.M) for c in doc.cells]
+        for m in filter(None, found):
+            at_its_lines(doc, LIB / f"{m[1].replace('.', '/')}.py")
+
+    _, error = run(nb, frozenset(get_config(path=ROOT).tst_flags.split()), save=False, prepare=prepare)
+    print(error, end="\n" * bool(error), file=sys.stderr)
+    return bool(error)
 
 
 def measure(
     work: Path,  # folder for what single processes leave
     a: argparse.Namespace,  # the command line
 ) -> int:  # exit status
-    "Run everything, put together what its processes ran, and tell it"
-    rc = work / "rc"
+    "Run everything, combine what its processes ran, and print it"
+    rc, data, html = work / "rc", f"--data-file={ROOT / '.coverage'}", f"--directory={ROOT / '.coverage-html'}"
     rc.write_text(RC.format(lib=LIB, parts=work / ".coverage"), encoding="utf-8")
-    env = os.environ | {"IN_TEST": "1", "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
-                        "PYTHONPATH": str(ROOT)}
+    env = os.environ | dict(IN_TEST="1", MPLBACKEND="Agg", OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1",
+                            PYTHONPATH=str(ROOT))
 
-    def cover(command: str, *args: object) -> list[str]:
-        return [sys.executable, "-m", "coverage", command, f"--rcfile={rc}", *map(str, args)]
+    def cover(command: str, *args: object) -> int:
+        words = [sys.executable, "-m", "coverage", command, f"--rcfile={rc}", *map(str, args)]
+        return subprocess.run(words, cwd=ROOT, env=env).returncode
 
-    tests = cover("run", "-m", "pytest", "-q", "-n", a.n, "--deselect", "tests/test_notebooks.py::test_runs")
-    tests += ["-k", a.only] if a.only else []
-    bad = subprocess.run(tests, cwd=ROOT, env=env).returncode not in (0, 5)
-    waiting = sorted(f for f in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in f.parts and a.only in f.name)
-    running: list[subprocess.Popen] = []
-    while waiting or running:
-        while waiting and len(running) < max(a.n, 1):
-            running.append(subprocess.Popen(cover("run", __file__, "--notebook", waiting.pop(0)), cwd=ROOT, env=env))
-        bad |= running.pop(0).wait() != 0
-    subprocess.run(cover("combine", f"--data-file={DATA}", "--quiet", work), cwd=ROOT, check=True)
-    if a.html:
-        subprocess.run(cover("html", f"--data-file={DATA}", f"--directory={HTML}", "--quiet"), cwd=ROOT, check=True)
-    low = subprocess.run(cover("report", f"--data-file={DATA}", f"--fail-under={a.least}", "--sort=cover"), cwd=ROOT)
-    return int(bad or low.returncode != 0)
+    some = ["-k", a.only] if a.only else []
+    tests = ["-m", "pytest", "-q", "-n", a.n, "--deselect", "tests/test_notebooks.py::test_runs", *some]
+    bad = cover("run", *tests) not in (0, 5)
+    nbs = sorted(f for f in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in f.parts and a.only in f.name)
+    with ThreadPoolExecutor(max(a.n, 1)) as pool:
+        bad |= any([*pool.map(lambda nb: cover("run", __file__, "--notebook", nb), nbs)])
+    bad |= cover("combine", data, "--quiet", work)
+    bad |= bool(a.html and cover("html", data, html, "--quiet"))
+    low = cover("report", data, f"--fail-under={a.least}", "--sort=cover")
+    return int(bool(bad or low))
 
 
 def main() -> int:  # exit status

@@ -2,10 +2,10 @@
 
     python tools/digest.py                three seeds, native and aligned stores; prints the digest
     python tools/digest.py --out a.txt    a line for every array and every column of every table as well
-    python tools/digest.py --map NAMES    NAMES.json: {"new name": "old name"}, so that a renamed array or column counts as the old one
+    python tools/digest.py --map NAMES    JSON of {"new name": "old name"} for renamed arrays and columns
 
 Run it before and after a change that must not touch what is stored: the digest stays the same, and `diff` of two
-files written by --out shows where it does not. It goes through the command alone, so it outlives every move of a module.
+files written by --out shows where it does not. It uses the command alone, so that modules may move.
 """
 import argparse
 import hashlib
@@ -24,7 +24,8 @@ SEEDS = (0, 1, 2)
 
 def emgfm(*words: object) -> None:
     "Run the command; a build that lost the pieces it should lose ends with status 1"
-    done = subprocess.run([sys.executable, "-c", "from emgfm.cli import main; main()", *map(str, words)], capture_output=True, text=True)
+    command = [sys.executable, "-c", "from emgfm.cli import main; main()", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode > 1:
         sys.exit(done.stderr)
 
@@ -83,7 +84,8 @@ def main() -> None:
         sys.exit("nothing was stored")
     if a.out:
         a.out.write_text("\n".join(found) + "\n")
-    print(f"{digest(*(line.encode() for line in found))}  {len(found)} arrays and columns, seeds {' '.join(map(str, a.seeds))}")
+    whole, seeds = digest(*(line.encode() for line in found)), " ".join(map(str, a.seeds))
+    print(f"{whole}  {len(found)} arrays and columns, seeds {seeds}")
 
 
 if __name__ == "__main__":

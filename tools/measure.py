@@ -1,112 +1,98 @@
-"""How the notebooks are written, in numbers: cells, lines of exported cells, what follows them, words, outputs.
+"""The project in numbers: a summary of modules, notebooks and tests, and the ten notebooks to work on next.
 
-    python tools/measure.py            the table
-    python tools/measure.py --write    into CONTRIBUTING.md, between its markers
+    python tools/measure.py            the summary and the worst ten
+    python tools/measure.py --all      every notebook
 """
 import argparse
 import ast
 import json
 import re
-import statistics
+import subprocess
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 ROOT = Path(__file__).resolve().parent.parent
-NBS, PAGE = ROOT / "nbs", ROOT / "CONTRIBUTING.md"
-START, END = "<!-- measured by tools/measure.py -->", "<!-- end of what was measured -->"
+NBS, LIB = ROOT / "nbs", ROOT / "emgfm"
 EXPORT = re.compile(r"^#\|\s*export\b(?!s)", re.M)
-
-
-@dataclass
-class Measures:
-    "What is counted in one notebook, or in all"
-    cells: int = 0
-    lines: list[int] = field(default_factory=list)  # of every exported cell
-    followed: list[bool] = field(default_factory=list)  # whether a use or a test comes next
-    words: int = 0  # of prose
-    output: int = 0  # bytes
-
-    def __add__(self, other: "Measures") -> "Measures":
-        return Measures(self.cells + other.cells, self.lines + other.lines, self.followed + other.followed,
-                        self.words + other.words, self.output + other.output)
 
 
 def code_of(cell: dict) -> str:
     "A cell's code without directives and blank lines"
-    return "\n".join(s for s in "".join(cell["source"]).splitlines() if s.strip() and not s.startswith("#|"))
+    lines = "".join(cell["source"]).splitlines()
+    return "\n".join(s for s in lines if s.strip() and not s.startswith("#|"))
 
 
-def only_imports(code: str) -> bool:
-    "Whether code does nothing but import"
-    return all(isinstance(s, ast.Import | ast.ImportFrom) for s in ast.parse(code).body)
+def is_import(cell: dict) -> bool:
+    "Whether a cell does nothing but import"
+    return all(isinstance(s, ast.Import | ast.ImportFrom) for s in ast.parse(code_of(cell)).body)
 
 
-def measure(
-    nb: Path,
-) -> Measures:
-    "Count one notebook"
+def measure(nb: Path) -> dict:
+    "Count one notebook; `lines` are those of each exported cell with more than imports"
     cells = [c for c in json.loads(nb.read_text(encoding="utf-8"))["cells"] if "".join(c["source"]).strip()]
-    out = Measures(len(cells))
     code = [c for c in cells if c["cell_type"] == "code"]
-    for i, cell in enumerate(code):
-        out.output += sum(len(json.dumps(o)) for o in cell["outputs"])
-        text = code_of(cell)
-        if not EXPORT.search("".join(cell["source"])) or only_imports(text):
-            continue
-        out.lines.append(len(text.splitlines()))
-        after = "".join(code[i + 1]["source"]) if i + 1 < len(code) else ""
-        used = bool(after) and not EXPORT.search(after) and "nbdev_export(" not in after and not only_imports(code_of(code[i + 1]))
-        out.followed.append(used)
-    out.words = sum(len("".join(c["source"]).split()) for c in cells if c["cell_type"] == "markdown")
-    return out
+    exported = ["".join(c["source"]) for c in code if EXPORT.search("".join(c["source"]))]
+    prose = ["".join(c["source"]) for c in cells if c["cell_type"] == "markdown"]
+    pictures = ["".join(c["source"]) for c in code if any("image/png" in o.get("data", {}) for o in c["outputs"])]
+    shows = [i for i, c in enumerate(cells) if c.get("outputs")]
+    made = [c for c in code if EXPORT.search("".join(c["source"])) and not is_import(c)]
+    return dict(
+        cells=len(cells),
+        lines=[len(code_of(c).splitlines()) for c in made],
+        all_lines=sum(len(s.splitlines()) - 1 for s in exported),
+        widest=max((len(s) for c in code for s in "".join(c["source"]).splitlines()), default=0),
+        first_result=shows[0] + 1 if shows else 0,  # number of the first cell with an output
+        prose=float(np.median([len(p) for p in prose])) if prose else 0.0,  # characters
+        mute=sum("#| fig-alt" not in s for s in pictures),  # figures without a text of their own
+        kB=round(nb.stat().st_size / 1000),
+    )
 
 
-def row(name: str, m: Measures) -> str:
-    "A line of the table"
-    lines = sorted(m.lines)
-    top = lines[min(len(lines) - 1, round(0.9 * (len(lines) - 1)))] if lines else 0
-    sizes = f"{statistics.median(lines):g} | {top} | {lines[-1]}" if lines else "- | - | -"
-    share = f"{100 * sum(m.followed) / len(m.followed):.0f} %" if m.followed else "-"
-    return f"| {name} | {m.cells} | {len(lines)} | {sizes} | {share} | {m.words:,} | {m.output / 1000:.0f} |"
+def notebooks(nbs: Path = NBS) -> pd.DataFrame:
+    "A row for each notebook"
+    paths = sorted(p for p in nbs.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+    t = pd.DataFrame([measure(p) for p in paths], [p.relative_to(nbs).with_suffix("").as_posix() for p in paths])
+    t.insert(1, "median", [np.median(x) if x else np.nan for x in t.lines])
+    t.insert(2, "ninth", [np.quantile(x, 0.9) if x else np.nan for x in t.lines])
+    return t
 
 
-def table(
-    nbs: Path = NBS,
-) -> str:  # Markdown
-    "All notebooks and their sum"
-    paths = sorted((p for p in nbs.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts),
-                   key=lambda p: (p.name == "index.ipynb", "tutorials" in p.parts, p.name))
-    found = {p.relative_to(nbs).with_suffix("").as_posix(): measure(p) for p in paths}
-    head = ["| notebook | cells | exported | lines: median | 90 % | most | used or tested at once | words | outputs, kB |",
-            "|---|---|---|---|---|---|---|---|---|"]
-    return "\n".join([*head, row("**all**", sum(found.values(), Measures())), *(row(k, m) for k, m in found.items())])
+def summary(t: pd.DataFrame) -> dict[str, object]:
+    "The counts of the project"
+    lines = np.concatenate([np.asarray(x, int) for x in t.lines])
+    own = lambda folder: int(t.all_lines[[n.startswith(folder) for n in t.index]].sum())
+    rows = lambda pattern: sum(len(p.read_text(encoding="utf-8").splitlines()) for p in ROOT.glob(pattern))
+    clock = "import time; t = time.perf_counter(); import emgfm.store.core; print(time.perf_counter() - t)"
+    seconds = subprocess.run([sys.executable, "-c", clock], cwd=ROOT, capture_output=True, text=True).stdout
+    return {
+        "notebooks": len(t),
+        "modules": sum(1 for p in LIB.rglob("[a-z]*.py")),
+        "exported lines": int(t.all_lines.sum()),
+        "reading lines (30_readers)": own("30_readers"),
+        "exported cells": len(lines),
+        "lines of an exported cell: median, 90 %, most": f"{np.median(lines):g}, {np.quantile(lines, 0.9):g}, {lines.max()}",
+        "widest line of a code cell": int(t.widest.max()),
+        "characters of a prose cell: median": f"{t.prose.median():g}",
+        "pages whose first result comes after cell 5": int((t.first_result > 5).sum()),
+        "figures without a text of their own": int(t.mute.sum()),
+        "lines of tests, tools": f"{rows('tests/*.py')}, {rows('tools/*.py')}",
+        "seconds to import the store": f"{float(seconds):.2f}",
+    }
 
 
-def inserted(
-    page: str,  # text with the two markers
-    text: str,
-) -> str:
-    "The page with the text between its markers"
-    if page.count(START) != 1 or page.count(END) != 1:
-        raise ValueError("the page does not have both markers of tools/measure.py once")
-    return page[: page.index(START) + len(START)] + f"\n\n{text}\n\n" + page[page.index(END):]
-
-
-def main() -> int:  # exit status
+def main() -> None:
     "The command line"
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--write", action="store_true", help="put the table into CONTRIBUTING.md")
-    a = p.parse_args()
-    if a.write:
-        old = PAGE.read_text(encoding="utf-8")
-        new = inserted(old, table())
-        if new != old:
-            PAGE.write_text(new, encoding="utf-8")
-    else:
-        print(table())
-    return 0
+    p.add_argument("--all", action="store_true", help="a row for each notebook")
+    every = p.parse_args().all
+    t = notebooks()
+    print(*(f"{name:48} {value}" for name, value in summary(t).items()), sep="\n")
+    shown = t.drop(columns=["lines"]).sort_values(["median", "widest"], ascending=False)
+    print("\n" + (shown.sort_index() if every else shown.head(10)).to_string(na_rep="-"))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,21 +1,26 @@
 """Notebooks as text, and notebooks run in place.
 
-    python tools/nb.py out 30_readers/12_camargo    nbs/30_readers/12_camargo.ipynb -> .nbtext/readers/12_camargo.py
-    python tools/nb.py in 30_readers/12_camargo     the text into the notebook (made when new), cleaned and exported
-    python tools/nb.py run 30_readers/12_camargo    run as the tests do, outputs saved; without names, every notebook
+    python tools/nb.py out 30_readers/12_camargo    the notebook -> .nbtext/30_readers/12_camargo.py
+    python tools/nb.py in 30_readers/12_camargo     the text -> the notebook (new or not), cleaned and exported
+    python tools/nb.py run 30_readers/12_camargo    run as the tests do, outputs saved; without names all
 
-The text is in jupytext's percent format. Cells that stay keep ids and outputs: an unedited round trip is a zero diff.
+The text is in jupytext's percent format. Cells that stay keep ids and outputs.
 """
 import argparse
+import atexit
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+
+from export import document
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS, TEXT = ROOT / "nbs", ROOT / ".nbtext"
@@ -31,13 +36,6 @@ def notebook(
     return path if path.is_relative_to(NBS) else NBS / f"{stem.removeprefix('nbs/')}.ipynb"
 
 
-def text_of(
-    nb: Path,  # a notebook
-) -> Path:
-    "The text file that belongs to a notebook"
-    return TEXT / nb.relative_to(NBS).with_suffix(".py")
-
-
 def jupytext(*args: object) -> None:
     "Run jupytext"
     subprocess.run([sys.executable, "-m", "jupytext", "--quiet", *map(str, args)], check=True)
@@ -45,7 +43,7 @@ def jupytext(*args: object) -> None:
 
 def to_text(nb: Path) -> Path:
     "Write the notebook as percent text"
-    out = text_of(nb)
+    out = TEXT / nb.relative_to(NBS).with_suffix(".py")
     out.parent.mkdir(parents=True, exist_ok=True)
     filters = [f"--opt={kind}_metadata_filter=-all" for kind in ("notebook", "cell")]
     jupytext("--to", "py:percent", nb, "-o", out, *filters)
@@ -58,14 +56,18 @@ def from_text(nb: Path) -> Path:
     from nbdev.config import get_config
     from nbdev.export import nb_export
 
+    text, update = TEXT / nb.relative_to(NBS).with_suffix(".py"), ["--update"] * nb.exists()
     nb.parent.mkdir(parents=True, exist_ok=True)
-    jupytext(*(["--update"] if nb.exists() else []), "--to", "ipynb", text_of(nb), "-o", nb)
-    d = json.loads(nb.read_text(encoding="utf-8"))
-    if "kernelspec" not in d["metadata"]:  # without one JupyterLab asks at every opening
-        d["metadata"] |= KERNEL
-        nb.write_text(json.dumps(d, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+    jupytext(*update, "--to", "ipynb", text, "-o", nb)
+    doc = json.loads(nb.read_text(encoding="utf-8"))
+    if "kernelspec" not in doc["metadata"]:  # without one JupyterLab asks at every opening
+        doc["metadata"] |= KERNEL
+        new = json.dumps(doc, indent=1, ensure_ascii=False, sort_keys=True)
+        nb.write_text(new + "\n", encoding="utf-8")
     nbdev_clean.__wrapped__(str(nb))
     nb_export(nb, lib_path=str(get_config(path=ROOT).lib_path))
+    if made := re.search(r"#\|\s*default_exp\s+([\w.]+)", nb.read_text(encoding="utf-8")):
+        document(ROOT / "emgfm" / f"{made[1].replace('.', '/')}.py")
     return nb
 
 
@@ -86,6 +88,7 @@ def run(
     nb: Path,
     flags: frozenset = frozenset(),  # flags of cells that are not run
     save: bool = True,
+    prepare: Callable = lambda doc: None,  # changes the notebook before it runs
 ) -> tuple[float, str]:  # seconds, and the error as text or ""
     "Run a notebook from top to bottom and save its outputs"
     from execnb.nbio import nb2str, read_nb
@@ -95,45 +98,39 @@ def run(
     start, doc = time.perf_counter(), read_nb(nb)
     for cell in doc.cells:
         if cell.cell_type == "code" and not left_alone(cell, flags):
-            cell["outputs"] = []  # a cell that prints no more keeps nothing of what it once printed
+            cell["outputs"] = []  # a cell without output keeps nothing from an earlier run
     os.environ["IN_TEST"] = "1"
     os.chdir(nb.parent)
     sys.path.insert(0, str(ROOT))
+    prepare(doc)
     shell = CaptureShell(nb, mpl_format="png")
+    atexit.unregister(shell.atexit_operations)  # they empty the namespace before coverage is written
     try:
         shell.run_all(doc, exc_stop=True, preproc=lambda c: left_alone(c, flags))
-    except Exception:  # whatever the notebook raised, told by name
+    except Exception:  # whatever the notebook raised, with its traceback
         return time.perf_counter() - start, shell.prettytb(fname=nb)
-    if save:
-        for cell in doc.cells:
-            for key in [k for k in cell if k.endswith("_")]:  # execnb's own
-                cell.pop(key)
-        clean_nb(doc)
-        text = nb2str(doc)
-        if text != nb.read_text(encoding="utf-8"):
-            nb.write_text(text, encoding="utf-8")
+    for cell in doc.cells:
+        for key in [k for k in cell if k.endswith("_")]:  # execnb's own
+            cell.pop(key)
+    clean_nb(doc)
+    if save and (text := nb2str(doc)) != nb.read_text(encoding="utf-8"):
+        nb.write_text(text, encoding="utf-8")
     return time.perf_counter() - start, ""
 
 
-def run_all(
-    nbs: list[Path],
-    jobs: int,
-    flags: frozenset,
-    save: bool,
-) -> int:  # how many failed
+def run_all(nbs: list[Path], jobs: int, flags: frozenset, save: bool) -> int:  # how many failed
     "Run notebooks, each in a process of its own"
     for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # as in the tests
         os.environ.setdefault(threads, "1")
-    bad = 0
-    with (tempfile.TemporaryDirectory(prefix="emgfm-notebooks-", ignore_cleanup_errors=True) as tmp,
-          ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool):
+    bad, fresh = 0, dict(mp_context=get_context("spawn"), max_tasks_per_child=1)
+    with (tempfile.TemporaryDirectory(prefix="emgfm-", ignore_cleanup_errors=True) as tmp,
+          ProcessPoolExecutor(jobs, **fresh) as pool):
         os.environ["TMPDIR"] = tmp  # what notebooks leave behind goes with it
         for nb, job in [(nb, pool.submit(run, nb, flags, save)) for nb in nbs]:
             seconds, error = job.result()
+            bad += bool(error)
             print(f"{'FAIL' if error else 'ok  '} {seconds:6.1f} s  {nb.relative_to(ROOT)}", flush=True)
-            if error:
-                bad += 1
-                print(error, file=sys.stderr)
+            print(error, end="\n" * bool(error), file=sys.stderr)
     return bad
 
 
@@ -147,17 +144,15 @@ def main() -> int:  # exit status
     p.add_argument("--check", action="store_true", help="run, save nothing")
     a = p.parse_args()
     os.chdir(ROOT)
+    nbs = [notebook(n) for n in a.names]
     if a.action == "run":
         from nbdev.config import get_config
 
-        every = (f for f in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in f.parts)
+        every = sorted(f for f in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in f.parts)
         flags = frozenset(get_config().tst_flags.split()) - set(a.flags.split())
-        return bool(run_all([notebook(n) for n in a.names] or sorted(every), a.jobs, flags, not a.check))
-    if not a.names:
-        p.error(f"`{a.action}` needs a notebook")
-    for name in a.names:
-        done = (to_text if a.action == "out" else from_text)(notebook(name))
-        print(done.relative_to(ROOT))
+        return bool(run_all(nbs or every, a.jobs, flags, not a.check))
+    for nb in nbs:
+        print((to_text if a.action == "out" else from_text)(nb).relative_to(ROOT))
     return 0
 
 

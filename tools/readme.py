@@ -1,5 +1,8 @@
-"""README.md is nbs/index.ipynb: the start page and the first page of the repository say the same."""
-import argparse
+"""README.md is nbs/index.ipynb: the start page and the first page of the repository are the same.
+
+    python tools/readme.py            write it, and the pictures that it shows
+    python tools/readme.py --check    write nothing; fail if it is not up to date
+"""
 import base64
 import json
 import re
@@ -8,85 +11,58 @@ from pathlib import Path, PurePosixPath
 from posixpath import normpath
 
 ROOT = Path(__file__).resolve().parent.parent
-SHOWN = ("text/markdown", "text/plain")
+INDEX = ROOT / "nbs" / "index.ipynb"
+NOTE = "<!-- Made from nbs/index.ipynb by tools/readme.py: edit the notebook. -->"
 
 
-def relink(
-    text: str,  # Markdown with links relative to nbs/
-) -> str:  # with links relative to the repository
-    "Links of the notebook, seen from the repository's root"
-
-    def moved(m: re.Match) -> str:
-        href = m[1]
-        return m[0] if re.match(r"[a-z]+:|#", href) else f"]({PurePosixPath(normpath('nbs/' + href))})"
-
-    return re.sub(r"\]\(([^)\s]+)\)", moved, text)
+def relink(text: str) -> str:
+    "Markdown of nbs/index.ipynb with links from the repository's root"
+    moved = lambda m: f"]({PurePosixPath(normpath('nbs/' + m[1]))})"
+    return re.sub(r"\]\((?![a-z]+:|#)([^)\s]+)\)", moved, text)
 
 
-def shown(
-    output: dict,  # an output of a code cell
-) -> str:  # Markdown
-    "An output as it reads in the README"
-    if "text" in output:
-        return f"```\n{''.join(output['text']).rstrip()}\n```"
-    kind = next((k for k in SHOWN if k in output.get("data", {})), None)
-    if kind is None:
-        raise ValueError(f"index.ipynb: README.md cannot show an output of type {output['output_type']}")
-    text = "".join(output["data"][kind]).rstrip()
+def shown(output: dict, name: str, alt: str) -> str:
+    "An output of a cell as Markdown; a picture by the name of its file"
+    data = output.get("data", {"text/plain": output.get("text", "")})
+    if "image/png" in data:
+        return f"![{alt}]({name})"
+    kind = "text/markdown" if "text/markdown" in data else "text/plain"
+    text = "".join(data[kind]).rstrip()
     return text if kind == "text/markdown" else f"```\n{text}\n```"
 
 
-def pictures(
-    nb: Path,  # index.ipynb
-) -> dict[str, bytes]:  # path below nbs/ -> PNG
-    "The figures of the start page as files: those of cells that name one, `#| file: images/x.png`"
-    out = {}
-    for cell in json.loads(nb.read_text(encoding="utf-8"))["cells"]:
-        name = re.search(r"^#\|\s*file:\s*(\S+)", "".join(cell["source"]), re.M)
-        for o in cell.get("outputs", []) if name else []:
-            if "image/png" in o.get("data", {}):
-                out[name[1]] = base64.b64decode("".join(o["data"]["image/png"]))
-    return out
-
-
 def readme(
-    nb: Path,  # index.ipynb
-) -> str:  # README.md
-    "The README that belongs to the start page"
-    parts = []
+    nb: Path = INDEX,
+) -> tuple[str, dict[str, bytes]]:  # README.md, and path below nbs/ -> PNG
+    "The README that belongs to a start page, with the pictures of cells that name a file"
+    parts, pictures = [NOTE], {}
     for cell in json.loads(nb.read_text(encoding="utf-8"))["cells"]:
         source = "".join(cell["source"]).strip()
-        flags = set(re.findall(r"^#\|\s*(.+?)\s*$", source, re.M)) if cell["cell_type"] == "code" else set()
-        if "hide" in flags or not source:
-            continue
+        flags = dict(re.findall(r"^#\| *([\w-]+):? *(.*)$", source, re.M))
         if cell["cell_type"] == "markdown":
             parts.append(re.sub(r"\A(# .*)\n> ", r"\1\n\n", source))
-            continue
-        code = re.sub(r"^#\|.*\n?", "", source, flags=re.M).strip()
-        if code and "echo: false" not in flags:
-            parts.append(f"```python\n{code}\n```")
-        picture = re.search(r"^#\|\s*file:\s*(\S+)", source, re.M)
-        alt = re.search(r'^#\|\s*fig-alt:\s*"(.+)"', source, re.M)
-        parts += [f"![{alt[1]}]({picture[1]})"] if picture else [shown(o) for o in cell["outputs"]]
-    note = "<!-- Made from nbs/index.ipynb by tools/readme.py: edit the notebook. -->"
-    return relink("\n\n".join([note, *parts])) + "\n"
+        elif "hide" not in flags and source:
+            code = re.sub(r"^#\|.*\n?", "", source, flags=re.M).strip()
+            parts += [f"```python\n{code}\n```"] if flags.get("echo") != "false" else []
+            name, alt = flags.get("file", ""), flags.get("fig-alt", "").strip('"')
+            parts += [shown(o, name, alt) for o in cell["outputs"]]
+            for png in (o["data"]["image/png"] for o in cell["outputs"] if "image/png" in o.get("data", {})):
+                pictures[name] = base64.b64decode("".join(png))
+    return relink("\n\n".join(parts)) + "\n", pictures
 
 
-def main() -> int:  # exit status
-    "The command line"
-    p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--check", action="store_true", help="write nothing; fail if README.md is not up to date")
-    a = p.parse_args()
-    text, out = readme(ROOT / "nbs" / "index.ipynb"), ROOT / "README.md"
-    files = {out: text.encode()} | {ROOT / "nbs" / k: v for k, v in pictures(ROOT / "nbs" / "index.ipynb").items()}
-    same = all(f.exists() and f.read_bytes() == wanted for f, wanted in files.items())
-    for f, wanted in files.items() if not (same or a.check) else ():
+def main(check: bool) -> int:  # exit status
+    "Write what is not up to date, or fail over it"
+    text, pictures = readme()
+    files = {ROOT / "README.md": text.encode()} | {ROOT / "nbs" / k: v for k, v in pictures.items()}
+    stale = [f for f, wanted in files.items() if not f.exists() or f.read_bytes() != wanted]
+    for f in () if check else stale:
         f.parent.mkdir(exist_ok=True)
-        f.write_bytes(wanted)
-    if a.check and not same:
-        print("README.md is not what nbs/index.ipynb makes of it: run python tools/readme.py", file=sys.stderr)
-    return int(a.check and not same)
+        f.write_bytes(files[f])
+    if check and stale:
+        print("README.md is not what nbs/index.ipynb makes of it: run make export", file=sys.stderr)
+    return int(check and bool(stale))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("--check" in sys.argv[1:]))

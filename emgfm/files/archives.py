@@ -30,7 +30,18 @@ from ..core.schema import DataError, data_error
 def safe_name(
     name: str,  # as it stands in an archive or a listing
 ) -> str:  # with forward slashes, without "." parts
-    "A name that stays below its folder; `ValueError` tells what is wrong with another"
+    """A name that stays below its folder; `ValueError` tells what is wrong with another
+
+    Parameters
+    ----------
+    name : str
+        as it stands in an archive or a listing
+
+    Returns
+    -------
+    str
+        with forward slashes, without "." parts
+    """
     path = name.replace("\\", "/")
     if any(ord(c) < 32 for c in name):
         raise ValueError("has control characters in its name")
@@ -51,7 +62,25 @@ def inside(
     name: str,  # relative, as `safe_name` returns it
     **place: object,  # dataset and file for the error's sentence
 ) -> Path:
-    "The path of `name` below `root`, if following links does not lead out of it"
+    """The path of `name` below `root`, if following links does not lead out of it
+
+    Parameters
+    ----------
+    root : str | Path
+    name : str
+        relative, as `safe_name` returns it
+    **place : object
+        dataset and file for the error's sentence
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    DataError
+        Leads out of … through a link: remove the link
+    """
     path = Path(root) / safe_name(name)
     if not path.parent.resolve().is_relative_to(Path(root).resolve()) or path.is_symlink():
         raise data_error(f"leads out of {root} through a link: remove the link", **(dict(file=path) | place))
@@ -60,7 +89,17 @@ def inside(
 # %% ../../nbs/10_files/03_archives.ipynb #d1d1ed66
 @dataclass(frozen=True)
 class Limits:
-    "What an archive may unpack to"
+    """What an archive may unpack to
+
+    Parameters
+    ----------
+    total : int | None, default None
+        bytes; None: `ratio` times the archive, but at least `small`
+    ratio : float, default 200.0
+    small : int, default 64 << 20
+        bytes that are let pass whatever the ratio
+    members : int, default 500000
+    """
     total: int | None = None  # bytes; None: `ratio` times the archive, but at least `small`
     ratio: float = 200.0
     small: int = 64 << 20  # bytes that are let pass whatever the ratio
@@ -69,7 +108,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class Member:
-    "A file in an archive"
+    """A file in an archive
+
+    Parameters
+    ----------
+    name : str
+        safe, below the folder
+    bytes : int
+        unpacked
+    inner : object
+        what the library calls it
+    """
     name: str  # safe, below the folder
     bytes: int  # unpacked
     inner: object  # what the library calls it
@@ -117,7 +166,16 @@ _ERRORS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOF
 def is_archive(
     name: str | Path,
 ) -> bool:
-    "Whether a file's name says that it is an archive"
+    """Whether a file's name says that it is an archive
+
+    Parameters
+    ----------
+    name : str | Path
+
+    Returns
+    -------
+    bool
+    """
     return str(name).lower().endswith(ARCHIVES)
 
 
@@ -177,7 +235,20 @@ def read_archive(
     path: str | Path,  # .zip, .tar, .tar.gz, .tar.bz2, .tar.xz
     limits: Limits | None = None,  # None: the usual ones
 ) -> list[Member]:  # its files, in the archive's order
-    "The files in an archive, every one of them checked"
+    """The files in an archive, every one of them checked
+
+    Parameters
+    ----------
+    path : str | Path
+        .zip, .tar, .tar.gz, .tar.bz2, .tar.xz
+    limits : Limits | None, default None
+        None: the usual ones
+
+    Returns
+    -------
+    list[Member]
+        its files, in the archive's order
+    """
     path = Path(path)
     with _open(path) as a:
         return _members(path, a, limits or Limits())
@@ -216,7 +287,18 @@ def _checked(path: Path, name: str, reason: str, inner: object) -> str:
 def free_space(
     path: str | Path,  # need not exist yet
 ) -> int:  # bytes
-    "How much fits on the disk that `path` is or will be on"
+    """How much fits on the disk that `path` is or will be on
+
+    Parameters
+    ----------
+    path : str | Path
+        need not exist yet
+
+    Returns
+    -------
+    int
+        bytes
+    """
     path = Path(path).absolute()
     return shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
 
@@ -270,7 +352,18 @@ def same_file(
     path: Path,
     facts: dict,  # bytes, sha256
 ) -> bool:
-    "Whether a file is the one that `facts` describe"
+    """Whether a file is the one that `facts` describe
+
+    Parameters
+    ----------
+    path : Path
+    facts : dict
+        bytes, sha256
+
+    Returns
+    -------
+    bool
+    """
     if not path.is_file() or path.stat().st_size != facts["bytes"]:
         return False
     with path.open("rb") as f:
@@ -283,7 +376,28 @@ def unpack(
     limits: Limits | None = None,  # None: the usual ones
     progress: bool = True,
 ) -> dict[str, dict]:  # name below `target` -> bytes, sha256
-    "Unpack an archive, all of it or nothing"
+    """Unpack an archive, all of it or nothing
+
+    Parameters
+    ----------
+    path : str | Path
+        .zip, .tar, .tar.gz, .tar.bz2, .tar.xz
+    target : str | Path
+        folder, new or to be filled up
+    limits : Limits | None, default None
+        None: the usual ones
+    progress : bool, default True
+
+    Returns
+    -------
+    dict[str, dict]
+        name below `target` -> bytes, sha256
+
+    Raises
+    ------
+    DataError
+        Needs … bytes unpacked, the disk of … has …: make room first
+    """
     path, target = Path(path), Path(target)
     new = target.with_name(f".{target.name}.unpacking")
     shutil.rmtree(new, ignore_errors=True)

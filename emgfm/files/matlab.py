@@ -20,9 +20,13 @@ import h5py
 import matio
 import numpy as np
 import pandas as pd
+import scipy.io
+from scipy import sparse
 from matio.utils.matclass import EmptyMatStruct, MatlabOpaque, MatReadError
 
 from ..core.schema import DataError, data_error
+from .budget import Budget, most_bytes
+from .inputs import note_file
 
 # %% ../../nbs/10_files/00_matlab.ipynb #410f3163
 def _found(
@@ -48,26 +52,79 @@ _VERSIONS = {b"\x00\x01IM": "5", b"\x01\x00MI": "5", b"\x00\x02IM": "7.3", b"\x0
 
 
 def mat_version(
-    path: str | Path,
-) -> str:  # "5" (also for v6 and v7, which share its container) or "7.3"
-    "Version of a MATLAB file by its header"
+    path: str | Path,  # of a file
+) -> str:  # "4", "5" (also for v6 and v7, which share its container) or "7.3"
+    """Version of a MATLAB file by its header
+
+    Parameters
+    ----------
+    path : str | Path
+        of a file
+
+    Returns
+    -------
+    str
+        "4", "5" (also for v6 and v7, which share its container) or "7.3"
+    """
     path = Path(path)
     if not path.is_file():
-        raise data_error("is a folder, expected a file" if path.is_dir() else "does not exist", file=path)
+        what = "is a folder, expected a file" if path.is_dir() else "does not exist"
+        raise data_error(what, file=path)
+    note_file(path)
     with path.open("rb") as f:
         head = f.read(512)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):  # HDF5 that was not written by MATLAB
         return "7.3"
-    if head[124:128] not in _VERSIONS:
-        raise data_error(_found(head), file=path)
-    return _VERSIONS[head[124:128]]
+    if head[124:128] in _VERSIONS:
+        return _VERSIONS[head[124:128]]
+    if _v4_size(head[:20]):
+        return "4"
+    raise data_error(_found(head), file=path)
+
+# %% ../../nbs/10_files/00_matlab.ipynb #a894ff68
+def _v4_size(head: bytes) -> int:
+    "Bytes of a variable of MATLAB 4 and of its header; 0 if these 20 bytes are no such header"
+    for order in "<>":
+        kind, rows, columns, imaginary, letters = struct.unpack(f"{order}5i", head.ljust(20, b"\xff"))
+        m, o, p, t = (kind // k % 10 for k in (1000, 100, 10, 1))
+        if (0 <= kind < 5000 and o == 0 and p < 6 and t < 3 and m == (order == ">") and rows >= 0
+                and columns >= 0 and imaginary in (0, 1) and 1 < letters < 100):
+            return 20 + letters + rows * columns * (1 + imaginary) * (8, 4, 4, 2, 2, 1)[p]
+    return 0
+
+
+def _check_v4(path: Path):
+    "Raise a `DataError` if a file of MATLAB 4 ends before its variables do"
+    size, at = path.stat().st_size, 0
+    with path.open("rb") as f:
+        while at < size:
+            f.seek(at)
+            step = _v4_size(f.read(20))
+            if not step:
+                raise data_error(f"is damaged at byte {at}: no variable of MATLAB 4", file=path)
+            at += step
+    if at > size:
+        found = f"has {size} bytes, expected at least {at}: the download is incomplete"
+        raise data_error(found, file=path)
 
 # %% ../../nbs/10_files/00_matlab.ipynb #ac57aa56
 def cell(
     items: list,
     shape: tuple[int, int] | None = None,  # filled row by row; a column by default
 ) -> np.ndarray:  # of objects
-    "A MATLAB cell array of a given shape"
+    """A MATLAB cell array of a given shape
+
+    Parameters
+    ----------
+    items : list
+    shape : tuple[int, int] | None, default None
+        filled row by row; a column by default
+
+    Returns
+    -------
+    np.ndarray
+        of objects
+    """
     c = np.empty(len(items), object)
     c[:] = items
     return c.reshape(shape or (-1, 1))
@@ -76,7 +133,18 @@ def cell(
 def struct_array(
     rows: list[dict],  # all with the same keys
 ) -> np.ndarray:  # (1, len(rows))
-    "A MATLAB struct array"
+    """A MATLAB struct array
+
+    Parameters
+    ----------
+    rows : list[dict]
+        all with the same keys
+
+    Returns
+    -------
+    np.ndarray
+        (1, len(rows))
+    """
     a = np.empty((1, len(rows)), [(k, object) for k in rows[0]])
     for i, row in enumerate(rows):
         a[0, i] = tuple(row[k] for k in a.dtype.names)
@@ -117,7 +185,16 @@ def write_mat(
     variables: dict,  # name -> number, array, text, dict, list, `cell`, `struct_array` or DataFrame
     version: str = "5",  # "5" (compressed, what MATLAB calls v7) or "7.3"
 ):
-    "Write a MATLAB file; the same values give the same bytes"
+    """Write a MATLAB file; the same values give the same bytes
+
+    Parameters
+    ----------
+    path : str | Path
+    variables : dict
+        name -> number, array, text, dict, list, `cell`, `struct_array` or DataFrame
+    version : str, default '5'
+        "5" (compressed, what MATLAB calls v7) or "7.3"
+    """
     if version not in ("5", "7.3"):
         raise ValueError(f"version is {version!r}, expected '5' or '7.3'")
     matio.save_to_mat(path, _to_matlab(variables), version={"5": "v7"}.get(version, "v7.3"))
@@ -125,6 +202,7 @@ def write_mat(
         f.write(f"MATLAB {'5.0' if version == '5' else version} MAT-file, written by emgfm".encode().ljust(116))
 
 # %% ../../nbs/10_files/00_matlab.ipynb #066cc9d7
+_SMALL = 256 << 20  # bytes that any MATLAB file may hold
 READ_ERRORS = (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
                NotImplementedError, RuntimeError, MemoryError, zlib.error, struct.error, MatReadError)
 
@@ -167,9 +245,19 @@ def _check_chain(
                 raise data_error(f"has {size} bytes, expected at least {at}: the download is incomplete", file=path)
             if kind == 14:
                 _check_matrix(f, order, at, path)
+            elif size >= at:
+                _check_packed(f.read(256), order, size, path)
             f.seek(at)
         if objects:
             raise data_error(f"is damaged: its header looks for objects at byte {objects}, where none are", file=path)
+
+# %% ../../nbs/10_files/00_matlab.ipynb #f1762832
+def _check_packed(head: bytes, order: str, size: int, path: Path):
+    "Raise a `DataError` if a compressed variable claims more than such a file may hold"
+    with _reading(path):
+        tag = zlib.decompressobj().decompress(head, 8)
+        claim = struct.unpack(f"{order}2I", tag)[1]
+    Budget(most_bytes(size, small=_SMALL), file=path).spend(bytes=claim)
 
 # %% ../../nbs/10_files/00_matlab.ipynb #5d67bc53
 _TYPES = (1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 14, 15, 16, 17, 18)  # of blocks, by MathWorks' "MAT-File Format", table 1-1
@@ -244,6 +332,8 @@ def _number(
     "A numeric array, without its axes of length 1 if asked"
     if squeeze:
         x = x.squeeze()
+    if x.ndim == 0 and x.dtype.kind in "mM":
+        return x[()]  # as a number, a date would pass for a measurement
     return x.item() if x.ndim == 0 else x
 
 
@@ -267,7 +357,7 @@ def _plain(
     if isinstance(x, EmptyMatStruct):
         return []
     if not isinstance(x, np.ndarray):
-        return x
+        return sparse.csc_matrix(x) if sparse.issparse(x) else x
     if x.dtype.names:
         rows = [{k: _plain(row[k], squeeze) for k in x.dtype.names} for row in x.ravel("F")]
         return rows[0] if x.size == 1 else _grid(x.shape, rows)
@@ -313,7 +403,8 @@ def _load(
     "Variables of a file through mat-io"
     with _reading(path), warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        raw = matio.load_from_mat(path, variable_names=names)
+        load = scipy.io.loadmat if mat_version(path) == "4" else matio.load_from_mat
+        raw = load(path, variable_names=names)
         for w in seen:
             if str(w.message).startswith(("Unreadable variable", "Failed to parse subsystem")):
                 raise ValueError(str(w.message))
@@ -321,7 +412,12 @@ def _load(
 
 # %% ../../nbs/10_files/00_matlab.ipynb #82ebb1fd
 class MatCells(Sequence):
-    "Elements of a cell or struct array, loaded one at a time"
+    """Elements of a cell or struct array, loaded one at a time
+
+    Parameters
+    ----------
+    items
+    """
     def __init__(self, items):
         self._items = items  # functions without arguments, or `MatCells`
 
@@ -339,7 +435,15 @@ class MatCells(Sequence):
 
 # %% ../../nbs/10_files/00_matlab.ipynb #50d733a3
 class MatStruct(Mapping):
-    "A struct whose fields are loaded when asked for; keys may be paths"
+    """A struct whose fields are loaded when asked for; keys may be paths
+
+    Parameters
+    ----------
+    names
+    load
+    file
+    path, default ''
+    """
     kind = "struct"
 
     def __init__(self, names, load, file, path=""):
@@ -400,7 +504,24 @@ def field(
     file: str | Path = "",  # for the error
     above: str = "",  # path of `x` itself, for the error
 ):  # the value
-    "The value at `path`, or a `DataError` that says what is there instead"
+    """The value at `path`, or a `DataError` that says what is there instead
+
+    Parameters
+    ----------
+    x
+        `MatStruct`, dict or list
+    path : str
+        like "s/Data/3/Ang"
+    file : str | Path, default ''
+        for the error
+    above : str, default ''
+        path of `x` itself, for the error
+
+    Raises
+    ------
+    DataError
+        Is missing: …
+    """
     try:
         return _walk(x, path)
     except _Missing as e:
@@ -411,7 +532,13 @@ def field(
 def plain(
     x,  # `MatStruct`, `MatCells` or a value
 ):
-    "Everything below `x`, loaded: dicts and lists"
+    """Everything below `x`, loaded: dicts and lists
+
+    Parameters
+    ----------
+    x
+        `MatStruct`, `MatCells` or a value
+    """
     if isinstance(x, Mapping):
         return {k: plain(x[k]) for k in x}
     return [plain(e) for e in x] if isinstance(x, (list, MatCells)) else x
@@ -421,7 +548,15 @@ def look(
     x,  # struct
     *path: str,  # names of fields
 ):  # the value, or None
-    "What lies at `path`, or None"
+    """What lies at `path`, or None
+
+    Parameters
+    ----------
+    x
+        struct
+    *path : str
+        names of fields
+    """
     for part in path:
         if not isinstance(x, Mapping) or part not in tuple(x):
             return None
@@ -432,7 +567,17 @@ def look(
 def as_list(
     x,  # list, or the single element that MATLAB made of a list of one
 ) -> list:
-    "Elements of a struct or cell array, also if there is only one"
+    """Elements of a struct or cell array, also if there is only one
+
+    Parameters
+    ----------
+    x
+        list, or the single element that MATLAB made of a list of one
+
+    Returns
+    -------
+    list
+    """
     if isinstance(x, (list, MatCells)):
         return list(x)
     return [] if isinstance(x, np.ndarray) and x.size == 0 else [x]
@@ -442,7 +587,18 @@ def as_rows(
     x,  # a cell array of `width` columns, as it was read
     width: int,
 ) -> list[list]:
-    "Rows of a cell array, also if there is only one"
+    """Rows of a cell array, also if there is only one
+
+    Parameters
+    ----------
+    x
+        a cell array of `width` columns, as it was read
+    width : int
+
+    Returns
+    -------
+    list[list]
+    """
     rows = as_list(x)
     if rows and len(rows) == width and not all(isinstance(r, (list, MatCells)) and len(r) == width for r in rows):
         return [rows]
@@ -453,7 +609,31 @@ def numbers(
     x,  # what a field or a column holds
     **place: object,  # dataset, patient, file and field, for the error's sentence
 ) -> np.ndarray:  # of float64, with x's shape; x itself where it is that already, so not to be changed in place
-    "Real numbers as an array, or a `DataError` that says what is there instead"
+    """Real numbers as an array, or a `DataError` that says what is there instead
+
+    Parameters
+    ----------
+    x
+        what a field or a column holds
+    **place : object
+        dataset, patient, file and field, for the error's sentence
+
+    Returns
+    -------
+    np.ndarray
+        of float64, with x's shape; x itself where it is that already, so not to be changed
+        in place
+
+    Raises
+    ------
+    DataError
+        Holds …, expected numbers
+    DataError
+        Is infinite in … places, expected finite numbers or NaN
+    """
+    if sparse.issparse(x):
+        Budget(_SMALL, **place).spend(bytes=8 * math.prod(x.shape))
+        x = x.toarray()
     listed = isinstance(x, (list, MatCells))
     cells = listed and any(not np.isscalar(e) and not isinstance(e, list) for e in x)
     a = np.zeros(0) if listed and not len(x) else np.asarray(x, object if listed or cells else None)
@@ -462,7 +642,7 @@ def numbers(
     if a.dtype.kind not in "biuf":
         texts = a.dtype.kind in "US" or any(isinstance(e, str) for e in a.ravel())
         kind = ("a cell array" if cells else "a struct" if isinstance(x, Mapping) else "text" if texts else
-                {"c": "complex numbers", "O": "objects", "M": "dates"}.get(a.dtype.kind, str(a.dtype)))
+                {"c": "complex numbers", "O": "objects", "M": "dates", "m": "durations"}.get(a.dtype.kind, str(a.dtype)))
         raise data_error(f"holds {kind}, expected numbers", **place)
     if np.isinf(a).any():  # would decide units and signs by itself
         raise data_error(f"is infinite in {np.isinf(a).sum()} places, expected finite numbers or NaN", **place)
@@ -483,7 +663,7 @@ def _is_array(
     group: h5py.Group,
 ) -> bool:
     "Whether a group is a struct array: all its members are bare references"
-    members = [group[k] for k in group]
+    members = [_child(group, k) for k in group]
     return bool(members) and all(isinstance(m, h5py.Dataset) and m.dtype == h5py.ref_dtype
                                  and "MATLAB_class" not in m.attrs for m in members)
 
@@ -502,7 +682,7 @@ def _h5_leaf(
 ):
     "A number, text or something empty"
     kind = _attr(obj, "MATLAB_class", "")
-    x = obj[()]
+    x = _content(obj)
     if _attr(obj, "MATLAB_empty", 0):
         shape = tuple(int(n) for n in np.ravel(x))
         array = np.empty(shape if 0 in shape else (0, 0))
@@ -510,10 +690,47 @@ def _h5_leaf(
     if not isinstance(x, (np.ndarray, np.generic)):
         raise ValueError(f"an HDF5 value of type {type(x).__name__} does not occur in MATLAB files")
     x = np.asarray(x).T
+    if x.dtype.names == ("real", "imag"):
+        x = x["real"] + 1j * x["imag"]
     if kind == "char":
         rows = np.atleast_2d(x).astype("<u2")
         return _text(np.array([r.tobytes().decode("utf-16-le", "replace") for r in rows]))
     return _number(x.astype(bool) if kind == "logical" else x, squeeze)
+
+# %% ../../nbs/10_files/00_matlab.ipynb #385c49c4
+def _own(obj: h5py.Dataset) -> h5py.Dataset:
+    "A dataset that keeps its bytes in this file, and no more of them than such a file may hold"
+    if obj.is_virtual or obj.external:
+        raise ValueError("its values lie in another file, which no checksum covers")
+    if h5py.check_vlen_dtype(obj.dtype) is not None:
+        raise ValueError("values of variable length do not occur in MATLAB files")
+    size = Path(obj.file.filename).stat().st_size
+    Budget(most_bytes(size, small=_SMALL)).spend(bytes=obj.size * obj.dtype.itemsize)
+    return obj
+
+
+def _content(obj: h5py.Dataset):
+    "The values of a dataset"
+    return _own(obj)[()]
+
+
+def _child(group: h5py.Group, name: str):
+    "A member of a group that lies in the same file"
+    if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
+        raise ValueError(f"{name} is a link to another file, which no checksum covers")
+    return group[name]
+
+
+def _sparse(group: h5py.Group) -> sparse.csc_matrix:
+    "A sparse matrix; its number of rows is an attribute"
+    parts = [_content(_child(group, k)) if k in group else np.zeros(0, "u8") for k in ("data", "ir", "jc")]
+    data, rows, starts = parts
+    if data.dtype.names == ("real", "imag"):
+        data = data["real"] + 1j * data["imag"]
+    shape = int(_attr(group, "MATLAB_sparse")), len(starts) - 1
+    m = sparse.csc_matrix((data, rows.astype(np.int64), starts.astype(np.int64)), shape)
+    m.check_format()
+    return m.astype(bool) if _attr(group, "MATLAB_class") == "logical" else m
 
 # %% ../../nbs/10_files/00_matlab.ipynb #dc1bd851
 def _check_heaps(
@@ -538,12 +755,31 @@ def _check_empty(
     obj,  # h5py group or dataset
 ):
     "Raise a `ValueError` if an empty object claims a size that would fill the memory"
-    if _attr(obj, "MATLAB_empty", 0) and math.prod(int(n) for n in np.ravel(obj[()])) > 1e6:
-        raise ValueError(f"{name} is called empty and has a size of {obj[()]}")
+    if isinstance(obj, h5py.Group):
+        for k in obj:
+            _child(obj, k)
+    elif _attr(obj, "MATLAB_empty", 0):
+        shape = np.ravel(_content(obj))
+        if math.prod(int(n) for n in shape) > 1e6:
+            raise ValueError(f"{name} is called empty and has a size of {shape}")
+    else:
+        _own(obj)
+
+# %% ../../nbs/10_files/00_matlab.ipynb #9927474b
+def _whos(path: Path, version: str) -> dict[str, tuple[tuple[int, ...], str]]:
+    "Name -> (MATLAB's shape, MATLAB's class) of a file before v7.3"
+    found = {n: x for n, *x in scipy.io.whosmat(path)} if version == "4" else matio.whosmat(path)
+    return {n: (tuple(int(k) for k in shape), kind) for n, (shape, kind) in found.items()}
 
 # %% ../../nbs/10_files/00_matlab.ipynb #a2277374
 class MatFile(MatStruct):
-    "An open MATLAB file; a context manager"
+    """An open MATLAB file; a context manager
+
+    Parameters
+    ----------
+    path
+    squeeze, default True
+    """
     kind = "file"
 
     def __init__(self, path, squeeze=True):
@@ -554,15 +790,15 @@ class MatFile(MatStruct):
                 self._h5 = h5py.File(path, "r")
                 names = [k for k in self._h5 if not k.startswith("#")]
         else:
-            _check_chain(path)
+            (_check_v4 if self.version == "4" else _check_chain)(path)
             with _reading(path):
-                names = list(matio.whosmat(path))
+                names = list(_whos(path, self.version))
         super().__init__(names, self._variable, path)
 
     def _variable(self, name):
         if self._h5 is not None:
             with _reading(self.file, name):
-                return self._value(self._h5[name], name)
+                return self._value(_child(self._h5, name), name)
         return self._whole(name)
 
     def close(self):
@@ -599,6 +835,7 @@ def _read_whole(
     if self._h5 is not None:
         _check_heaps(self.file)
         with _reading(self.file, name):
+            _check_empty("", self._h5)
             self._h5.visititems(_check_empty)
     raw = _load(self.file, [name])
     with _reading(self.file, name):
@@ -618,9 +855,11 @@ def _value(
         name = path.split("/")[0]
         return field({name: self._whole(name)}, path, self.file)
     if isinstance(obj, h5py.Group):
+        if "MATLAB_sparse" in obj.attrs:
+            return _sparse(obj)
         return self._struct_array(obj, path) if _is_array(obj) else self._struct(obj, path)
     if obj.dtype == h5py.ref_dtype and not _attr(obj, "MATLAB_empty", 0):
-        refs = obj[()].T
+        refs = _content(obj).T
         return self._lazy_grid(refs.shape, lambda k, i: self._h5[refs.ravel("F")[k]], path)
     return _h5_leaf(obj, self.squeeze)
 
@@ -633,7 +872,7 @@ def _struct(
     "A scalar struct"
     def load(name):
         with _reading(self.file, f"{path}/{name}"):
-            return self._value(group[name], f"{path}/{name}")
+            return self._value(_child(group, name), f"{path}/{name}")
     return MatStruct(_fields(group), load, self.file, path)
 
 
@@ -668,7 +907,7 @@ def _struct_array(
 ) -> MatCells:
     "A struct array: its k-th element collects the k-th reference of every field"
     names = _fields(group)
-    refs = {n: group[n][()].T for n in names}
+    refs = {n: _content(_child(group, n)).T for n in names}
 
     def element(k, where):
         def load(name):
@@ -685,7 +924,19 @@ def open_mat(
     path: str | Path,
     squeeze: bool = True,  # drop axes of length 1
 ) -> MatFile:  # a mapping from variables (or paths) to values
-    "Open a MATLAB file and load its fields when asked for"
+    """Open a MATLAB file and load its fields when asked for
+
+    Parameters
+    ----------
+    path : str | Path
+    squeeze : bool, default True
+        drop axes of length 1
+
+    Returns
+    -------
+    MatFile
+        a mapping from variables (or paths) to values
+    """
     return MatFile(path, squeeze)
 
 
@@ -694,7 +945,21 @@ def read_mat(
     names: str | list[str] | None = None,  # variables, or paths; all variables by default
     squeeze: bool = True,  # drop axes of length 1
 ) -> dict:  # name -> value
-    "Load variables of a MATLAB file of any version"
+    """Load variables of a MATLAB file of any version
+
+    Parameters
+    ----------
+    path : str | Path
+    names : str | list[str] | None, default None
+        variables, or paths; all variables by default
+    squeeze : bool, default True
+        drop axes of length 1
+
+    Returns
+    -------
+    dict
+        name -> value
+    """
     with open_mat(path, squeeze) as f:
         return {n: plain(f[n]) for n in ([names] if isinstance(names, str) else f if names is None else names)}
 
@@ -703,7 +968,23 @@ def read_table(
     path: str | Path,
     name: str = "data",  # variable, or path
 ) -> pd.DataFrame:
-    "A MATLAB table"
+    """A MATLAB table
+
+    Parameters
+    ----------
+    path : str | Path
+    name : str, default data
+        variable, or path
+
+    Returns
+    -------
+    pd.DataFrame
+
+    Raises
+    ------
+    DataError
+        Is …, expected a MATLAB table
+    """
     table = read_mat(path, name)[name]
     if not isinstance(table, pd.DataFrame):
         kind = {dict: "a struct", list: "a cell or struct array", str: "text"}.get(type(table), "a numeric array")
@@ -714,19 +995,34 @@ def read_table(
 def variables(
     path: str | Path,
 ) -> dict[str, tuple[tuple[int, ...], str]]:  # name -> (MATLAB's shape, MATLAB's class)
-    "What a file holds, without loading it"
+    """What a file holds, without loading it
+
+    Parameters
+    ----------
+    path : str | Path
+
+    Returns
+    -------
+    dict[str, tuple[tuple[int, ...], str]]
+        name -> (MATLAB's shape, MATLAB's class)
+    """
     with open_mat(path) as f, _reading(path):
         if f.version == "7.3":
-            return {n: (_h5_shape(f._h5[n]), _attr(f._h5[n], "MATLAB_class", "unknown")) for n in f}
-        return {n: (tuple(int(k) for k in shape), kind) for n, (shape, kind) in matio.whosmat(path).items()}
+            found = {n: _child(f._h5, n) for n in f}
+            return {n: (_h5_shape(x), _attr(x, "MATLAB_class", "unknown")) for n, x in found.items()}
+        return _whos(path, f.version)
 
 
 def _h5_shape(
     obj,  # h5py group or dataset
 ) -> tuple[int, ...]:
     "MATLAB's shape of an HDF5 object"
+    if "MATLAB_sparse" in obj.attrs:
+        return int(_attr(obj, "MATLAB_sparse")), len(_child(obj, "jc")) - 1
     if isinstance(obj, h5py.Group):
         return next(iter(obj.values())).shape[::-1] if _is_array(obj) else (1, 1)
     if "MATLAB_object_decode" in obj.attrs:
         return (1, 1)
-    return tuple(int(k) for k in np.ravel(obj[()])) if _attr(obj, "MATLAB_empty", 0) else obj.shape[::-1]
+    if _attr(obj, "MATLAB_empty", 0):
+        return tuple(int(k) for k in np.ravel(_content(obj)))
+    return obj.shape[::-1]

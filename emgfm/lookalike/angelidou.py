@@ -127,7 +127,23 @@ def write_lookalike(
     people: int = 3,
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds
+<<<<<<< HEAD
     "Write generated cells as `data/Sub01.mat` and the like"
+=======
+    """Write invented cells as `data/Sub01.mat` and the like
+
+    Parameters
+    ----------
+    root : str | Path
+    people : int, default 3
+    seed : int, default 0
+
+    Returns
+    -------
+    list[Recording]
+        what a perfect reader finds
+    """
+>>>>>>> main
     folder, out = Path(root) / "data", []
     folder.mkdir(parents=True, exist_ok=True)
     for patient in list(_PLAN)[:people]:

@@ -136,7 +136,23 @@ def write_lookalike(
     people: int = 3,
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds
+<<<<<<< HEAD
     "Write generated tests as `Sub_1/Sub1_segMechanics.mat` and `Sub1_segEnergetics.mat`"
+=======
+    """Write invented tests as `Sub_1/Sub1_segMechanics.mat` and `Sub1_segEnergetics.mat`
+
+    Parameters
+    ----------
+    root : str | Path
+    people : int, default 3
+    seed : int, default 0
+
+    Returns
+    -------
+    list[Recording]
+        what a perfect reader finds
+    """
+>>>>>>> main
     out, facts = [], {}
     for k, patient in enumerate(list(_TESTS)[:people]):
         walker, mechanics, energetics = Walker(NAME, patient, seed), {}, {}

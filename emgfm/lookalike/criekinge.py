@@ -230,7 +230,24 @@ def write_lookalike(
     people: int = 4,  # at most four, half of them after a stroke
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds
+<<<<<<< HEAD
     "Write generated strides as the two MAT files"
+=======
+    """Write invented strides as the two MAT files
+
+    Parameters
+    ----------
+    root : str | Path
+    people : int, default 4
+        at most four, half of them after a stroke
+    seed : int, default 0
+
+    Returns
+    -------
+    list[Recording]
+        what a perfect reader finds
+    """
+>>>>>>> main
     root, out = Path(root), []
     root.mkdir(parents=True, exist_ok=True)
     people = min(people, 4)

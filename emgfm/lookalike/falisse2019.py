@@ -77,7 +77,19 @@ def write_lookalike(
     cycles: int = 8,
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds
-    "Write invented walking as `ExperimentalData.mat`"
+    """Write invented walking as `ExperimentalData.mat`
+
+    Parameters
+    ----------
+    root : str | Path
+    cycles : int, default 8
+    seed : int, default 0
+
+    Returns
+    -------
+    list[Recording]
+        what a perfect reader finds
+    """
     walker = Walker(NAME, "subject1", seed)
     walk = Walk(walker, "overground", [Bout("level_walk", cycles, 1.3)])
     muscles = tuple(m for m in MUSCLES if m != "gluteus_maximus")

@@ -155,7 +155,19 @@ def write_lookalike(
     people: int = 3,
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds
-    "Write invented steps as `Gait120_001_to_010/S001/JointAngle/LevelWalking/Trial01/step01.mot` and the like"
+    """Write invented steps as `Gait120_001_to_010/S001/JointAngle/LevelWalking/Trial01/step01.mot` and the like
+
+    Parameters
+    ----------
+    root : str | Path
+    people : int, default 3
+    seed : int, default 0
+
+    Returns
+    -------
+    list[Recording]
+        what a perfect reader finds
+    """
     root, out, table = Path(root), [], []
     for patient, (home, plan) in list(_PLAN.items())[:people]:
         walker = Walker(NAME, patient, seed, 60)

@@ -144,7 +144,23 @@ def write_lookalike(
     people: int = 3,
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds
+<<<<<<< HEAD
     "Write generated stairs as `Preprocessed/EMG/EMG1.mat` and the like"
+=======
+    """Write invented stairs as `Preprocessed/EMG/EMG1.mat` and the like
+
+    Parameters
+    ----------
+    root : str | Path
+    people : int, default 3
+    seed : int, default 0
+
+    Returns
+    -------
+    list[Recording]
+        what a perfect reader finds
+    """
+>>>>>>> main
     root, out, weight = Path(root), [], np.full(12, 75.0)
     for patient in ("1", "2", "10")[:people]:
         walker, kinds = Walker(NAME, patient, seed), {k: [[] for _ in range(6)]

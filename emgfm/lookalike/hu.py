@@ -104,7 +104,19 @@ def write_lookalike(
     people: int = 3,
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds
-    "Write invented circuits as `AB156/AB156/Processed/AB156_Circuit_001_post.csv`"
+    """Write invented circuits as `AB156/AB156/Processed/AB156_Circuit_001_post.csv`
+
+    Parameters
+    ----------
+    root : str | Path
+    people : int, default 3
+    seed : int, default 0
+
+    Returns
+    -------
+    list[Recording]
+        what a perfect reader finds
+    """
     out = []
     for k in range(people):
         walker = Walker(NAME, _PEOPLE[k], seed, 60)

@@ -161,7 +161,23 @@ def write_lookalike(
     people: int = 3,
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds
+<<<<<<< HEAD
     "Write generated trials as `ProcessedData/P01.mat` and the like"
+=======
+    """Write invented trials as `ProcessedData/P01.mat` and the like
+
+    Parameters
+    ----------
+    root : str | Path
+    people : int, default 3
+    seed : int, default 0
+
+    Returns
+    -------
+    list[Recording]
+        what a perfect reader finds
+    """
+>>>>>>> main
     folder, out, sheet = Path(root) / "ProcessedData", [], []
     folder.mkdir(parents=True, exist_ok=True)
     for patient, version in list(zip(_TREE, ("7.3", "5", "7.3")))[:people]:

@@ -44,7 +44,24 @@ def write_trial(
     plates: int = 2,  # number of each leg's strides with moments
     emg_rate: float = 1000.0,  # Hz
 ) -> list[Recording]:  # what a perfect reader finds
-    "Write an invented trial as Plug-in Gait would"
+    """Write an invented trial as Plug-in Gait would
+
+    Parameters
+    ----------
+    file : str | Path
+    walk : Walk
+    channels : Mapping[str, str]
+        EMG label without L or R -> muscle
+    plates : int, default 2
+        number of each leg's strides with moments
+    emg_rate : float, default 1000.0
+        Hz
+
+    Returns
+    -------
+    list[Recording]
+        what a perfect reader finds
+    """
     w, rate, start = walk.walker, 100.0, round(walk.start - 0.3, 2)
     n = int((walk.stop + 0.4 - start) * rate)
     points, analogs, kinds, events, out = {}, {}, {}, [], []

@@ -101,7 +101,21 @@ def write_lookalike(
     strides: int = 5,  # of level walking; other tasks have two
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds
-    "Write invented walking as `All_Subjects/SubjectN.mat`"
+    """Write invented walking as `All_Subjects/SubjectN.mat`
+
+    Parameters
+    ----------
+    root : str | Path
+    people : int, default 4
+    strides : int, default 5
+        of level walking; other tasks have two
+    seed : int, default 0
+
+    Returns
+    -------
+    list[Recording]
+        what a perfect reader finds
+    """
     folder = Path(root) / "All_Subjects"
     folder.mkdir(parents=True, exist_ok=True)
     out = []

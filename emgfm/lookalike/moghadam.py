@@ -136,7 +136,21 @@ def write_lookalike(
     seed: int = 0,
     masses: bool = True,  # whether the user knows them
 ) -> list[Recording]:  # what a perfect reader finds
-    "Write invented trials as `Gait_Time_Series/P1Data/EMG/1.csv` and its sisters"
+    """Write invented trials as `Gait_Time_Series/P1Data/EMG/1.csv` and its sisters
+
+    Parameters
+    ----------
+    root : str | Path
+    people : int, default 3
+    seed : int, default 0
+    masses : bool, default True
+        whether the user knows them
+
+    Returns
+    -------
+    list[Recording]
+        what a perfect reader finds
+    """
     out, rows = [], []
     for patient, trials in list(_PLAN.items())[:people]:
         walker, home = Walker(NAME, patient, seed), Path(root) / "Gait_Time_Series" / f"{patient}Data"

@@ -70,7 +70,14 @@ def _phase_sums(ds, per_stride: int | None, bins: int, batch_size: int) -> dict:
 
 # %% ../../nbs/70_models/01_baselines.ipynb #81b3db7f
 class MeanStride(nn.Module):
-    "Mean state and torque of the training split by phase and activity"
+    """Mean state and torque of the training split by phase and activity
+
+    Parameters
+    ----------
+    activities
+    table
+    advance
+    """
     def __init__(self, activities, table, advance):
         super().__init__()
         self.activities = list(activities)  # A names; the last row of the tables is the mean over all
@@ -85,7 +92,21 @@ class MeanStride(nn.Module):
         bins: int = 100,
         batch_size: int = 4096,
     ) -> "MeanStride":
-        "Means over `ds` of what lies at the first horizon"
+        """Means over `ds` of what lies at the first horizon
+
+        Parameters
+        ----------
+        ds
+            the training split, like `SplitDataset`
+        per_stride : int | None, default None
+            windows drawn from each stride: 20 will do for 100,000 strides. None: all
+        bins : int, default 100
+        batch_size : int, default 4096
+
+        Returns
+        -------
+        MeanStride
+        """
         sums = _phase_sums(ds, per_stride, bins, batch_size)
         rows = [*sums.values(), [sum(parts) for parts in zip(*sums.values())]]
         table = np.stack([_circular_mean(*by_phase) for by_phase, _ in rows])

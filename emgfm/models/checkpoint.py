@@ -27,7 +27,13 @@ MOVED = {"emgfm.model": "emgfm.models.transformer", "emgfm.rivals": "emgfm.model
 
 
 def replace_file(path: Path, write):
-    "Write under a temporary name, then rename"
+    """Write under a temporary name, then rename
+
+    Parameters
+    ----------
+    path : Path
+    write
+    """
     part = path.with_name(path.name + ".part")
     write(part)
     os.replace(part, path)
@@ -40,7 +46,24 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer | None = None,  # kept where training shall go on
     mean: Network | None = None,  # the running mean of the weights, likewise
 ) -> Path:
-    "Weights, statistics and `meta` in one safetensors file, and `meta` as .json beside it"
+    """Weights, statistics and `meta` in one safetensors file, and `meta` as .json beside it
+
+    Parameters
+    ----------
+    path : str | Path
+        .safetensors
+    model : Network
+    meta : dict
+        JSON-able
+    optimizer : torch.optim.Optimizer | None, default None
+        kept where training shall go on
+    mean : Network | None, default None
+        the running mean of the weights, likewise
+
+    Returns
+    -------
+    Path
+    """
     path = Path(path)
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     if mean is not None:
@@ -62,7 +85,29 @@ def read_checkpoint(
     path: str | Path,  # a .safetensors file, or the folder of a run for its best one
     device: str | torch.device = "cpu",
 ) -> tuple[dict, dict]:  # tensors by name, meta
-    "Everything in a checkpoint file"
+    """Everything in a checkpoint file
+
+    Parameters
+    ----------
+    path : str | Path
+        a .safetensors file, or the folder of a run for its best one
+    device : str | torch.device, default cpu
+
+    Returns
+    -------
+    tuple[dict, dict]
+        tensors by name, meta
+
+    Raises
+    ------
+    DataError
+        There is no checkpoint …
+    DataError
+        … has the checkpoint format …, expected …: it is not from emgfm or from another
+        version; train again or use that version
+    DataError
+        … is not a safetensors file (…)
+    """
     path = Path(path)
     path = path / "best.safetensors" if path.is_dir() else path
     if not path.is_file():
@@ -80,7 +125,18 @@ def read_checkpoint(
 
 # %% ../../nbs/70_models/04_checkpoint.ipynb #b3348cca
 def below(tensors: dict, start: str) -> dict:
-    "The tensors whose names begin with `start`, without it"
+    """The tensors whose names begin with `start`, without it
+
+    Parameters
+    ----------
+    tensors : dict
+    start : str
+
+    Returns
+    -------
+    dict
+        %% ../../nbs/70_models/04_checkpoint.ipynb #b3348cca
+    """
     return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
 
 
@@ -89,7 +145,26 @@ def load_checkpoint(
     device: str | torch.device = "cpu",
     network: type | None = None,  # class of the network; None: the one that the checkpoint names, if it is ours
 ) -> tuple[Network, dict]:  # the model, ready for use, and the checkpoint's meta
-    "A trained model and what is known about it"
+    """A trained model and what is known about it
+
+    Parameters
+    ----------
+    path : str | Path
+        a .safetensors file, or the folder of a run for its best one
+    device : str | torch.device, default cpu
+    network : type | None, default None
+        class of the network; None: the one that the checkpoint names, if it is ours
+
+    Returns
+    -------
+    tuple[Network, dict]
+        the model, ready for use, and the checkpoint's meta
+
+    Raises
+    ------
+    DataError
+        … holds a …, which is not of emgfm: pass that class as network=
+    """
     tensors, meta = read_checkpoint(path, device)
     module, _, name = meta["network"].rpartition(".")
     module = MOVED.get(module, module)

@@ -38,7 +38,58 @@ from ..windows.samples import SplitDataset
 # %% ../../nbs/70_models/05_train.ipynb #0b33e0ba
 @dataclass
 class TrainConfig:
-    "How to train"
+    """How to train
+
+    Parameters
+    ----------
+    steps : int, default 1000
+        optimiser steps
+    batch_size : int, default 256
+        of all processes together
+    per_stride : int | None, default 8
+        windows drawn from each stride and epoch; neighbours overlap by 97 %. None: all
+    lr : float, default 0.006
+        the highest; suits the tiny model, 1e-3 and less suit the larger ones
+    warmup : int, default 50
+        steps up to `lr`; a cosine takes it down to a tenth
+    weight_decay : float, default 0.01
+    clip : float, default 1.0
+        norm of the gradient
+    ema : float, default 0.0
+        share of the old in a running mean of the weights, which is then what is judged; 0:
+        none
+    kinematics : float, default 1.0
+        weight of the next state
+    phase : float, default 0.2
+        weight of the next phase
+    torque : float, default 1.0
+        weight of the torque
+    parts : tuple, default (1.0, 0.5, 0.1)
+        angles, velocities, accelerations within the state: derivatives carry more noise
+    offset_prior : float, default 0.01
+        weight of the squared equilibrium offset, 1/rad²
+    drop_emg : float, default 0.1
+        share of channels, and of whole windows, whose EMG is hidden in training
+    vary_emg : float, default 0.2
+        spread of the gain that each channel gets in training, natural logarithm
+    vary_angle : float, default 2.0
+        spread of the offset that each joint cell gets in training, degrees
+    vary_motion : float, default 0.07
+        spread of the gain that each joint cell gets in training, natural logarithm
+    val_every : int | None, default None
+        steps; None: after each epoch
+    val_per_stride : int | None, default 8
+        the same windows at every validation; None: all
+    patience : int | None, default None
+        stop after so many validations without a better one; None: never
+    log_every : int, default 20
+        steps
+    precision : str, default auto
+        fp32, bf16, or auto: bf16 on a GPU
+    compile : bool, default False
+        torch.compile: a minute at the start, for long runs
+    seed : int, default 0
+    """
     steps: int = 1000  # optimiser steps
     batch_size: int = 256  # of all processes together
     per_stride: int | None = 8  # windows drawn from each stride and epoch; neighbours overlap by 97 %. None: all
@@ -72,23 +123,49 @@ class TrainConfig:
 # %% ../../nbs/70_models/05_train.ipynb #15bb7aeb
 @dataclass(frozen=True)
 class Ranks:
-    "Which process of how many this is"
+    """Which process of how many this is
+
+    Parameters
+    ----------
+    rank : int, default 0
+    world : int, default 1
+    """
     rank: int = 0
     world: int = 1
 
     def part(self, x):
-        "This process's share of a batch, never empty"
+        """This process's share of a batch, never empty
+
+        Parameters
+        ----------
+        x
+        """
         return np.resize(x, max(len(x), self.world))[self.rank::self.world]
 
     def sum(self, x: torch.Tensor) -> torch.Tensor:  # from (...), one of each process, to (...), the same everywhere
-        "Sum over all processes"
+        """Sum over all processes
+
+        Parameters
+        ----------
+        x : torch.Tensor
+
+        Returns
+        -------
+        torch.Tensor
+            from (...), one of each process, to (...), the same everywhere
+        """
         if self.world > 1:
             x = x.detach().clone()
             distributed.all_reduce(x)
         return x
 
     def agree(self, x):
-        "What the first process says"
+        """What the first process says
+
+        Parameters
+        ----------
+        x
+        """
         said = [x]
         if self.world > 1:
             distributed.broadcast_object_list(said)
@@ -98,7 +175,18 @@ class Ranks:
 def join_ranks(
     device: str | None,  # cpu, cuda, or None: cuda where there is one
 ) -> tuple[Ranks, torch.device]:  # and the device of this process
-    "Meet the other processes of `torchrun`, if there are any"
+    """Meet the other processes of `torchrun`, if there are any
+
+    Parameters
+    ----------
+    device : str | None
+        cpu, cuda, or None: cuda where there is one
+
+    Returns
+    -------
+    tuple[Ranks, torch.device]
+        and the device of this process
+    """
     kind = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     world = int(os.environ.get("WORLD_SIZE", 1))
     if world == 1:
@@ -112,17 +200,36 @@ def join_ranks(
 
 # %% ../../nbs/70_models/05_train.ipynb #55dcc05b
 class Noise:
-    "Random numbers that depend on seed, step and place in the batch alone"
+    """Random numbers that depend on seed, step and place in the batch alone
+
+    Parameters
+    ----------
+    seed
+    step
+    n
+    ranks, default Ranks()
+    device, default cpu
+    """
     def __init__(self, seed, step, n, ranks=Ranks(), device="cpu"):
         self.generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         self.n, self.rows, self.device = n, ranks.part(np.arange(n)), device
 
     def uniform(self, *shape):
-        "(rows, *shape) from 0..1"
+        """(rows, *shape) from 0..1
+
+        Parameters
+        ----------
+        *shape
+        """
         return torch.rand(self.n, *shape, generator=self.generator)[self.rows].to(self.device)
 
     def normal(self, *shape):
-        "(rows, *shape), standard"
+        """(rows, *shape), standard
+
+        Parameters
+        ----------
+        *shape
+        """
         return torch.randn(self.n, *shape, generator=self.generator)[self.rows].to(self.device)
 
 
@@ -131,7 +238,21 @@ def disguise(
     c: TrainConfig,
     noise: Noise,
 ) -> dict:  # a copy whose `emg_mask` has more zeros, and whose EMG, state and target state are another person's
-    "The batch with EMG hidden, and with gains and offsets of joints and electrodes changed"
+    """The batch with EMG hidden, and with gains and offsets of joints and electrodes changed
+
+    Parameters
+    ----------
+    batch : dict
+        of tensors
+    c : TrainConfig
+    noise : Noise
+
+    Returns
+    -------
+    dict
+        a copy whose `emg_mask` has more zeros, and whose EMG, state and target state are
+        another person's
+    """
     mask, cells = batch["emg_mask"], batch["kin_mask"].shape[1]
     keep = (noise.uniform(mask.shape[1]) >= c.drop_emg) & (noise.uniform(1) >= c.drop_emg)
     electrodes = torch.exp(c.vary_emg * noise.normal(mask.shape[1], 1))
@@ -146,7 +267,18 @@ def learning_rate(
     step: int,  # optimiser steps done
     c: TrainConfig,
 ) -> float:
-    "Learning rate of the next step"
+    """Learning rate of the next step
+
+    Parameters
+    ----------
+    step : int
+        optimiser steps done
+    c : TrainConfig
+
+    Returns
+    -------
+    float
+    """
     if step < c.warmup:
         return c.lr * (step + 1) / c.warmup
     progress = (step - c.warmup) / max(c.steps - c.warmup, 1)
@@ -158,7 +290,21 @@ def stream(
     c: TrainConfig,
     skip: int = 0,  # batches that were trained on already
 ):  # yields (epoch, indices of a batch, whether it is the epoch's last)
-    "All batches of all epochs, for ever"
+    """All batches of all epochs, for ever
+
+    Parameters
+    ----------
+    ds
+        like `SplitDataset`
+    c : TrainConfig
+    skip : int, default 0
+        batches that were trained on already
+
+    Raises
+    ------
+    DataError
+        The training split has no windows
+    """
     if not len(ds):
         raise DataError("the training split has no windows")
     epoch = 0
@@ -181,7 +327,19 @@ def fetch(
     ranks: Ranks = Ranks(),
     workers: int = 0,  # processes that gather batches ahead
 ):  # yields (epoch, windows in the batch of all ranks, whether it is the epoch's last, batch of tensors of this rank)
-    "`stream` with the windows themselves"
+    """`stream` with the windows themselves
+
+    Parameters
+    ----------
+    ds
+        like `SplitDataset`
+    c : TrainConfig
+    skip : int, default 0
+        batches that were trained on already
+    ranks : Ranks, default Ranks()
+    workers : int, default 0
+        processes that gather batches ahead
+    """
     loader = DataLoader(ds, batch_sampler=(ranks.part(idx) for _, idx, _ in stream(ds, c, skip)),
                         collate_fn=to_tensors, num_workers=workers)
     for (epoch, idx, ends), batch in zip(stream(ds, c, skip), loader):
@@ -192,7 +350,20 @@ def not_finite(
     batch: dict,  # of tensors
     where: str,  # such as "at step 12"
 ) -> Exception:  # to be raised
-    "Why the loss of `batch` is not finite, with its strides by name"
+    """Why the loss of `batch` is not finite, with its strides by name
+
+    Parameters
+    ----------
+    batch : dict
+        of tensors
+    where : str
+        such as "at step 12"
+
+    Returns
+    -------
+    Exception
+        to be raised
+    """
     meta = batch["metadata"]
     for k, v in batch.items():
         if torch.is_tensor(v) and v.is_floating_point():
@@ -205,7 +376,17 @@ def not_finite(
 # %% ../../nbs/70_models/05_train.ipynb #4ce04375
 @dataclass(frozen=True)
 class Task:
-    "What the network sees and what it is judged by"
+    """What the network sees and what it is judged by
+
+    Parameters
+    ----------
+    prepare : callable
+        (batch, TrainConfig, Noise, whether training) -> batch
+    terms : callable
+        (out, batch, Scaler, TrainConfig) -> name -> (sum, weight)
+    errors : callable
+        (out, batch) -> name -> (2, H) sum and number, in physical units
+    """
     prepare: callable  # (batch, TrainConfig, Noise, whether training) -> batch
     terms: callable  # (out, batch, Scaler, TrainConfig) -> name -> (sum, weight)
     errors: callable  # (out, batch) -> name -> (2, H) sum and number, in physical units
@@ -220,7 +401,22 @@ def mean_errors(
     horizons: list,  # of the dataset
     c: TrainConfig,
 ) -> dict:  # loss, its terms, and errors such as "angle_deg 100 ms"; None where nothing was measured
-    "Sums and weights to numbers by name"
+    """Sums and weights to numbers by name
+
+    Parameters
+    ----------
+    sums : dict
+        name -> (2,) or (2, H): sum and weight
+    horizons : list
+        of the dataset
+    c : TrainConfig
+
+    Returns
+    -------
+    dict
+        loss, its terms, and errors such as "angle_deg 100 ms"; None where nothing was
+        measured
+    """
     terms = {k: (v[0], v[1]) for k, v in sums.items() if v.ndim == 1}
     row = {"loss": total_loss(terms, c).item()}
     row |= {k: (a / n).item() if n > 0 else None for k, (a, n) in terms.items()}
@@ -238,7 +434,27 @@ def validate(
     device: str | torch.device = "cpu",
     task: Task = PREDICT,
 ) -> dict:  # loss, its terms, and errors such as "angle_deg 100 ms"
-    "Losses and physical errors over the validation split"
+    """Losses and physical errors over the validation split
+
+    Parameters
+    ----------
+    model : Network
+    ds
+        the validation split, like `SplitDataset`
+    c : TrainConfig
+    device : str | torch.device, default cpu
+    task : Task, default PREDICT
+
+    Returns
+    -------
+    dict
+        loss, its terms, and errors such as "angle_deg 100 ms"
+
+    Raises
+    ------
+    DataError
+        The validation split has no windows
+    """
     if not len(ds):
         raise DataError("the validation split has no windows")
     model.eval()
@@ -263,7 +479,18 @@ TERMS = ("loss", "kinematics", "phase", "torque")
 def describe(
     ds,  # like `SplitDataset`
 ) -> dict:  # people: dataset -> names; measured: dataset -> channels that somebody has
-    "Who is in a split, and what was measured there"
+    """Who is in a split, and what was measured there
+
+    Parameters
+    ----------
+    ds
+        like `SplitDataset`
+
+    Returns
+    -------
+    dict
+        people: dataset -> names; measured: dataset -> channels that somebody has
+    """
     people, measured = {}, {}
     for idx in ds.batches(2048, 0, 0, 1):
         b = ds.__getitems__(idx)
@@ -295,7 +522,26 @@ def begin_with(
     init: str | Path,  # a checkpoint, or the folder of a run for its best one
     horizons: list,  # of the new run
 ) -> list[str]:  # names of what was not found there
-    "Take over weights and statistics"
+    """Take over weights and statistics
+
+    Parameters
+    ----------
+    model : Network
+    init : str | Path
+        a checkpoint, or the folder of a run for its best one
+    horizons : list
+        of the new run
+
+    Returns
+    -------
+    list[str]
+        names of what was not found there
+
+    Raises
+    ------
+    DataError
+        … holds a network of another kind or size: … with …
+    """
     tensors, meta = read_checkpoint(init)
     tensors, own = below(tensors, "model."), model.state_dict()
     skip = set() if meta["horizons"] == horizons else set(OF_HORIZONS)
@@ -307,7 +553,27 @@ def begin_with(
 
 # %% ../../nbs/70_models/05_train.ipynb #81b71b50
 class Trainer:
-    "A run: its network, its optimiser, and how far it is"
+    """A run: its network, its optimiser, and how far it is
+
+    Parameters
+    ----------
+    train_ds
+    val_ds
+    out_dir
+    c
+    config
+    network
+    task
+    ranks
+    device
+    init, default None
+    resume, default False
+
+    Raises
+    ------
+    DataError
+        … holds a run already; pass resume=True to go on with it, or another folder
+    """
     def __init__(self, train_ds, val_ds, out_dir, c, config, network, task, ranks, device, init=None, resume=False):
         self.train_ds, self.val_ds, self.c, self.task, self.ranks, self.device = train_ds, val_ds, c, task, ranks, device
         self.log, self.last, self.best = (Path(out_dir) / n for n in ("log.jsonl", "last.safetensors", "best.safetensors"))
@@ -370,7 +636,15 @@ def step(
     batch: dict,  # of tensors, this rank's part
     n: int,  # windows in the batch of all ranks
 ):
-    "One optimiser step"
+    """One optimiser step
+
+    Parameters
+    ----------
+    batch : dict
+        of tensors, this rank's part
+    n : int
+        windows in the batch of all ranks
+    """
     c, at = self.c, self.meta["step"]
     torch.manual_seed(c.seed * 1_000_003 + at + (self.ranks.rank << 40))  # dropout needs no state either
     for group in self.optimizer.param_groups:
@@ -397,7 +671,12 @@ def step(
 # %% ../../nbs/70_models/05_train.ipynb #7e866006
 @patch
 def write_row(self: Trainer, row: dict):
-    "A line of the log, and the same for TensorBoard"
+    """A line of the log, and the same for TensorBoard
+
+    Parameters
+    ----------
+    row : dict
+    """
     with open(self.log, "a", encoding="utf-8") as f:
         f.write(json.dumps(row) + "\n")
     if self.writer is not None:
@@ -408,7 +687,12 @@ def write_row(self: Trainer, row: dict):
 
 @patch
 def note(self: Trainer, bar):
-    "Log the means since the last time"
+    """Log the means since the last time
+
+    Parameters
+    ----------
+    bar
+    """
     sums = {k: self.ranks.sum(v).cpu() for k, v in self.sums.items()}
     row, step = mean_errors(sums, self.train_ds.horizons, self.c), self.meta["step"]
     if self.ranks.rank == 0:
@@ -441,7 +725,16 @@ def run(
     workers: int = 0,  # processes that gather batches
     progress: bool = True,
 ):
-    "Train to the end"
+    """Train to the end
+
+    Parameters
+    ----------
+    budget_s : float | None, default None
+        stop after so many seconds
+    workers : int, default 0
+        processes that gather batches
+    progress : bool, default True
+    """
     began, c, meta = time.monotonic(), self.c, self.meta
     tired = lambda: c.patience is not None and meta["stale"] >= c.patience
     bar = tqdm(total=c.steps, initial=meta["step"], disable=not progress or self.ranks.rank > 0, unit="step")
@@ -463,7 +756,21 @@ def run(
 # %% ../../nbs/70_models/05_train.ipynb #82825446
 @dataclass
 class Result:
-    "What a training run leaves"
+    """What a training run leaves
+
+    Parameters
+    ----------
+    model : Network
+        the best by validation
+    meta : dict
+        of its checkpoint
+    best : Path
+    last : Path
+    history : pd.DataFrame
+        the log: one row for each line
+    step : int
+        optimiser steps done
+    """
     model: Network  # the best by validation
     meta: dict  # of its checkpoint
     best: Path
@@ -486,7 +793,7 @@ def train_transformer(
     val_ds,  # the validation split
     out_dir: str | Path,  # gets last and best .safetensors with .json, and log.jsonl
     config: TrainConfig | None = None,
-    model: str | ModelConfig | None = None,  # a size of `emgfm.models.transformer.SIZES`, or a configuration; None: that of `init`, else tiny
+    model: str | ModelConfig | None = None,  # a size of `transformer.SIZES`, or a configuration; None: that of `init`, else tiny
     resume: bool = False,  # go on where the run in `out_dir` stopped, if there is one
     device: str | None = None,  # "cuda" where there is one, else "cpu"
     budget_s: float | None = None,  # stop after so many seconds; the result then depends on the machine's speed
@@ -497,7 +804,41 @@ def train_transformer(
     workers: int = 0,  # processes that gather batches ahead
     tensorboard: bool = False,  # log for TensorBoard too, in `out_dir`/tensorboard
 ) -> Result:
-    "Train a network"
+    """Train a network
+
+    Parameters
+    ----------
+    train_ds
+        the training split, like `SplitDataset`
+    val_ds
+        the validation split
+    out_dir : str | Path
+        gets last and best .safetensors with .json, and log.jsonl
+    config : TrainConfig | None, default None
+    model : str | ModelConfig | None, default None
+        a size of `transformer.SIZES`, or a configuration; None: that of `init`, else tiny
+    resume : bool, default False
+        go on where the run in `out_dir` stopped, if there is one
+    device : str | None, default None
+        "cuda" where there is one, else "cpu"
+    budget_s : float | None, default None
+        stop after so many seconds; the result then depends on the machine's speed
+    progress : bool, default True
+        show a bar
+    network : type, default EMGTransformer
+        class that is made from a `ModelConfig`: ours, a rival's, yours
+    init : str | Path | None, default None
+        checkpoint (or folder of a run) whose weights are the start
+    task : Task, default PREDICT
+    workers : int, default 0
+        processes that gather batches ahead
+    tensorboard : bool, default False
+        log for TensorBoard too, in `out_dir`/tensorboard
+
+    Returns
+    -------
+    Result
+    """
     c, out_dir, (ranks, device) = config or TrainConfig(), Path(out_dir), join_ranks(device)
     writer = _tensorboard(out_dir / "tensorboard") if tensorboard and ranks.rank == 0 else None
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -522,7 +863,19 @@ def main(
     args: list | None = None,  # words of the command line; None: those of the shell
     open_split=None,  # function of (store, split) -> dataset; None: `SplitDataset` with four horizons
 ) -> Result:
-    "Train on an aligned store"
+    """Train on an aligned store
+
+    Parameters
+    ----------
+    args : list | None, default None
+        words of the command line; None: those of the shell
+    open_split, default None
+        function of (store, split) -> dataset; None: `SplitDataset` with four horizons
+
+    Returns
+    -------
+    Result
+    """
     p = argparse.ArgumentParser(prog="emgfm.models.train", description="Train an EMGTransformer on an aligned store.")
     p.add_argument("store", help="folder of an aligned store")
     p.add_argument("out", help="folder for checkpoints and log")

@@ -40,7 +40,18 @@ ROWS = {"right": EMG_ROWS + opensim_rows("r"), "left": opensim_rows("l")}
 def cycles(
     percent: np.ndarray,  # (n,) gait cycle, 0 at a heel strike and 100 at the last sample before the next
 ) -> tuple[np.ndarray, np.ndarray]:  # (k, 2) samples of the heel strikes, and (k,) whether a whole ramp lies between
-    "Gait cycles in the authors' coding"
+    """Gait cycles in the authors' coding
+
+    Parameters
+    ----------
+    percent : np.ndarray
+        (n,) gait cycle, 0 at a heel strike and 100 at the last sample before the next
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        (k, 2) samples of the heel strikes, and (k,) whether a whole ramp lies between
+    """
     e = strikes_from_cycle(percent, 1.0)
     known = np.flatnonzero(np.isfinite(e))
     ends = [(a, b) for a, b in zip(known[:-1], known[1:]) if percent[int(e[b]) - 1] > 50]  # else a pause lies between
@@ -57,7 +68,18 @@ REST = ("idle", "stand", "stand-walk", "walk-stand")
 def meaning(
     label: str,  # of the conditions
 ) -> tuple[str, bool] | None:  # activity ("" where somebody stands, starts or stops) and transition; None if unknown
-    "The activity that a label leads to"
+    """The activity that a label leads to
+
+    Parameters
+    ----------
+    label : str
+        of the conditions
+
+    Returns
+    -------
+    tuple[str, bool] | None
+        activity ("" where somebody stands, starts or stops) and transition; None if unknown
+    """
     label = label.strip().lower()
     if label in REST:
         return "", False
@@ -70,7 +92,17 @@ def meaning(
 def majority(
     labels: list[str],
 ) -> tuple[str, float]:  # label, share
-    "The label of most samples; of equals, the later one"
+    """The label of most samples; of equals, the later one
+
+    Parameters
+    ----------
+    labels : list[str]
+
+    Returns
+    -------
+    tuple[str, float]
+        label, share
+    """
     counts = pd.Series(labels, dtype=object).value_counts()
     best = set(counts.index[counts == counts.max()])
     return next(x for x in reversed(labels) if x in best), float(counts.max() / len(labels))
@@ -82,13 +114,33 @@ _EXPECTED = "SubjectInfo.mat and the folders AB06 to AB30"
 def patients(
     root: str | Path,  # folder that holds `AB06` ..., or one above it
 ) -> list[str]:
-    "Names of the folders: AB06, AB07, ..."
+    """Names of the folders: AB06, AB07, ...
+
+    Parameters
+    ----------
+    root : str | Path
+        folder that holds `AB06` ..., or one above it
+
+    Returns
+    -------
+    list[str]
+    """
     return [p.name for p in listing(raw_folder(root, NAME, FOLDERS, _EXPECTED), FOLDERS) if p.is_dir()]
 
 
 @dataclass(frozen=True)
 class Trial:
-    "The files of one trial"
+    """The files of one trial
+
+    Parameters
+    ----------
+    name : str
+    mode : str
+        a key of `SURFACES`
+    date : str
+    files : dict
+        sensor in lower case -> path
+    """
     name: str
     mode: str  # a key of `SURFACES`
     date: str
@@ -98,7 +150,18 @@ class Trial:
 def trials(
     home: Path,  # folder of a person
 ) -> list[Trial]:  # by date, mode and name
-    "All trials of a person"
+    """All trials of a person
+
+    Parameters
+    ----------
+    home : Path
+        folder of a person
+
+    Returns
+    -------
+    list[Trial]
+        by date, mode and name
+    """
     found = {}
     for date in (p for p in listing(home, r"\d+_\d+_\d{2,4}") if p.is_dir()):
         for mode in listing(date, "|".join(SURFACES)):
@@ -189,7 +252,18 @@ def _conditions(
 def step_unit(
     x: float | None,  # height of a step as published, in a unit that nobody states
 ) -> tuple[float, str]:  # m a unit, name of the unit
-    "The unit in which a step has the height of a step"
+    """The unit in which a step has the height of a step
+
+    Parameters
+    ----------
+    x : float | None
+        height of a step as published, in a unit that nobody states
+
+    Returns
+    -------
+    tuple[float, str]
+        m a unit, name of the unit
+    """
     if x is None or not x > 0 or 20 < x <= 50:
         return np.nan, "unknown"
     return (1.0, "m") if x < 1 else (0.0254, "inches") if x <= 20 else (0.001, "mm")
@@ -293,7 +367,24 @@ def person(
     folder: Path,  # that holds `SubjectInfo.mat`
     patient: str,
 ) -> dict:  # age (years), sex, height (m), mass (kg), as far as known
-    "Facts of a person"
+    """Facts of a person
+
+    Parameters
+    ----------
+    folder : Path
+        that holds `SubjectInfo.mat`
+    patient : str
+
+    Returns
+    -------
+    dict
+        age (years), sex, height (m), mass (kg), as far as known
+
+    Raises
+    ------
+    DataError
+        Is missing; found …
+    """
     files = listing(folder, r"SubjectInfo\.mat")
     table = read_table(files[0]) if files else pd.DataFrame(columns=["Subject"])
     lacking = {"Subject", "Age", "Gender", "Height", "Weight"} - set(table)
@@ -428,7 +519,25 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one for each leg in each trial
-    "All trials of one person"
+    """All trials of one person
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+        one for each leg in each trial
+
+    Raises
+    ------
+    DataError
+        Is missing
+    DataError
+        Holds no trial, expected <date>/<mode>/<sensor>/<trial>.mat
+    """
     folder = raw_folder(root, NAME, FOLDERS, _EXPECTED)
     if not (folder / patient).is_dir():
         raise data_error("is missing", NAME, patient, folder / patient)

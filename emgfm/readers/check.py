@@ -134,7 +134,19 @@ def compare(
     got: list[Recording],
     want: list[Recording],  # the truth
 ) -> list[str]:  # sentences; empty where both agree
-    "How recordings differ from the truth"
+    """How recordings differ from the truth
+
+    Parameters
+    ----------
+    got : list[Recording]
+    want : list[Recording]
+        the truth
+
+    Returns
+    -------
+    list[str]
+        sentences; empty where both agree
+    """
     a, b = ({r.key: r for r in x} for x in (got, want))
     out = [
         f"{' '.join(filter(None, k))}: {'is missing' if k in b else 'is not in the truth'}"
@@ -259,7 +271,24 @@ def contradictions(
     slack: float = 0.0,  # s that the edges of strides may lie elsewhere, for readers that find them in the data
     untold: frozenset[tuple[str, str]] = frozenset(),  # (patient, trial) of which the truth does not hold every stride
 ) -> list[str]:  # sentences; empty where all that was found is true
-    "What recordings say that the truth does not; what they leave out does not count"
+    """What recordings say that the truth does not; what they leave out does not count
+
+    Parameters
+    ----------
+    got : list[Recording]
+    want : list[Recording]
+        the truth
+    slack : float, default 0.0
+        s that the edges of strides may lie elsewhere, for readers that find them in the
+        data
+    untold : frozenset[tuple[str, str]], default frozenset()
+        (patient, trial) of which the truth does not hold every stride
+
+    Returns
+    -------
+    list[str]
+        sentences; empty where all that was found is true
+    """
     out = []
     for g in sorted(got, key=lambda r: r.key):
         family = [r for r in want if (r.patient, r.trial, r.side) == (g.patient, g.trial, g.side)]
@@ -296,7 +325,17 @@ def _mean_stride(
 def check_physics(
     recordings: list[Recording],
 ) -> dict[str, str]:  # claim -> evidence; a claim that fails starts with FAILS
-    "Claims about level walking (or stairs, where there is nothing else) that hold for every leg, with their evidence"
+    """Claims about level walking (or stairs, where there is nothing else) that hold for every leg, with their evidence
+
+    Parameters
+    ----------
+    recordings : list[Recording]
+
+    Returns
+    -------
+    dict[str, str]
+        claim -> evidence; a claim that fails starts with FAILS
+    """
     out = {}
     knee = _mean_stride(recordings, "angle", "knee_flexion")
     level = any((r.strides.activity == "level_walk").any() for r in recordings)
@@ -379,7 +418,31 @@ def check_reader(
     channels: Iterable[str] | None = None,  # those that the dataset measures; each must be found, and no other
     losses: int = 0,  # how many losses are expected
 ) -> pd.DataFrame:  # check, evidence
-    "Whether a reader keeps the contract on the files under `root`"
+    """Whether a reader keeps the contract on the files under `root`
+
+    Parameters
+    ----------
+    reader
+        module or object with `patients` and `recordings`
+    root : str | Path
+        raw folder
+    truth : list[Recording] | None, default None
+        what `write_lookalike` returned
+    channels : Iterable[str] | None, default None
+        those that the dataset measures; each must be found, and no other
+    losses : int, default 0
+        how many losses are expected
+
+    Returns
+    -------
+    pd.DataFrame
+        check, evidence
+
+    Raises
+    ------
+    DataError
+        The reader breaks its contract: ……
+    """
     people = list(reader.patients(root))
     failed, done = [], []
     if people != sorted(set(people), key=natural) or not all(isinstance(p, str) and p for p in people):

@@ -36,7 +36,19 @@ def joint_rows(
     side: str,
     suffix: str = "",  # of the axes' names
 ) -> tuple[Row, ...]:  # nine angles and nine moments
-    "The joint cells of a leg, in the laboratory's usual unit and sign"
+    """The joint cells of a leg, in the laboratory's usual unit and sign
+
+    Parameters
+    ----------
+    side : str
+    suffix : str, default ''
+        of the axes' names
+
+    Returns
+    -------
+    tuple[Row, ...]
+        nine angles and nine moments
+    """
     joints = ("hip", "knee", "ankle")
     angles = [Row(f"kinematics/jointangles/{side}/{j}/{a}{suffix}", f"angle_{j}_{m}", DEG)
               for j in joints for a, m in AXES.items()]
@@ -51,7 +63,18 @@ ROWS = {side: (*[Row(f"emgdata/emg/{side}/{label}", f"emg_{muscle}", note=HEAD i
 
 @dataclass(frozen=True)
 class Layout:
-    "Where a dataset of this laboratory keeps the strides of a leg, below a trial"
+    """Where a dataset of this laboratory keeps the strides of a leg, below a trial
+
+    Parameters
+    ----------
+    dataset : str
+    rows : dict[str, tuple[Row, ...]]
+        side -> rows
+    time : dict[str, str]
+        side -> path
+    points : dict[str, int | None]
+        emg, angle, moment -> points of a stride; None where they are not known
+    """
     dataset: str
     rows: dict[str, tuple[Row, ...]]  # side -> rows
     time: dict[str, str]  # side -> path
@@ -68,7 +91,20 @@ def blank_zeros(
     x: np.ndarray,  # (points, strides)
     run: int = ZERO_RUN,  # shortest run that means missing
 ) -> np.ndarray:  # a copy with NaN there
-    "Turn runs of exact zeros into NaN"
+    """Turn runs of exact zeros into NaN
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (points, strides)
+    run : int, default ZERO_RUN
+        shortest run that means missing
+
+    Returns
+    -------
+    np.ndarray
+        a copy with NaN there
+    """
     starts = np.lib.stride_tricks.sliding_window_view(x == 0, run, axis=0).all(-1)
     missing = np.zeros(x.shape, bool)
     for i in range(run):
@@ -78,7 +114,21 @@ def blank_zeros(
 # %% ../../nbs/30_readers/14_embry.ipynb #7cccb289
 @dataclass
 class Trial:
-    "A trial of one person, not yet read"
+    """A trial of one person, not yet read
+
+    Parameters
+    ----------
+    name : str
+    node : object
+        its struct
+    path : str
+        where that lies in the file
+    conditions : dict
+        activity, and the condition columns of its strides
+    out : dict, default dict()
+        side -> numbers of strides, from 1, that the authors leave out
+    notes : tuple[str, ...], default ()
+    """
     name: str
     node: object  # its struct
     path: str  # where that lies in the file
@@ -93,7 +143,24 @@ def reach(
     place: dict,  # dataset, patient, file
     above: str = "",  # path of `node` itself
 ):  # the value
-    "What lies at `path`, or a `DataError` that names the person too"
+    """What lies at `path`, or a `DataError` that names the person too
+
+    Parameters
+    ----------
+    node
+        struct of any version
+    path : str
+        below `node`
+    place : dict
+        dataset, patient, file
+    above : str, default ''
+        path of `node` itself
+
+    Raises
+    ------
+    DataError
+        …, …
+    """
     try:
         return matfiles.field(node, path, place["file"], above)
     except DataError as e:
@@ -104,7 +171,23 @@ def opened(
     file: Path,
     place: dict,  # dataset, and patient where there is one
 ) -> matfiles.MatFile:
-    "An open MATLAB file, or a `DataError` that names the dataset too"
+    """An open MATLAB file, or a `DataError` that names the dataset too
+
+    Parameters
+    ----------
+    file : Path
+    place : dict
+        dataset, and patient where there is one
+
+    Returns
+    -------
+    matfiles.MatFile
+
+    Raises
+    ------
+    DataError
+        …, …
+    """
     try:
         return open_mat(file, squeeze=False)
     except DataError as e:
@@ -117,7 +200,26 @@ def block(
     points: int | None,  # expected; None takes any
     place: dict,
 ) -> np.ndarray:  # (points, strides), NaN where data are missing
-    "One signal of all strides of a leg"
+    """One signal of all strides of a leg
+
+    Parameters
+    ----------
+    trial : Trial
+    path : str
+    points : int | None
+        expected; None takes any
+    place : dict
+
+    Returns
+    -------
+    np.ndarray
+        (points, strides), NaN where data are missing
+
+    Raises
+    ------
+    DataError
+        Has type … and shape …, expected … points x strides
+    """
     x = np.asarray(reach(trial.node, path, place, trial.path))
     if x.size == 0:
         return np.empty((points or ZERO_RUN, 0))
@@ -133,7 +235,21 @@ def read_leg(
     points: dict[str, int | None],  # of each quantity
     place: dict,
 ) -> tuple[dict[str, np.ndarray], list[str]]:  # source -> (points, strides); sentences about what is missing
-    "All signals of a leg"
+    """All signals of a leg
+
+    Parameters
+    ----------
+    trial : Trial
+    rows : tuple[Row, ...]
+    points : dict[str, int | None]
+        of each quantity
+    place : dict
+
+    Returns
+    -------
+    tuple[dict[str, np.ndarray], list[str]]
+        source -> (points, strides); sentences about what is missing
+    """
     blocks, said = {}, []
     for quantity, n in points.items():
         errors = []
@@ -157,7 +273,20 @@ def candidates(
     time: np.ndarray,  # (points, strides) s
     out=(),  # numbers of strides, from 1, that the authors leave out
 ) -> pd.DataFrame:  # start, stop, reason ("" for a stride)
-    "What the authors cut"
+    """What the authors cut
+
+    Parameters
+    ----------
+    time : np.ndarray
+        (points, strides) s
+    out, default ()
+        numbers of strides, from 1, that the authors leave out
+
+    Returns
+    -------
+    pd.DataFrame
+        start, stop, reason ("" for a stride)
+    """
     rows = []
     for k, t in enumerate(time.T):
         T = t[-1] - t[0]
@@ -172,7 +301,13 @@ def candidates(
 def mark_merged(
     tables: dict,  # anything -> (activity, `candidates`)
 ):
-    "Give a reason to strides that last much longer than the person's others in that activity, in place"
+    """Give a reason to strides that last much longer than the person's others in that activity, in place
+
+    Parameters
+    ----------
+    tables : dict
+        anything -> (activity, `candidates`)
+    """
     kept = pd.concat([t[t.reason == ""].assign(activity=a) for a, t in tables.values()] or
                      [pd.DataFrame(columns=["start", "stop", "activity"])])
     usual = (kept.stop - kept.start).groupby(kept.activity).median()
@@ -193,7 +328,21 @@ def evidence(
     ankle: np.ndarray,  # (points, strides)
     moment: np.ndarray,  # (points, strides) of the ankle, about the same axis
 ) -> dict[str, float]:
-    "What whole strides of level walking say about one axis"
+    """What whole strides of level walking say about one axis
+
+    Parameters
+    ----------
+    knee : np.ndarray
+        (points, strides)
+    ankle : np.ndarray
+        (points, strides)
+    moment : np.ndarray
+        (points, strides) of the ankle, about the same axis
+
+    Returns
+    -------
+    dict[str, float]
+    """
     n = min(x.shape[1] for x in (knee, ankle, moment))
     x = np.stack([_percent(b[:, :n]) for b in (knee, ankle, moment)])
     k, a, m = x[:, :, np.isfinite(x).all((0, 1))]
@@ -209,7 +358,18 @@ def evidence(
 def lowest(
     x: np.ndarray,  # (points, strides) of one muscle
 ) -> float:  # NaN where no stride is whole
-    "The smallest over the largest value of a stride, median"
+    """The smallest over the largest value of a stride, median
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (points, strides) of one muscle
+
+    Returns
+    -------
+    float
+        NaN where no stride is whole
+    """
     x = x[:, np.isfinite(x).all(0)]
     x = x[:, x.max(0, initial=0) > 0] if x.size else x
     return float(np.median(x.min(0) / x.max(0))) if x.size else np.nan
@@ -243,7 +403,20 @@ def person_evidence(
     layout: Layout,
     place: dict,
 ) -> pd.Series:  # `SAYS`, NaN where nothing tells
-    "The row of one person"
+    """The row of one person
+
+    Parameters
+    ----------
+    trials : list[Trial]
+        of level walking
+    layout : Layout
+    place : dict
+
+    Returns
+    -------
+    pd.Series
+        `SAYS`, NaN where nothing tells
+    """
     rows = [_of_leg(t, side, layout, place) for t in trials[:2] for side in SIDES]
     return pd.DataFrame(rows, columns=list(SAYS), dtype=float).median()
 
@@ -256,7 +429,18 @@ BIPOLAR = -0.05  # smallest over largest value of a bipolar signal, at most
 
 @dataclass(frozen=True)
 class Decided:
-    "What was decided for a dataset, with the evidence"
+    """What was decided for a dataset, with the evidence
+
+    Parameters
+    ----------
+    swapped : bool, default False
+        whether y is sagittal and x frontal
+    unit : str, default 'N·mm/kg'
+    turn : int, default 1
+        -1 where moments are internal already
+    bipolar : bool, default False
+    evidence : dict, default dict()
+    """
     swapped: bool = False  # whether y is sagittal and x frontal
     unit: str = "N·mm/kg"
     turn: int = 1  # -1 where moments are internal already
@@ -267,7 +451,17 @@ class Decided:
 def unit_of(
     peak: float,  # largest moment of the ankle, as the file has it
 ) -> str | None:
-    "The unit in which an ankle has such a moment"
+    """The unit in which an ankle has such a moment
+
+    Parameters
+    ----------
+    peak : float
+        largest moment of the ankle, as the file has it
+
+    Returns
+    -------
+    str | None
+    """
     return next((u for u, (low, high) in UNITS.items() if low <= peak <= high), None)
 
 # %% ../../nbs/30_readers/14_embry.ipynb #0e857962
@@ -316,7 +510,20 @@ def decide(
     patient: str,  # the one to be read
     place: dict,
 ) -> Decided:
-    "Axis, unit, sign and EMG state of a dataset, if the person does not contradict"
+    """Axis, unit, sign and EMG state of a dataset, if the person does not contradict
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        one row a person, columns `SAYS`
+    patient : str
+        the one to be read
+    place : dict
+
+    Returns
+    -------
+    Decided
+    """
     def fail(found, what):
         raise data_error(found, field=what, **place)
     all_, own = table.median(), table.loc[patient] if patient in table.index else table.median()
@@ -349,7 +556,17 @@ def decided_rows(
     rows: tuple[Row, ...],
     decided: Decided,
 ) -> tuple[Row, ...]:
-    "The rows with the components that the data call for"
+    """The rows with the components that the data call for
+
+    Parameters
+    ----------
+    rows : tuple[Row, ...]
+    decided : Decided
+
+    Returns
+    -------
+    tuple[Row, ...]
+    """
     if not decided.swapped:
         return rows
     other = {"x": "y", "y": "x"}
@@ -403,7 +620,23 @@ def leg_recordings(
     info: dict,
     place: dict,
 ) -> Iterator[Recording | Lost]:
-    "The strides of one leg in one trial"
+    """The strides of one leg in one trial
+
+    Parameters
+    ----------
+    trial : Trial
+    side : str
+    table : pd.DataFrame
+        `candidates`
+    layout : Layout
+    decided : Decided
+    info : dict
+    place : dict
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+    """
     rows, factor = decided_rows(layout.rows[side], decided), _factor(decided, info.get("mass"))
     blocks, said = read_leg(trial, rows, layout.points, place)
     yield from (Lost(place["patient"], f"{trial.name} {side}", s) for s in said)
@@ -441,7 +674,21 @@ def trial_recordings(
     info: dict,  # of the person
     place: dict,
 ) -> Iterator[Recording | Lost]:
-    "The strides of both legs in all trials of a person"
+    """The strides of both legs in all trials of a person
+
+    Parameters
+    ----------
+    trials : list[Trial]
+    layout : Layout
+    decided : Decided
+    info : dict
+        of the person
+    place : dict
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+    """
     tables = {}
     for t in trials:
         for side in SIDES:
@@ -464,7 +711,18 @@ TRIAL = r"s(\d+(?:x\d+)?)([id])(\d+(?:x\d+)?)"
 def conditions(
     name: str,  # of a trial, like s1x2d7x5
 ) -> dict | None:  # activity, speed (m/s), incline (degrees, uphill positive); None for another name
-    "What the name of a trial says"
+    """What the name of a trial says
+
+    Parameters
+    ----------
+    name : str
+        of a trial, like s1x2d7x5
+
+    Returns
+    -------
+    dict | None
+        activity, speed (m/s), incline (degrees, uphill positive); None for another name
+    """
     m = re.fullmatch(TRIAL, name)
     if not m:
         return None
@@ -482,7 +740,18 @@ LIMITS = {"age": (5, 110, 1), "height": (1000, 2300, 1000), "mass": (25, 250, 1)
 def person_facts(
     details,  # the cells of subjectdetails, names beside values
 ) -> tuple[dict, tuple[str, ...]]:  # age, sex, mass, height, lengths of the legs; what made no sense
-    "Plain facts of a person, found by their names, or by their order where no name is known"
+    """Plain facts of a person, found by their names, or by their order where no name is known
+
+    Parameters
+    ----------
+    details
+        the cells of subjectdetails, names beside values
+
+    Returns
+    -------
+    tuple[dict, tuple[str, ...]]
+        age, sex, mass, height, lengths of the legs; what made no sense
+    """
     rows = [(str(n), v) for n, v in as_rows(details, 2)]
     named = {f: v for f, words in FACTS.items() for n, v in rows if re.search(words, n, re.I)}
     values = named or dict(zip(FACTS, (v for _, v in rows)))
@@ -566,7 +835,17 @@ def _people(f, file: Path) -> list[str]:
 def patients(
     root: str | Path,  # folder that holds `InclineExperiment.mat`, or one above it
 ) -> list[str]:
-    "AB01 to AB10"
+    """AB01 to AB10
+
+    Parameters
+    ----------
+    root : str | Path
+        folder that holds `InclineExperiment.mat`, or one above it
+
+    Returns
+    -------
+    list[str]
+    """
     file = raw_folder(root, NAME, re.escape(FILE), FILE) / FILE
     with opened(file, dict(dataset=NAME)) as f:
         return _people(f, file)
@@ -590,7 +869,17 @@ def _survey(file: Path, stamp: tuple[int, int]) -> pd.DataFrame:
 def survey(
     root: str | Path,
 ) -> pd.DataFrame:  # one row a person, columns `SAYS`
-    "What the level walking of everybody says"
+    """What the level walking of everybody says
+
+    Parameters
+    ----------
+    root : str | Path
+
+    Returns
+    -------
+    pd.DataFrame
+        one row a person, columns `SAYS`
+    """
     file = raw_folder(root, NAME, re.escape(FILE), FILE) / FILE
     return _survey(file, (file.stat().st_mtime_ns, file.stat().st_size))
 
@@ -600,7 +889,20 @@ def recordings(
     patient: str,
     outliers: bool = False,  # keep the strides that the authors call outliers
 ) -> Iterator[Recording | Lost]:  # one a stride
-    "The strides of one person"
+    """The strides of one person
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+    outliers : bool, default False
+        keep the strides that the authors call outliers
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+        one a stride
+    """
     file = raw_folder(root, NAME, re.escape(FILE), FILE) / FILE
     place = dict(dataset=NAME, patient=patient, file=file)
     decided = decide(survey(root), patient, place)

@@ -72,7 +72,20 @@ def durations(
     angle: np.ndarray,  # (points, columns, cycles) degrees
     velocity: np.ndarray,  # the same, degrees/s
 ) -> np.ndarray:  # (columns, cycles) s
-    "How long each cycle lasted, from the slope of its angles and from their velocities"
+    """How long each cycle lasted, from the slope of its angles and from their velocities
+
+    Parameters
+    ----------
+    angle : np.ndarray
+        (points, columns, cycles) degrees
+    velocity : np.ndarray
+        the same, degrees/s
+
+    Returns
+    -------
+    np.ndarray
+        (columns, cycles) s
+    """
     slope = np.gradient(angle, axis=0)[2:-2] * (len(angle) - 1)  # per cycle; the ends are one-sided differences
     v = velocity[2:-2]
     return (slope * v).sum(0) / (v * v).sum(0)
@@ -142,7 +155,17 @@ def _cycle(patient, i, T, speed, blocks, evidence, file) -> Recording:
 def patients(
     root: str | Path,  # folder that holds `ExperimentalData.mat`
 ) -> list[str]:
-    "The one person of this dataset"
+    """The one person of this dataset
+
+    Parameters
+    ----------
+    root : str | Path
+        folder that holds `ExperimentalData.mat`
+
+    Returns
+    -------
+    list[str]
+    """
     raw_folder(root, NAME, r"ExperimentalData\.mat", FILE)
     return ["subject1"]
 
@@ -151,7 +174,25 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one a gait cycle
-    "The eleven cycles, each as a recording of the right leg"
+    """The eleven cycles, each as a recording of the right leg
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+        one a gait cycle
+
+    Raises
+    ------
+    DataError
+        Is missing; found …
+    DataError
+        Hold … cycles, expected the same number
+    """
     file = raw_folder(root, NAME, r"ExperimentalData\.mat", FILE) / FILE
     data = read_mat(file)
     if "ExperimentalData" not in data:

@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core.schema import DataError, Recording, Signal, data_error
+from ..core.schema import CHAIR, DataError, Recording, Signal, data_error
 from ..files.matlab import numbers, open_mat, plain
 from ..files.tables import read_sheet, reading_table
-from ..lookalike.gait import CHAIR
 from .base import DEG, Lost, Row, gather, listing, natural, raw_folder
 
 # %% ../../nbs/30_readers/16_gait120.ipynb #6c354657
@@ -50,7 +49,29 @@ def read_opensim(
     file: str | Path,  # .mot or .sto
     **place: str,  # dataset and patient, for the error's sentence
 ) -> tuple[pd.DataFrame, dict[str, str]]:  # columns by name, and the header's keys in lower case
-    "The table of an OpenSim file"
+    """The table of an OpenSim file
+
+    Parameters
+    ----------
+    file : str | Path
+        .mot or .sto
+    **place : str
+        dataset and patient, for the error's sentence
+
+    Returns
+    -------
+    tuple[pd.DataFrame, dict[str, str]]
+        columns by name, and the header's keys in lower case
+
+    Raises
+    ------
+    DataError
+        Has …, expected numbers under time and other names
+    DataError
+        Has no line endheader, expected a file of OpenSim
+    DataError
+        Has … …, its header says …
+    """
     header = {}
     with reading_table(file, **place), open(file, encoding="utf-8", errors="replace") as f:
         for line in f:
@@ -81,7 +102,24 @@ def people_table(
     file: Path,  # .xlsx or .csv
     **place: str,
 ) -> pd.DataFrame:  # columns among subject, age, sex, height and mass as they were written
-    "A sheet of people whose headers are known by words only"
+    """A sheet of people whose headers are known by words only
+
+    Parameters
+    ----------
+    file : Path
+        .xlsx or .csv
+    **place : str
+
+    Returns
+    -------
+    pd.DataFrame
+        columns among subject, age, sex, height and mass as they were written
+
+    Raises
+    ------
+    DataError
+        Is missing; found …
+    """
     table = read_sheet(file, **place)
     words = {c: re.sub(r"[_\W]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(c))).strip().lower() for c in table}
     found = {f: next((c for c in table if re.search(p, words[c])), None) for f, p in _FACTS.items()}
@@ -94,7 +132,20 @@ def person(
     people: pd.DataFrame,  # as of `people_table`
     patient: str,  # its number is looked up
 ) -> dict:  # age (years), sex, height (m), mass (kg), as far as known and possible
-    "Facts of one person"
+    """Facts of one person
+
+    Parameters
+    ----------
+    people : pd.DataFrame
+        as of `people_table`
+    patient : str
+        its number is looked up
+
+    Returns
+    -------
+    dict
+        age (years), sex, height (m), mass (kg), as far as known and possible
+    """
     number = lambda x: int("0" + "".join(re.findall(r"\d+", str(x))[:1]))
     rows = people[people.subject.map(number) == number(patient)]
     row = rows.iloc[0].to_dict() if len(rows) else {}
@@ -116,7 +167,25 @@ def emg_columns(
     table: Mapping[str, np.ndarray],  # (n,) each: a MATLAB table or a struct of the twelve channels
     envelope: bool,  # the mean of both electrodes of the soleus, else the medial one
 ) -> dict[str, np.ndarray]:  # name as in `ROWS` -> samples
-    "Channels of a step by name"
+    """Channels of a step by name
+
+    Parameters
+    ----------
+    table : Mapping[str, np.ndarray]
+        (n,) each: a MATLAB table or a struct of the twelve channels
+    envelope : bool
+        the mean of both electrodes of the soleus, else the medial one
+
+    Returns
+    -------
+    dict[str, np.ndarray]
+        name as in `ROWS` -> samples
+
+    Raises
+    ------
+    DataError
+        Is missing; found …
+    """
     found = {_key(c): numbers(table[c], field=c) for c in table}
     names = [r.source for r in ROWS if r.channel.startswith("emg_")]
     out = {n: found[_key(n)] for n in names if _key(n) in found}
@@ -173,7 +242,24 @@ MERGED = 1.6  # times the median of the man's strides in that task
 
 @dataclass
 class Step:
-    "A stride or a movement"
+    """A stride or a movement
+
+    Parameters
+    ----------
+    trial : str
+    name : str
+    start : float
+        s, in the trial
+    duration : float
+        s
+    angle : np.ndarray | None
+        (n, 3, 3)
+    emg : np.ndarray | None
+        (20 n, 13)
+    state : str, default ''
+    second : np.ndarray | None, default None
+        (20 n,) the other electrode of the soleus
+    """
     trial: str
     name: str
     start: float  # s, in the trial
@@ -205,7 +291,18 @@ def _step(
 
 # %% ../../nbs/30_readers/16_gait120.ipynb #6c2ee19d
 def follows(a: Step, b: Step) -> bool:
-    "Whether `b` begins on the last frame of `a`, by the clock and by the samples that both have"
+    """Whether `b` begins on the last frame of `a`, by the clock and by the samples that both have
+
+    Parameters
+    ----------
+    a : Step
+    b : Step
+
+    Returns
+    -------
+    bool
+        %% ../../nbs/30_readers/16_gait120.ipynb #6c2ee19d
+    """
     if a.trial != b.trial or a.angle is None or b.angle is None or (a.emg is None) != (b.emg is None):
         return False
     clock = abs(a.start + a.duration - b.start) < 0.4 / KIN_RATE
@@ -217,7 +314,17 @@ def follows(a: Step, b: Step) -> bool:
 def chains(
     steps: list[Step],  # in order
 ) -> list[list[Step]]:
-    "Runs of steps that follow each other"
+    """Runs of steps that follow each other
+
+    Parameters
+    ----------
+    steps : list[Step]
+        in order
+
+    Returns
+    -------
+    list[list[Step]]
+    """
     out = []
     for s in steps:
         if out and follows(out[-1][-1], s):
@@ -269,7 +376,17 @@ _EXPECTED = "the folders Gait120_001_to_010 ... Gait120_111_to_120, or S001 ... 
 def homes(
     root: str | Path,
 ) -> dict[str, list[Path]]:  # patient -> the folders of that name
-    "Where the people lie: in packs, doubled packs, or all in one folder"
+    """Where the people lie: in packs, doubled packs, or all in one folder
+
+    Parameters
+    ----------
+    root : str | Path
+
+    Returns
+    -------
+    dict[str, list[Path]]
+        patient -> the folders of that name
+    """
     top = raw_folder(root, NAME, f"{FOLDERS}|{PACKS}", _EXPECTED)
     packs = [p for p in listing(top, PACKS) if p.is_dir()]
     found = {}
@@ -283,7 +400,17 @@ def homes(
 def patients(
     root: str | Path,  # folder that holds the packs or the people, or one above it
 ) -> list[str]:
-    "Names of the folders: S001, S002, ..."
+    """Names of the folders: S001, S002, ...
+
+    Parameters
+    ----------
+    root : str | Path
+        folder that holds the packs or the people, or one above it
+
+    Returns
+    -------
+    list[str]
+    """
     return list(homes(root))
 
 # %% ../../nbs/30_readers/16_gait120.ipynb #76b6fe5f
@@ -295,7 +422,17 @@ def _one(folder: Path, pattern: str) -> Path | None:
 def motion_files(
     home: Path,
 ) -> dict[tuple[str, str, str], Path]:  # (task, trial, step) in lower case -> .mot
-    "All joint angles of a person"
+    """All joint angles of a person
+
+    Parameters
+    ----------
+    home : Path
+
+    Returns
+    -------
+    dict[tuple[str, str, str], Path]
+        (task, trial, step) in lower case -> .mot
+    """
     top, out = _one(home, "JointAngle"), {}
     for task in listing(top, "|".join(TASKS)) if top else ():
         for trial in listing(task, r"Trial\d+"):
@@ -307,7 +444,18 @@ def motion_files(
 def emg_steps(
     task: Mapping,  # struct of a task
 ) -> dict[tuple[str, str], Mapping]:  # (trial, step) in lower case -> struct
-    "All steps of a task that have EMG"
+    """All steps of a task that have EMG
+
+    Parameters
+    ----------
+    task : Mapping
+        struct of a task
+
+    Returns
+    -------
+    dict[tuple[str, str], Mapping]
+        (trial, step) in lower case -> struct
+    """
     trials = {t.lower(): task[t] for t in task if re.fullmatch(r"Trial\d+", t, re.I)}
     return {(t, s.lower()): x[s] for t, x in trials.items() if isinstance(x, Mapping)
             for s in x if re.fullmatch(r"Step\d+", s, re.I) and isinstance(x[s], Mapping)}
@@ -316,7 +464,18 @@ def emg_steps(
 def maxima(
     tasks: list[Mapping],  # structs of tasks
 ) -> dict[str, float]:  # muscle -> V
-    "Maximum voluntary contractions: the largest that any trial is told to have"
+    """Maximum voluntary contractions: the largest that any trial is told to have
+
+    Parameters
+    ----------
+    tasks : list[Mapping]
+        structs of tasks
+
+    Returns
+    -------
+    dict[str, float]
+        muscle -> V
+    """
     names = [r.source for r in ROWS[:9]] + [SECOND_SOLEUS] + [r.source for r in ROWS[9:11]]
     seen = [numbers(x["MVCs"], field="MVCs").ravel() for task in tasks for x in task.values()
             if isinstance(x, Mapping) and "MVCs" in x]
@@ -384,7 +543,23 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one for each run of steps that follow each other
-    "All tasks of one man"
+    """All tasks of one man
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+        one for each run of steps that follow each other
+
+    Raises
+    ------
+    DataError
+        Lies in … folders, expected one
+    """
     place, found = dict(dataset=NAME, patient=patient), homes(root).get(patient, [])
     if len(found) != 1:
         raise data_error(f"lies in {len(found)} folders, expected one", file=root, **place)

@@ -87,7 +87,18 @@ def _events(
 def incoming(
     trigger: float,  # outgoing mode, phase, incoming mode, phase
 ) -> int | None:  # 0..6; None where the number is missing or makes no sense
-    "The mode that a trigger leads to"
+    """The mode that a trigger leads to
+
+    Parameters
+    ----------
+    trigger : float
+        outgoing mode, phase, incoming mode, phase
+
+    Returns
+    -------
+    int | None
+        0..6; None where the number is missing or makes no sense
+    """
     text = f"{int(trigger):04d}" if np.isfinite(trigger) else ""
     return int(text[2]) if len(text) == 4 and int(text[2]) in (*ACTIVITY, *REST) else None
 
@@ -101,7 +112,22 @@ def candidates(
     triggers: np.ndarray,  # (k,) or shorter
     toe_offs: np.ndarray,  # rows
 ) -> pd.DataFrame:  # start, stop, toe_off (rows), activity, transition, reason ("" for a stride)
-    "What lies between successive heel contacts of a leg"
+    """What lies between successive heel contacts of a leg
+
+    Parameters
+    ----------
+    contacts : np.ndarray
+        (k,) rows
+    triggers : np.ndarray
+        (k,) or shorter
+    toe_offs : np.ndarray
+        rows
+
+    Returns
+    -------
+    pd.DataFrame
+        start, stop, toe_off (rows), activity, transition, reason ("" for a stride)
+    """
     modes = [incoming(t) for t in triggers] + [None] * (len(contacts) - len(triggers))
     out = []
     for a, b, m, n in zip(contacts[:-1], contacts[1:], modes[:-1], modes[1:]):
@@ -156,7 +182,17 @@ def _ankle_sign(
 # %% ../../nbs/30_readers/18_hu.ipynb #ffb3e176
 @dataclass
 class Survey:
-    "What the files of a person say together"
+    """What the files of a person say together
+
+    Parameters
+    ----------
+    median : dict[str, float]
+        activity -> s
+    sign : dict[str, int]
+        side -> +1 where dorsiflexion is positive in the files
+    evidence : dict[str, str]
+        side -> a sentence
+    """
     median: dict[str, float]  # activity -> s
     sign: dict[str, int]  # side -> +1 where dorsiflexion is positive in the files
     evidence: dict[str, str]  # side -> a sentence
@@ -182,7 +218,17 @@ def survey(
     files: list[Path],
     place: dict,
 ) -> Survey:
-    "Durations, the sign of the ankle, the sign of the knee"
+    """Durations, the sign of the ankle, the sign of the knee
+
+    Parameters
+    ----------
+    files : list[Path]
+    place : dict
+
+    Returns
+    -------
+    Survey
+    """
     seen, level = [], {side: [] for side in SIDES}
     for file in files:
         try:
@@ -217,7 +263,17 @@ def _home(
 def patients(
     root: str | Path,  # folder that holds `AB156` ..., or one above it
 ) -> list[str]:
-    "Names of the folders: AB156, AB185, ..."
+    """Names of the folders: AB156, AB185, ...
+
+    Parameters
+    ----------
+    root : str | Path
+        folder that holds `AB156` ..., or one above it
+
+    Returns
+    -------
+    list[str]
+    """
     return [p.name for p in listing(raw_folder(root, NAME, FOLDERS, "folders AB156 to AB194"), FOLDERS) if p.is_dir()]
 
 # %% ../../nbs/30_readers/18_hu.ipynb #58af4347
@@ -285,7 +341,23 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one for each leg in each file
-    "All circuits of one person"
+    """All circuits of one person
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+        one for each leg in each file
+
+    Raises
+    ------
+    DataError
+        Holds no file that ends in _post.csv
+    """
     home, place = _home(root, patient), dict(dataset=NAME, patient=patient)
     files = listing(listing(home, "Processed")[0], r".*_post\.csv")
     if not files:

@@ -30,7 +30,39 @@ MOMENT_UNITS = {"N·mm/kg": (0.001, False), "N·m/kg": (1.0, False), "N·mm": (0
 # %% ../../nbs/30_readers/04_lab.ipynb #a536ba05
 @dataclass(frozen=True)
 class Lab:
-    "How a laboratory writes its C3D files"
+    """How a laboratory writes its C3D files
+
+    Parameters
+    ----------
+    name : str
+        of the dataset that its trials make
+    emg : Mapping[str, str]
+        analog label -> muscle; {s} is the leg's prefix
+    rows : tuple[Row, ...], default PLUG_IN_GAIT
+        points -> joint cells
+    prefix : Mapping[str, str], default {'left': 'L', 'right': 'R'}
+    emg_state : str, default raw
+    emg_unit : str, default ''
+        as the file says by default
+    emg_processing : tuple[str, ...], default ()
+        what the lab's software did to it
+    moment_unit : str, default 'N·mm/kg'
+        one of `MOMENT_UNITS`
+    strike : str, default 'Foot Strike'
+        labels of the events
+    off : str, default 'Foot Off'
+    activity : str, default level_walk
+    min_duration : float, default 0.4
+        s
+    max_duration : float, default 3.0
+        s
+    merge_factor : float, default 1.6
+        times the trial's median that make a merged stride
+    optional : bool, default False
+        whether declared channels may be missing
+    static : str, default '.*(static|cal).*'
+        names of trials without walking, as a regular expression
+    """
     name: str  # of the dataset that its trials make
     emg: Mapping[str, str]  # analog label -> muscle; {s} is the leg's prefix
     rows: tuple[Row, ...] = PLUG_IN_GAIT  # points -> joint cells
@@ -55,7 +87,16 @@ class Lab:
             muscle_index(muscle)
 
     def leg(self, side: str) -> tuple[Row, ...]:
-        "The table of one leg, EMG and joints"
+        """The table of one leg, EMG and joints
+
+        Parameters
+        ----------
+        side : str
+
+        Returns
+        -------
+        tuple[Row, ...]
+        """
         s = self.prefix[side]
         rows = [Row(label.format(s=s), f"emg_{m}") for label, m in self.emg.items()]
         return tuple(rows + [Row(r.source.format(s=s), r.channel, r.scale, r.note) for r in self.rows])
@@ -65,7 +106,19 @@ def find_label(
     label: str,
     there: Mapping,  # label -> anything
 ) -> str | None:  # the label as it is in the file
-    "The label in a file that is meant"
+    """The label in a file that is meant
+
+    Parameters
+    ----------
+    label : str
+    there : Mapping
+        label -> anything
+
+    Returns
+    -------
+    str | None
+        the label as it is in the file
+    """
     def bare(x):
         return re.sub(r"\s", "", x).lower()
     if label in there:
@@ -144,7 +197,21 @@ def strides_of(
     offs: np.ndarray,  # toe-offs of the same leg, s
     lab: Lab,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # kept: start, stop, activity; rejected: start, stop, reason
-    "Strides between the foot strikes of one leg"
+    """Strides between the foot strikes of one leg
+
+    Parameters
+    ----------
+    strikes : np.ndarray
+        (m,) s, rising
+    offs : np.ndarray
+        toe-offs of the same leg, s
+    lab : Lab
+
+    Returns
+    -------
+    tuple[pd.DataFrame, pd.DataFrame]
+        kept: start, stop, activity; rejected: start, stop, reason
+    """
     start, stop = np.asarray(strikes, float)[:-1], np.asarray(strikes, float)[1:]
     T = stop - start
     inside = [int(((offs > a) & (offs < b)).sum()) for a, b in zip(start, stop)]
@@ -212,7 +279,30 @@ def read_trial(
     strikes: Mapping[str, np.ndarray] | None = None,  # side -> foot strikes in s; by default the events of the file
     conditions: Mapping | None = None,  # column -> value for all strides: speed, incline, ...
 ) -> list[Recording]:  # left, right
-    "Both legs of a C3D file"
+    """Both legs of a C3D file
+
+    Parameters
+    ----------
+    file : str | Path
+    lab : Lab
+    patient : str, default ''
+        by default the name of the folder
+    trial : str, default ''
+        by default the name of the file
+    mass : float | None, default None
+        kg; by default what the file says
+    info : Mapping | None, default None
+        facts of the person: age, sex, height, ...
+    strikes : Mapping[str, np.ndarray] | None, default None
+        side -> foot strikes in s; by default the events of the file
+    conditions : Mapping | None, default None
+        column -> value for all strides: speed, incline, ...
+
+    Returns
+    -------
+    list[Recording]
+        left, right
+    """
     file = Path(file)
     place = dict(dataset=lab.name, patient=patient or file.resolve().parent.name, file=file)
     c, out = read_c3d(file), []
@@ -234,7 +324,16 @@ def read_trial(
 # %% ../../nbs/30_readers/04_lab.ipynb #e3760872
 @dataclass(frozen=True)
 class LabReader:
-    "A folder of a lab as a reader"
+    """A folder of a lab as a reader
+
+    Parameters
+    ----------
+    lab : Lab
+    people : Mapping[str, Mapping], default dict()
+        patient -> age, sex, mass, height, ...
+    pattern : str, default '.+'
+        of the folders' names
+    """
     lab: Lab
     people: Mapping[str, Mapping] = field(default_factory=dict)  # patient -> age, sex, mass, height, ...
     pattern: str = r".+"  # of the folders' names
@@ -244,7 +343,21 @@ class LabReader:
         return raw_folder(root, self.lab.name, self.pattern, "a folder for each person with C3D files", depth=0)
 
     def patients(self, root: str | Path) -> list[str]:
-        "Names of the folders that hold C3D files"
+        """Names of the folders that hold C3D files
+
+        Parameters
+        ----------
+        root : str | Path
+
+        Returns
+        -------
+        list[str]
+
+        Raises
+        ------
+        DataError
+            Holds no folder with C3D files; found …
+        """
         folders = [p for p in listing(self._folder(root), self.pattern) if p.is_dir()]
         people = sorted((p.name for p in folders if listing(p, r".*\.c3d")), key=natural)
         if not people:
@@ -253,7 +366,17 @@ class LabReader:
         return people
 
     def recordings(self, root: str | Path, patient: str) -> Iterator[Recording | Lost]:
-        "All walking trials of one person"
+        """All walking trials of one person
+
+        Parameters
+        ----------
+        root : str | Path
+        patient : str
+
+        Returns
+        -------
+        Iterator[Recording | Lost]
+        """
         info = dict(self.people.get(patient, {}))
         for file in listing(self._folder(root) / patient, r".*\.c3d"):
             if re.fullmatch(self.lab.static, file.stem, re.I):

@@ -153,7 +153,17 @@ def _stride(i, element, s, names, info, turned, evidence, place) -> Recording:
 def patients(
     root: str | Path,  # folder that holds `Subject1.mat` ..., or one above it
 ) -> list[str]:
-    "Stems of the files: Subject1, Subject2, ..."
+    """Stems of the files: Subject1, Subject2, ...
+
+    Parameters
+    ----------
+    root : str | Path
+        folder that holds `Subject1.mat` ..., or one above it
+
+    Returns
+    -------
+    list[str]
+    """
     return [p.stem for p in listing(raw_folder(root, NAME, FILES, "Subject1.mat to Subject50.mat"), FILES)]
 
 # %% ../../nbs/30_readers/20_lencioni.ipynb #a0aade8f
@@ -161,7 +171,23 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one a stride
-    "The strides of one person"
+    """The strides of one person
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+        one a stride
+
+    Raises
+    ------
+    DataError
+        Is missing, expected a struct with the field Data
+    """
     file = raw_folder(root, NAME, FILES, "Subject1.mat to Subject50.mat") / f"{patient}.mat"
     place = dict(dataset=NAME, patient=patient, file=file)
     s = read_mat(file).get("s")

@@ -92,7 +92,17 @@ def _files(root: str | Path) -> list[Path]:
 def patients(
     root: str | Path,  # folder that holds the files, or one above it
 ) -> list[str]:
-    "Names of the files, without .mat"
+    """Names of the files, without .mat
+
+    Parameters
+    ----------
+    root : str | Path
+        folder that holds the files, or one above it
+
+    Returns
+    -------
+    list[str]
+    """
     return [p.stem for p in _files(root)]
 
 # %% ../../nbs/30_readers/21_macaluso.ipynb #ee4a4d9c
@@ -111,7 +121,17 @@ def _survey(file: Path, stamp: tuple[int, int]) -> pd.Series:
 def survey(
     root: str | Path,
 ) -> pd.DataFrame:  # one row a person, as `emgfm.readers.embry.person_evidence` has them
-    "What the level walking of everybody says"
+    """What the level walking of everybody says
+
+    Parameters
+    ----------
+    root : str | Path
+
+    Returns
+    -------
+    pd.DataFrame
+        one row a person, as `emgfm.readers.embry.person_evidence` has them
+    """
     return pd.DataFrame({p.stem: _survey(p, (p.stat().st_mtime_ns, p.stat().st_size)) for p in _files(root) if p.is_file()}).T
 
 # %% ../../nbs/30_readers/21_macaluso.ipynb #9b620994
@@ -119,7 +139,23 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one a stride
-    "The strides of one person"
+    """The strides of one person
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+        one a stride
+
+    Raises
+    ------
+    DataError
+        Has no file ….mat; found …
+    """
     file = next((p for p in _files(root) if p.stem == patient), None)
     if file is None:
         raise data_error(f"has no file {patient}.mat; found {', '.join(patients(root)[:8])}", NAME, patient, root)

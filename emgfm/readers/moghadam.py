@@ -43,7 +43,22 @@ def knocks(
     rate: float,  # Hz
     start: float = 0.0,  # s
 ) -> np.ndarray:  # s
-    "Heel strikes of a foot"
+    """Heel strikes of a foot
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n,) vertical acceleration of a foot, any unit
+    rate : float
+        Hz
+    start : float, default 0.0
+        s
+
+    Returns
+    -------
+    np.ndarray
+        s
+    """
     times, _ = strikes_from_acceleration(x[:, None], rate, start)
     if not len(times):
         return times
@@ -60,7 +75,22 @@ def extensions(
     rate: float,  # Hz
     start: float = 0.0,  # s
 ) -> np.ndarray:  # s
-    "Where the knee is straightest after a swing"
+    """Where the knee is straightest after a swing
+
+    Parameters
+    ----------
+    knee : np.ndarray
+        (n,) degrees, positive in flexion
+    rate : float
+        Hz
+    start : float, default 0.0
+        s
+
+    Returns
+    -------
+    np.ndarray
+        s
+    """
     out = []
     for k in find_peaks(knee, height=40, distance=int(0.4 * rate))[0]:
         after = knee[k:k + int(0.45 * rate)]
@@ -78,7 +108,22 @@ def combine(
     loaded: np.ndarray,  # s, within the window
     window: tuple[float, float],  # s, of the moments
 ) -> np.ndarray:  # s
-    "Heel strikes of a leg: loadings where the moments can show them, knocks elsewhere"
+    """Heel strikes of a leg: loadings where the moments can show them, knocks elsewhere
+
+    Parameters
+    ----------
+    knocked : np.ndarray
+        s, over the whole trial
+    loaded : np.ndarray
+        s, within the window
+    window : tuple[float, float]
+        s, of the moments
+
+    Returns
+    -------
+    np.ndarray
+        s
+    """
     if len(loaded) == 0:
         return knocked
     hidden = [k for k in knocked if not window[0] + SWING < k < window[1] - STANCE and np.abs(loaded - k).min() > NEAR]
@@ -87,7 +132,23 @@ def combine(
 # %% ../../nbs/30_readers/22_moghadam.ipynb #4554eeec
 @dataclass
 class Trial:
-    "What could be read of a trial"
+    """What could be read of a trial
+
+    Parameters
+    ----------
+    name : str
+    emg : pd.DataFrame | None, default None
+        time and the columns of `EMG_ORDER`
+    imu : pd.DataFrame | None, default None
+        time, right, left
+    angle : pd.DataFrame | None, default None
+        time and coordinates, degrees
+    moment : pd.DataFrame | None, default None
+        time and moments, N·m
+    notes : tuple[str, ...], default ()
+    lost : list[str], default list()
+        sentences
+    """
     name: str
     emg: pd.DataFrame | None = None  # time and the columns of `EMG_ORDER`
     imu: pd.DataFrame | None = None  # time, right, left
@@ -101,7 +162,24 @@ def clock(
     time: np.ndarray,  # (n,) s
     place: dict,
 ) -> tuple[float, float]:  # start (s), rate (Hz)
-    "The regular clock that a column of time is"
+    """The regular clock that a column of time is
+
+    Parameters
+    ----------
+    time : np.ndarray
+        (n,) s
+    place : dict
+
+    Returns
+    -------
+    tuple[float, float]
+        start (s), rate (Hz)
+
+    Raises
+    ------
+    DataError
+        Is no regular clock
+    """
     n = len(time)
     rate = (n - 1) / (time[-1] - time[0]) if n > 2 and time[-1] > time[0] else np.nan
     rate = round(rate) if np.isfinite(rate) and abs(rate - round(rate)) < 1e-3 * rate else rate
@@ -163,7 +241,27 @@ def read_trial(
     name: str,  # stem of the files
     place: dict,
 ) -> Trial:
-    "The four files of a trial; a missing or broken one costs what is in it"
+    """The four files of a trial; a missing or broken one costs what is in it
+
+    Parameters
+    ----------
+    home : Path
+        folder of a person
+    name : str
+        stem of the files
+    place : dict
+
+    Returns
+    -------
+    Trial
+
+    Raises
+    ------
+    DataError
+        Is missing
+    DataError
+        Holds text, expected numbers / has no rows
+    """
     out = Trial(name)
     for what, (folder, suffix, read) in _FOLDERS.items():
         file = home / folder / (name + suffix)
@@ -192,7 +290,18 @@ def heel_strikes(
     trial: Trial,
     side: str,
 ) -> tuple[np.ndarray, str]:  # s, and where they come from
-    "Heel strikes of a leg"
+    """Heel strikes of a leg
+
+    Parameters
+    ----------
+    trial : Trial
+    side : str
+
+    Returns
+    -------
+    tuple[np.ndarray, str]
+        s, and where they come from
+    """
     s, at = SIDES[side].lower(), {}
     for what, table in (("imu", trial.imu), ("moment", trial.moment), ("angle", trial.angle)):
         column = {"imu": side, "moment": f"ankle_angle_{s}_moment", "angle": f"knee_angle_{s}"}[what]
@@ -219,7 +328,17 @@ _EXPECTED = "the folders P1Data to P17Data of Gait_Time_Series"
 def patients(
     root: str | Path,  # folder that holds `P1Data` ..., or one above it
 ) -> list[str]:
-    "P1, P2, ...: the names of the folders without Data"
+    """P1, P2, ...: the names of the folders without Data
+
+    Parameters
+    ----------
+    root : str | Path
+        folder that holds `P1Data` ..., or one above it
+
+    Returns
+    -------
+    list[str]
+    """
     return [p.name[:-4] for p in listing(raw_folder(root, NAME, FOLDERS, _EXPECTED), FOLDERS) if p.is_dir()]
 
 # %% ../../nbs/30_readers/22_moghadam.ipynb #e52484f0
@@ -228,7 +347,27 @@ def body_mass(
     patient: str,
     masses: str | Path | None = None,  # table of dataset, patient, mass_kg; by default masses.csv in the root folder
 ) -> float | None:  # kg, None where nobody says it
-    "Body mass of a person from a table of the user"
+    """Body mass of a person from a table of the user
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+    masses : str | Path | None, default None
+        table of dataset, patient, mass_kg; by default masses.csv in the root folder
+
+    Returns
+    -------
+    float | None
+        kg, None where nobody says it
+
+    Raises
+    ------
+    DataError
+        Has the columns …, expected dataset, patient and mass_kg
+    DataError
+        Is …, expected kilograms
+    """
     file = Path(masses) if masses else Path(root) / "masses.csv"
     if not file.exists() and not masses:
         return None
@@ -323,7 +462,19 @@ def turned(
     rec: Recording,
     events: np.ndarray,  # heel strikes, s
 ) -> Iterator[Recording]:  # one or none
-    "The cycle between two swing peaks of the knee, if the window holds it, turned round to begin at heel strike"
+    """The cycle between two swing peaks of the knee, if the window holds it, turned round to begin at heel strike
+
+    Parameters
+    ----------
+    rec : Recording
+    events : np.ndarray
+        heel strikes, s
+
+    Returns
+    -------
+    Iterator[Recording]
+        one or none
+    """
     if rec.angle is None:
         return
     peaks = find_peaks(rec.angle.data[:, 1, 2] / DEG, height=40, distance=int(0.4 * float(rec.angle.rate)))[0]
@@ -343,7 +494,29 @@ def recordings(
     wrapped: bool = False,  # also the cycles between swing peaks, turned round to begin at heel strike
     masses: str | Path | None = None,  # as of `body_mass`
 ) -> Iterator[Recording | Lost]:  # one for each leg in each trial
-    "All trials of one person"
+    """All trials of one person
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+    wrapped : bool, default False
+        also the cycles between swing peaks, turned round to begin at heel strike
+    masses : str | Path | None, default None
+        as of `body_mass`
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+        one for each leg in each trial
+
+    Raises
+    ------
+    DataError
+        Is missing
+    DataError
+        Holds no trial, expected EMG/1.csv and its sisters
+    """
     home = raw_folder(root, NAME, FOLDERS, _EXPECTED) / f"{patient}Data"
     place = dict(dataset=NAME, patient=patient)
     if not home.is_dir():

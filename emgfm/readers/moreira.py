@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.schema import GROUPS, DataError, Recording, Signal, data_error, stride_codes
-from ..files.inputs import remembered
+from ..files.inputs import note_file, remembered
 from ..files.matlab import as_rows, numbers
 from .base import DEG, Lost, Row, gather, listing, natural, raw_folder
 from .embry import MERGED, SAYS, Decided, decide, evidence, lowest, opened, reach
@@ -85,7 +85,18 @@ _LINES = {"sex": r"Gender\s*:\s*(\w+)", "age": r"Age\s*:\s*([\d.]+)", "height": 
 def person_facts(
     text: str,  # of `Metadata.txt`
 ) -> dict:  # sex, age, mass (kg), height (m), lengths in the file's unit
-    "Plain facts of a person"
+    """Plain facts of a person
+
+    Parameters
+    ----------
+    text : str
+        of `Metadata.txt`
+
+    Returns
+    -------
+    dict
+        sex, age, mass (kg), height (m), lengths in the file's unit
+    """
     found = {k: m[1] for k, pattern in _LINES.items() if (m := re.search(pattern, text, re.I))}
     out = {k: v.lower()[0] if k == "sex" else float(v) for k, v in found.items()}
     if out.get("sex", "m") not in "fm":
@@ -98,6 +109,7 @@ def person_facts(
 def _facts(file: Path) -> dict:
     "The facts beside a MAT file; empty where there are none"
     text = file.parent / "Metadata.txt"
+    note_file(text)
     return person_facts(text.read_text(encoding="utf-8", errors="replace")) if text.is_file() else {}
 
 # %% ../../nbs/30_readers/23_moreira.ipynb #9ea69ff2
@@ -139,7 +151,18 @@ def _cells(
 def match(
     cells: dict[str, list[tuple[str, object]]],  # quantity -> label and table of each trial
 ) -> tuple[list[str], dict[str, list]]:  # labels of the trials; quantity -> tables in their order, None where there is none
-    "Bring the tables of different signals together"
+    """Bring the tables of different signals together
+
+    Parameters
+    ----------
+    cells : dict[str, list[tuple[str, object]]]
+        quantity -> label and table of each trial
+
+    Returns
+    -------
+    tuple[list[str], dict[str, list]]
+        labels of the trials; quantity -> tables in their order, None where there is none
+    """
     first = next((cells[q] for q in ("angle", "emg", "moment") if cells.get(q)), [])
     labels, out = [x for x, _ in first], {}
     for q, rows in cells.items():
@@ -153,7 +176,21 @@ def match(
 # %% ../../nbs/30_readers/23_moreira.ipynb #e7c0468a
 @dataclass
 class Leg:
-    "What the file holds of a leg at one speed"
+    """What the file holds of a leg at one speed
+
+    Parameters
+    ----------
+    time : pd.DataFrame
+        St1_Time, St2_Time: s, a row a trial
+    labels : list[str]
+        of the trials
+    tables : dict[str, list[pd.DataFrame | None]]
+        quantity -> table of each trial
+    fields : dict[str, str]
+        quantity -> name of the field
+    lost : list[str]
+        sentences about what is missing
+    """
     time: pd.DataFrame  # St1_Time, St2_Time: s, a row a trial
     labels: list[str]  # of the trials
     tables: dict[str, list[pd.DataFrame | None]]  # quantity -> table of each trial
@@ -166,7 +203,24 @@ def read_leg(
     above: str,  # path of `leg` in the file
     place: dict,
 ) -> Leg:
-    "Tables and times of a leg at one speed"
+    """Tables and times of a leg at one speed
+
+    Parameters
+    ----------
+    leg : Mapping
+    above : str
+        path of `leg` in the file
+    place : dict
+
+    Returns
+    -------
+    Leg
+
+    Raises
+    ------
+    DataError
+        Is no MATLAB table: no_duration
+    """
     cells, fields, said = {}, {}, []
     for q in SIGNALS:
         try:
@@ -184,7 +238,19 @@ def candidates(
     time: pd.DataFrame,  # St1_Time, St2_Time: s, a row a trial
     labels: list[str],
 ) -> pd.DataFrame:  # label, row, number of the stride, stop (s), reason ("" for a stride)
-    "What the authors cut"
+    """What the authors cut
+
+    Parameters
+    ----------
+    time : pd.DataFrame
+        St1_Time, St2_Time: s, a row a trial
+    labels : list[str]
+
+    Returns
+    -------
+    pd.DataFrame
+        label, row, number of the stride, stop (s), reason ("" for a stride)
+    """
     rows, lasted = [], {c: numbers(time[c], field=f"Stride_Time.{c}") for c in time if re.fullmatch(r"St\d+_Time", c)}
     for c in sorted(lasted, key=natural):
         for i, label in enumerate(labels):
@@ -250,7 +316,17 @@ def _survey(file: Path, stamp: tuple[int, int]) -> pd.Series:
 def survey(
     root: str | Path,
 ) -> pd.DataFrame:  # one row a person with a MAT file, as `emgfm.readers.embry.decide` wants them
-    "What the level walking of everybody says"
+    """What the level walking of everybody says
+
+    Parameters
+    ----------
+    root : str | Path
+
+    Returns
+    -------
+    pd.DataFrame
+        one row a person with a MAT file, as `emgfm.readers.embry.decide` wants them
+    """
     files = {n: f[0] / FILE for n, f in _folders(root).items() if (f[0] / FILE).is_file()}
     return pd.DataFrame({n: _survey(p, (p.stat().st_mtime_ns, p.stat().st_size)) for n, p in files.items()}).T
 
@@ -306,7 +382,17 @@ def _leg(leg: Leg, above: str, side: str, speed: str, decided: Decided, info: di
 def patients(
     root: str | Path,  # folder that holds people, or one above it
 ) -> list[str]:
-    "Names of the folders: Participant1 to Participant16"
+    """Names of the folders: Participant1 to Participant16
+
+    Parameters
+    ----------
+    root : str | Path
+        folder that holds people, or one above it
+
+    Returns
+    -------
+    list[str]
+    """
     return list(_folders(root))
 
 # %% ../../nbs/30_readers/23_moreira.ipynb #15d2b667
@@ -314,7 +400,25 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one a stride
-    "The strides of one person"
+    """The strides of one person
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+        one a stride
+
+    Raises
+    ------
+    DataError
+        Bend about Y, expected X
+    DataError
+        Is no struct
+    """
     file = _file(root, patient)
     place = dict(dataset=NAME, patient=patient, file=file)
     with opened(file, place) as f:

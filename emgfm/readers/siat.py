@@ -54,7 +54,18 @@ ROWS = {"left": EMG_ROWS + _joint_rows("left"), "right": _joint_rows("right")}
 def runs(
     x: np.ndarray,  # (n,) numbers; NaN belongs to none
 ) -> list[tuple[float, int, int]]:  # value, first row, row after the last
-    "Stretches of equal values"
+    """Stretches of equal values
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n,) numbers; NaN belongs to none
+
+    Returns
+    -------
+    list[tuple[float, int, int]]
+        value, first row, row after the last
+    """
     edges = np.flatnonzero((x[1:] != x[:-1]) & ~(np.isnan(x[1:]) & np.isnan(x[:-1]))) + 1
     parts = zip([0, *edges], [*edges, len(x)]) if len(x) else ()
     return [(float(x[a]), int(a), int(b)) for a, b in parts if not np.isnan(x[a])]
@@ -63,7 +74,17 @@ def runs(
 def phases(
     status: np.ndarray,  # (n,) of one group
 ) -> tuple[int, ...]:
-    "The phases that a group runs through"
+    """The phases that a group runs through
+
+    Parameters
+    ----------
+    status : np.ndarray
+        (n,) of one group
+
+    Returns
+    -------
+    tuple[int, ...]
+    """
     seen = status[status > 0]
     return tuple(int(v) for v, _, _ in runs(seen))
 
@@ -73,7 +94,22 @@ def fault(
     status: np.ndarray,  # (n,) of one group
     knee: np.ndarray,  # (n,) positive in flexion
 ) -> str:  # "" for a stride
-    "Why a group that should be a stride is none"
+    """Why a group that should be a stride is none
+
+    Parameters
+    ----------
+    move : str
+        a key of `GAIT`
+    status : np.ndarray
+        (n,) of one group
+    knee : np.ndarray
+        (n,) positive in flexion
+
+    Returns
+    -------
+    str
+        "" for a stride
+    """
     order = phases(status)
     if len(order) not in PHASES[move] or order != tuple(range(1, len(order) + 1)):
         ran = "-".join(map(str, order[:12])) + ("-..." if len(order) > 12 else "")
@@ -111,7 +147,30 @@ def read_move(
     columns: list[str],  # of the signals
     place: dict,
 ) -> pd.DataFrame:  # the columns, Status and Group
-    "Signals and labels of a movement"
+    """Signals and labels of a movement
+
+    Parameters
+    ----------
+    home : Path
+        folder of a person
+    move : str
+        WAK, UPS, ...
+    columns : list[str]
+        of the signals
+    place : dict
+
+    Returns
+    -------
+    pd.DataFrame
+        the columns, Status and Group
+
+    Raises
+    ------
+    DataError
+        Has … rows, expected … as in the signals
+    DataError
+        Has no file …_…_….csv
+    """
     files = {}
     for kind, folder in (("Data", "Data"), ("Label", "Labels")):
         found = listing(home / folder, rf"{home.name}_{move}_{kind}\.csv") if (home / folder).is_dir() else []
@@ -157,7 +216,17 @@ def _survey(
 def survey(
     folder: Path,  # that holds `Sub01` ...
 ) -> pd.DataFrame:
-    "As `_survey`, once for the same files"
+    """As `_survey`, once for the same files
+
+    Parameters
+    ----------
+    folder : Path
+        that holds `Sub01` ...
+
+    Returns
+    -------
+    pd.DataFrame
+    """
     people = [p for p in listing(folder, FOLDERS) if p.is_dir()]
     files = {p.name: [f for d in listing(p, "Data|Labels") for f in listing(d, r".*_WAK_.*\.csv")] for p in people}
     facts = lambda f: (f.name, f.stat().st_size, f.stat().st_mtime_ns)
@@ -166,7 +235,17 @@ def survey(
 # %% ../../nbs/30_readers/24_siat.ipynb #dcd9560a
 @dataclass(frozen=True)
 class Signs:
-    "What the files of all people say, and no contradiction by this one"
+    """What the files of all people say, and no contradiction by this one
+
+    Parameters
+    ----------
+    knee : int
+        +1 where the knee is positive in flexion
+    moment : int
+        +1 where moments are internal
+    per_kilogram : bool
+    evidence : dict
+    """
     knee: int  # +1 where the knee is positive in flexion
     moment: int  # +1 where moments are internal
     per_kilogram: bool
@@ -178,7 +257,19 @@ def decide(
     patient: str,
     place: dict,
 ) -> Signs:
-    "Signs and units for a person"
+    """Signs and units for a person
+
+    Parameters
+    ----------
+    seen : pd.DataFrame
+        as of `survey`
+    patient : str
+    place : dict
+
+    Returns
+    -------
+    Signs
+    """
     if seen.empty:
         return Signs(1, 1, False, {"signs and units": "nobody walks on the level: as in the published files"})
     m, n = seen.median(), f"median of {len(seen)} people"
@@ -206,7 +297,17 @@ _EXPECTED = "the folders Sub01 to Sub40 of SIAT_LLMD20230404"
 def patients(
     root: str | Path,  # folder that holds `Sub01` ..., or one above it
 ) -> list[str]:
-    "Names of the folders: Sub01, Sub02, ..."
+    """Names of the folders: Sub01, Sub02, ...
+
+    Parameters
+    ----------
+    root : str | Path
+        folder that holds `Sub01` ..., or one above it
+
+    Returns
+    -------
+    list[str]
+    """
     return [p.name for p in listing(raw_folder(root, NAME, FOLDERS, _EXPECTED), FOLDERS) if p.is_dir()]
 
 
@@ -324,7 +425,25 @@ def recordings(
     patient: str,
     wrapped: bool = False,  # also the groups from toe-off to toe-off, turned round to begin at heel strike
 ) -> Iterator[Recording | Lost]:  # one for each stride, and one for each leg on the chair
-    "All movements of one person"
+    """All movements of one person
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+    wrapped : bool, default False
+        also the groups from toe-off to toe-off, turned round to begin at heel strike
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+        one for each stride, and one for each leg on the chair
+
+    Raises
+    ------
+    DataError
+        Is missing
+    """
     folder, place = raw_folder(root, NAME, FOLDERS, _EXPECTED), dict(dataset=NAME, patient=patient)
     home, info = folder / patient, {}
     if not home.is_dir():

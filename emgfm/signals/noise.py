@@ -21,7 +21,20 @@ def piece_power(
     x: np.ndarray,  # (n, channels)
     rate: float,  # Hz
 ) -> np.ndarray:  # (pieces, channels)
-    "Mean power of short pieces"
+    """Mean power of short pieces
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, channels)
+    rate : float
+        Hz
+
+    Returns
+    -------
+    np.ndarray
+        (pieces, channels)
+    """
     n = max(int(PIECE * float(rate)), 2)
     m = len(x) // n
     y = x[:m * n].reshape(m, n, -1)
@@ -32,7 +45,20 @@ def signal_to_noise(
     x: np.ndarray,  # (n, channels) zero-mean EMG, NaN where nothing was measured
     rate: float,  # Hz
 ) -> np.ndarray:  # (channels,) dB, NaN where it cannot be told
-    "Power of the loudest tenth of pieces over that of the quietest tenth"
+    """Power of the loudest tenth of pieces over that of the quietest tenth
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, channels) zero-mean EMG, NaN where nothing was measured
+    rate : float
+        Hz
+
+    Returns
+    -------
+    np.ndarray
+        (channels,) dB, NaN where it cannot be told
+    """
     p = piece_power(x, rate)
     out, pieces = np.full(x.shape[1], np.nan), (~np.isnan(p)).sum(0)
     for n in np.unique(pieces[pieces >= 10]):  # channels with as many pieces at once
@@ -48,7 +74,22 @@ def mains_residue(
     rate: float,  # Hz
     mains: float,  # 50 or 60 Hz
 ) -> np.ndarray:  # (channels,) dB, NaN where it cannot be told
-    "How far the spectrum at the mains frequency stands out of its neighbourhood"
+    """How far the spectrum at the mains frequency stands out of its neighbourhood
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, channels)
+    rate : float
+        Hz
+    mains : float
+        50 or 60 Hz
+
+    Returns
+    -------
+    np.ndarray
+        (channels,) dB, NaN where it cannot be told
+    """
     out = np.full(x.shape[1], np.nan)
     if float(rate) < 2.5 * mains or len(x) < float(rate):
         return out
@@ -66,7 +107,18 @@ def mains_residue(
 def clipped_share(
     x: np.ndarray,  # (n, channels)
 ) -> np.ndarray:  # (channels,) 0..1, NaN where nothing was measured
-    "Share of samples that stand exactly at the channel's extremes, where an extreme occurs more than twice in a row"
+    """Share of samples that stand exactly at the channel's extremes, where an extreme occurs more than twice in a row
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, channels)
+
+    Returns
+    -------
+    np.ndarray
+        (channels,) 0..1, NaN where nothing was measured
+    """
     out = np.full(x.shape[1], np.nan)
     for c, y in enumerate(x.T.copy()):
         y = y[~np.isnan(y)]
@@ -86,7 +138,22 @@ def quality_columns(
     filtered: Signal | None = None,  # the recording's EMG after the band-pass; signal over noise is measured on it
     mains: float = 50.0,  # Hz
 ) -> dict[str, np.ndarray]:  # of each of `QUALITY`, (measured muscles,); muscle is its place in `MUSCLES`, the rest dB and 0..1
-    "How good each EMG channel of a recording is, as arrays"
+    """How good each EMG channel of a recording is, as arrays
+
+    Parameters
+    ----------
+    rec : Recording
+    filtered : Signal | None, default None
+        the recording's EMG after the band-pass; signal over noise is measured on it
+    mains : float, default 50.0
+        Hz
+
+    Returns
+    -------
+    dict[str, np.ndarray]
+        of each of `QUALITY`, (measured muscles,); muscle is its place in `MUSCLES`, the
+        rest dB and 0..1
+    """
     if rec.emg is None or not len(rec.emg):
         return dict(zip(QUALITY, [np.zeros(0, int)] + [np.zeros(0)] * 4))
     rate, nan = float(rec.emg.rate), np.isnan(rec.emg.data)
@@ -108,6 +175,20 @@ def channel_quality(
     filtered: Signal | None = None,  # the recording's EMG after the band-pass; signal over noise is measured on it
     mains: float = 50.0,  # Hz
 ) -> pd.DataFrame:  # one row a measured muscle: muscle, snr_db, mains_db, clipped, missing
-    "How good each EMG channel of a recording is"
+    """How good each EMG channel of a recording is
+
+    Parameters
+    ----------
+    rec : Recording
+    filtered : Signal | None, default None
+        the recording's EMG after the band-pass; signal over noise is measured on it
+    mains : float, default 50.0
+        Hz
+
+    Returns
+    -------
+    pd.DataFrame
+        one row a measured muscle: muscle, snr_db, mains_db, clipped, missing
+    """
     found = quality_columns(rec, filtered, mains)
     return pd.DataFrame(found | dict(muscle=[MUSCLES[c] for c in found["muscle"]]))

@@ -24,7 +24,7 @@ from .workers import Died, run_tasks
 def _align_emg(s: Store, dataset: str, patient: str, recs: pd.DataFrame, emg_hz: float) -> tuple[dict, pd.DataFrame]:
     "EMG and envelope of all recordings at one rate, one after the other"
     arrays, places = {}, {}
-    for q, change in (("emg", resample_signal), ("envelope", resample_envelope)):
+    for q, change in (("filtered", resample_signal), ("envelope", resample_envelope)):
         x, parts = s.array(dataset, patient, q), []
         for r in recs.itertuples():
             offset, n = getattr(r, f"{q}_offset"), getattr(r, f"{q}_length")
@@ -69,7 +69,26 @@ def align_patient(
     kin_hz: float | None,
     made_from: dict | None = None,  # parameters, and the digest of the native patient
 ) -> tuple[str, str, int]:  # dataset, patient, strides
-    "Resample one patient of a native store into the aligned store"
+    """Resample one patient of a native store into the aligned store
+
+    Parameters
+    ----------
+    native : str | Path
+    dataset : str
+    patient : str
+    out : str | Path
+        aligned store
+    emg_hz : float
+    samples_per_stride : int
+    kin_hz : float | None
+    made_from : dict | None, default None
+        parameters, and the digest of the native patient
+
+    Returns
+    -------
+    tuple[str, str, int]
+        dataset, patient, strides
+    """
     s = Store(native)
     recs, strides = s.table("recordings", dataset, patient), s.table("strides", dataset, patient)
     order = strides.sort_values(["recording", "start"], kind="stable").index
@@ -123,7 +142,39 @@ def resample_all_datasets(
     jobs: int | None = None,  # processes; by default one a core
     progress: bool = True,
 ) -> Store:  # the aligned store
-    "Align every patient of a native store"
+    """Align every patient of a native store
+
+    Parameters
+    ----------
+    native : str | Path
+        native store
+    out : str | Path
+        aligned store, new or begun with the same parameters
+    emg_hz : float, default 1000
+        Hz
+    samples_per_stride : int, default 200
+        points of the grid, heel strike to just before the next one
+    kin_hz : float | None, default None
+        Hz; a fixed rate for angles and moments instead of a fixed number of points
+    jobs : int | None, default None
+        processes; by default one a core
+    progress : bool, default True
+
+    Returns
+    -------
+    Store
+        the aligned store
+
+    Raises
+    ------
+    DataError
+        … is an … store, expected a native one (made by `emgfm build`)
+    DataError
+        … holds no patients, expected a native store made by `emgfm build`
+    DataError
+        Emg_hz …, samples_per_stride … and kin_hz … were asked for, expected 100 to 10000
+        Hz, 10 to 5000 points and 10 to 5000 Hz
+    """
     source = Store(native)
     if source.kind != "native":
         raise DataError(f"{native} is an {source.kind} store, expected a native one (made by `emgfm build`)")

@@ -31,7 +31,7 @@ from ..files.inputs import Checksums, changed_inputs, checksum, digest_inputs, t
 from ..signals.noise import QUALITY, quality_columns
 from ..signals.normalise import normalise, patient_scale
 from ..core.schema import (CHANNELS, FILLED, GROUPS, MUSCLES, REASON_CODES, DataError,
-    Recording, Signal, data_error, span, stride_codes, stride_edges, stride_filled)
+    Recording, Signal, data_error, span, stride_edges, stride_masks)
 from .core import (ARRAYS, Store, create_store, folder_name, write_file, write_json,
     write_patient, writing)
 from .workers import Died, run_tasks
@@ -39,7 +39,15 @@ from .workers import Died, run_tasks
 # %% ../../nbs/50_store/02_build.ipynb #b0fbf4aa
 @dataclass(frozen=True)
 class BuildParameters:
-    "Everything that shapes the content of a native store"
+    """Everything that shapes the content of a native store
+
+    Parameters
+    ----------
+    filtering : str, default causal
+        or zero_phase
+    masses : str, default ''
+        table of body masses (dataset, patient, mass_kg) for datasets that publish none
+    """
     filtering: str = "causal"  # or zero_phase
     masses: str = ""  # table of body masses (dataset, patient, mass_kg) for datasets that publish none
 
@@ -51,8 +59,19 @@ class BuildParameters:
 def process(
     rec: Recording,
     parameters: BuildParameters = BuildParameters(),
-) -> dict[str, Signal]:  # emg (where bipolar), envelope, angle, moment
-    "The signals of a recording as the store keeps them, envelope not yet normalised"
+) -> dict[str, Signal]:  # filtered (where bipolar), envelope, angle, moment
+    """The signals of a recording as the store keeps them, envelope not yet normalised
+
+    Parameters
+    ----------
+    rec : Recording
+    parameters : BuildParameters, default BuildParameters()
+
+    Returns
+    -------
+    dict[str, Signal]
+        filtered (where bipolar), envelope, angle, moment
+    """
     out = {q: s for q, s in (("angle", rec.angle), ("moment", rec.moment)) if s is not None}
     if rec.emg is not None:
         mains = CARDS[rec.dataset].mains if rec.dataset in CARDS else 50
@@ -64,7 +83,7 @@ def process(
             envelope.data[:, c] = (envelope.data[:, c] + other.data[:, 0]) / 2
         out["envelope"] = envelope
         if filtered is not None:
-            out["emg"] = filtered
+            out["filtered"] = filtered
     return out
 
 # %% ../../nbs/50_store/02_build.ipynb #f52efa37
@@ -131,11 +150,11 @@ def _stride_tables(
     scales: dict,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # strides with codes, rejected cycles
     "The strides of a person, kept and rejected"
-    found = [stride_codes(r) for r in recordings]
-    codes = pd.DataFrame(np.concatenate([_codes(r, c, scales) for r, c in zip(recordings, found)]), columns=CHANNELS)
+    found = [stride_masks(r) for r in recordings]
+    codes = pd.DataFrame(np.concatenate([_codes(r, c, scales) for r, (c, _) in zip(recordings, found)]), columns=CHANNELS)
     strides = pd.concat([r.strides for r in recordings], ignore_index=True)
     strides.insert(0, "recording", np.repeat(np.arange(len(recordings)), [len(r.strides) for r in recordings]))
-    filled = pd.DataFrame(np.concatenate([stride_filled(r, c) for r, c in zip(recordings, found)]), columns=FILLED)
+    filled = pd.DataFrame(np.concatenate([f for _, f in found]), columns=FILLED)
     strides = pd.concat([strides, filled, codes], axis=1)
     usable = (codes.iloc[:, :GROUPS["angle"].stop] == 0).any(axis=1)
     rejected = [strides.loc[~usable, ["recording", "start", "stop"]].assign(reason="nothing usable in it")]
@@ -152,7 +171,21 @@ def _stride_tables(
 # %% ../../nbs/50_store/02_build.ipynb #f5b8ba37
 @dataclass
 class Outcome:
-    "What became of a person"
+    """What became of a person
+
+    Parameters
+    ----------
+    dataset : str
+    patient : str
+        empty: the whole dataset
+    status : str
+        built, kept, failed, dropped, to do
+    strides : int, default 0
+    rejected : int, default 0
+    losses : list[str], default list()
+    sentence : str, default ''
+        why it failed, or what is to be done
+    """
 
     dataset: str
     patient: str  # empty: the whole dataset
@@ -172,7 +205,26 @@ def store_patient(
     losses: list[Lost] = (),  # what could not be read
     made_from: dict | None = None,  # parameters and inputs, for the next build
 ) -> tuple[int, int]:  # strides stored, cycles rejected
-    "Filter, normalise, code and write the recordings of one person"
+    """Filter, normalise, code and write the recordings of one person
+
+    Parameters
+    ----------
+    store : str | Path
+    dataset : str
+    patient : str
+    recordings : list[Recording]
+        valid ones
+    parameters : BuildParameters, default BuildParameters()
+    losses : list[Lost], default ()
+        what could not be read
+    made_from : dict | None, default None
+        parameters and inputs, for the next build
+
+    Returns
+    -------
+    tuple[int, int]
+        strides stored, cycles rejected
+    """
     signals = [process(r, parameters) for r in recordings]
     quality = _quality(recordings, signals)
     scales = _normalise_person(recordings, signals)
@@ -212,7 +264,7 @@ def _without_strides(rec: Recording) -> Lost:
 def _quality(recordings: list[Recording], signals: list[dict[str, Signal]]) -> pd.DataFrame:
     "Signal over noise, hum and clipping of every EMG channel, measured before anything is normalised"
     mains = [CARDS[r.dataset].mains if r.dataset in CARDS else 50 for r in recordings]
-    parts = [quality_columns(r, s.get("emg"), m) for r, s, m in zip(recordings, signals, mains)]
+    parts = [quality_columns(r, s.get("filtered"), m) for r, s, m in zip(recordings, signals, mains)]
     found = {k: np.concatenate([p[k] for p in parts]) for k in QUALITY}
     of = np.repeat(np.arange(len(parts)), [len(p["muscle"]) for p in parts])
     sides, muscles = np.array([r.side for r in recordings]), np.array(MUSCLES)
@@ -233,7 +285,18 @@ def wanted_parameters(
     dataset: str,
     patient: str,
 ) -> dict:
-    "The parameters that shape this person: of a table of masses, its own row"
+    """The parameters that shape this person: of a table of masses, its own row
+
+    Parameters
+    ----------
+    parameters : BuildParameters
+    dataset : str
+    patient : str
+
+    Returns
+    -------
+    dict
+    """
     if not parameters.masses:
         return dict(filtering=parameters.filtering, mass=[])
     try:
@@ -282,7 +345,23 @@ def build_patient(
     parameters: BuildParameters = BuildParameters(),
     people: tuple[str, ...] = (),  # everybody in the dataset
 ) -> Outcome:
-    "Read one person and write it into the native store"
+    """Read one person and write it into the native store
+
+    Parameters
+    ----------
+    dataset : str
+    root : str | Path
+        the dataset's folder
+    patient : str
+    store : str | Path
+    parameters : BuildParameters, default BuildParameters()
+    people : tuple[str, ...], default ()
+        everybody in the dataset
+
+    Returns
+    -------
+    Outcome
+    """
     store, root = Path(store), Path(root)
     made_from = dict(parameters=wanted_parameters(parameters, dataset, patient), inputs={})
     known = Checksums(store / ".inputs.jsonl")
@@ -306,7 +385,22 @@ def build_patient(
 # %% ../../nbs/50_store/02_build.ipynb #fc3d98d1
 @dataclass(frozen=True)
 class Task:
-    "A person in a plan"
+    """A person in a plan
+
+    Parameters
+    ----------
+    dataset : str
+    root : Path
+        the dataset's folder
+    patient : str
+    people : tuple[str, ...]
+        everybody in the dataset
+    status : str
+        to do, kept, failed, dropped
+    why : str, default ''
+    strides : int, default 0
+        that are stored
+    """
 
     dataset: str
     root: Path  # the dataset's folder
@@ -359,7 +453,29 @@ def plan_build(
     again: set[tuple[str, str]] | str = (),  # (dataset, patient) to be built again whatever they were made from, or "all"
     **limits,  # of `run_tasks`, for listing the people
 ) -> tuple[list[Task], list[Outcome]]:  # people in order, datasets that cannot be read
-    "What a build would do"
+    """What a build would do
+
+    Parameters
+    ----------
+    raw : str | Path
+        folder with downloads
+    out : str | Path
+        the native store, there or not
+    datasets : list[str] | None, default None
+        names; by default all that are found
+    parameters : BuildParameters, default BuildParameters()
+    retry : bool, default False
+        read those again who could not be read, though nothing has changed
+    again : set[tuple[str, str]] | str, default ()
+        (dataset, patient) to be built again whatever they were made from, or "all"
+    **limits
+        of `run_tasks`, for listing the people
+
+    Returns
+    -------
+    tuple[list[Task], list[Outcome]]
+        people in order, datasets that cannot be read
+    """
     places, store = find_datasets(raw, datasets), Path(out)
     listed = run_tasks(_people_of, [(d, root) for d, root in places.items()], jobs=1, **limits)
     broken = [Outcome(d, "", "failed", sentence=p if isinstance(p, str) else str(data_error(f"listing its people {p}", d)))
@@ -382,7 +498,18 @@ def plan_build(
 def plan_table(
     tasks: list[Task],
 ) -> pd.DataFrame:  # one row a dataset: people by status, bytes of raw files to be read, strides to expect
-    "A plan in figures"
+    """A plan in figures
+
+    Parameters
+    ----------
+    tasks : list[Task]
+
+    Returns
+    -------
+    pd.DataFrame
+        one row a dataset: people by status, bytes of raw files to be read, strides to
+        expect
+    """
     rows = []
     for d in dict.fromkeys(t.dataset for t in tasks):
         mine = [t for t in tasks if t.dataset == d]
@@ -407,7 +534,34 @@ def build_store(
     again: set[tuple[str, str]] | str = (),  # (dataset, patient) to be built in any case, or "all"
     **limits,  # timeout (s a person), memory (bytes a process), scheduler (address): see `run_tasks`
 ) -> list[Outcome]:  # one a person, in order
-    "Build the native store from raw downloads"
+    """Build the native store from raw downloads
+
+    Parameters
+    ----------
+    raw : str | Path
+        folder with downloads
+    out : str | Path
+        the native store, new or begun
+    datasets : list[str] | None, default None
+        names; by default all that are found
+    jobs : int | None, default None
+        processes; by default one a core
+    progress : bool, default True
+    parameters : BuildParameters, default BuildParameters()
+    shard : str, default ''
+        "2/8": the second of eight builds that share the people
+    retry : bool, default False
+        read those again who could not be read, though nothing has changed
+    again : set[tuple[str, str]] | str, default ()
+        (dataset, patient) to be built in any case, or "all"
+    **limits
+        timeout (s a person), memory (bytes a process), scheduler (address): see `run_tasks`
+
+    Returns
+    -------
+    list[Outcome]
+        one a person, in order
+    """
     tasks, broken = plan_build(raw, out, datasets, parameters, retry, again, **limits)
     # what counts is what the table of masses says, not where it lies
     described = vars(parameters) | dict(masses=checksum(parameters.masses) if parameters.masses else "")
@@ -429,7 +583,23 @@ def build_store(
 def parse_shard(
     text: str,  # "2/8", or empty
 ) -> tuple[int, int]:  # number from 0, of how many
-    "A part of a job array"
+    """A part of a job array
+
+    Parameters
+    ----------
+    text : str
+        "2/8", or empty
+
+    Returns
+    -------
+    tuple[int, int]
+        number from 0, of how many
+
+    Raises
+    ------
+    DataError
+        The shard is …, expected words like 2/8: the second of eight
+    """
     if not text:
         return 0, 1
     number, _, of = text.partition("/")
@@ -475,7 +645,15 @@ def _as_outcome(t: Task) -> Outcome:
 
 # %% ../../nbs/50_store/02_build.ipynb #9e955342
 class Bars:
-    "A bar for everything with the time that remains and, on a terminal, one for each dataset"
+    """A bar for everything with the time that remains and, on a terminal, one for each dataset
+
+    Parameters
+    ----------
+    datasets : list[str]
+        of the tasks, one each
+    title : str
+    on : bool, default True
+    """
 
     def __init__(
         self,
@@ -527,7 +705,17 @@ def _write_report(store: Path, failed: list[Outcome]):
 def summary(
     outcomes: list[Outcome],
 ) -> pd.DataFrame:  # one row a dataset
-    "How many people, strides, losses and failures each dataset has"
+    """How many people, strides, losses and failures each dataset has
+
+    Parameters
+    ----------
+    outcomes : list[Outcome]
+
+    Returns
+    -------
+    pd.DataFrame
+        one row a dataset
+    """
     t = pd.DataFrame(
         [
             dict(

@@ -15,20 +15,31 @@ import pandas as pd
 from ..core.catalog import CARDS, cite
 from ..files.matlab import cell, write_mat
 from ..core.schema import CELLS, CHANNELS, GROUPS, MUSCLES, data_error
-from .core import ARRAYS, Store, folder_name, write_file
+from .core import ARRAYS, GROUP_OF, Store, folder_name, write_file
 from .sync import Stride, SyncAll
 
 # %% ../../nbs/50_store/06_export.ipynb #2c76047c
 def quantise(
     x: np.ndarray,  # (n, channels), NaN as 0
 ) -> tuple[np.ndarray, float]:  # int16 of the same shape, and the value of a step
-    "Samples as 16-bit integers"
+    """Samples as 16-bit integers
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, channels), NaN as 0
+
+    Returns
+    -------
+    tuple[np.ndarray, float]
+        int16 of the same shape, and the value of a step
+    """
     x = np.nan_to_num(np.asarray(x, np.float64))
     step = float(np.abs(x).max(initial=0)) / 32767 or 1.0
     return np.round(x / step).astype(np.int16), step
 
 # %% ../../nbs/50_store/06_export.ipynb #c2be8778
-NAMES = {"emg": [f"filtered_{m}" for m in MUSCLES], "envelope": [f"envelope_{m}" for m in MUSCLES],
+NAMES = {"filtered": [f"filtered_{m}" for m in MUSCLES], "envelope": [f"envelope_{m}" for m in MUSCLES],
          "angle": [f"angle_{c}" for c in CELLS], "moment": [f"moment_{c}" for c in CELLS]}
 
 
@@ -36,10 +47,22 @@ def stride_row(
     s: Stride,
     arrays: tuple[str, ...],  # names of `ARRAYS`
 ) -> dict:  # column -> value; lists of samples as int16, None where nothing was measured
-    "One stride as a row"
+    """One stride as a row
+
+    Parameters
+    ----------
+    s : Stride
+    arrays : tuple[str, ...]
+        names of `ARRAYS`
+
+    Returns
+    -------
+    dict
+        column -> value; lists of samples as int16, None where nothing was measured
+    """
     row = dict(s.facts)
     for a in arrays:
-        x, mask = getattr(s, a), s.mask[GROUPS["emg" if a in ("emg", "envelope") else a]]
+        x, mask = getattr(s, a), s.mask[GROUPS[GROUP_OF[a]]]
         q, step = quantise(x.reshape(len(x), len(NAMES[a])))
         row |= {f"{a}_hz": float(s.rates[a]) if len(x) else None, f"{a}_step": step if len(x) else None}
         row |= {name: q[:, i] if mask[i] and len(x) else None for i, name in enumerate(NAMES[a])}
@@ -55,7 +78,7 @@ def _arrow_schema(facts: pd.DataFrame, arrays: tuple[str, ...]):
     for a in arrays:
         fields += [pa.field(f"{a}_hz", pa.float64()), pa.field(f"{a}_step", pa.float64())]
         fields += [pa.field(n, pa.list_(pa.int16())) for n in NAMES[a]]
-    units = dict(angle="rad", moment="N·m/kg", envelope="of the person's scale", emg="of the source")
+    units = dict(angle="rad", moment="N·m/kg", envelope="of the person's scale", filtered="of the source")
     return pa.schema(fields, metadata={"emgfm": "value = sample * step", **{f"unit_{a}": units[a] for a in arrays}})
 
 # %% ../../nbs/50_store/06_export.ipynb #4c4d0cc3
@@ -105,9 +128,27 @@ def export_parquet(
     out: str | Path,  # new folder
     query: str = "",  # which strides, as for `Store.select`
     has: tuple[str, ...] = (),  # channels that must have been measured
-    arrays: tuple[str, ...] = ("envelope", "angle", "moment"),  # "emg" is the filtered bipolar signal
+    arrays: tuple[str, ...] = ("envelope", "angle", "moment"),  # "filtered" is the bipolar EMG
 ) -> list[Path]:  # one file a dataset
-    "Write one row a stride"
+    """Write one row a stride
+
+    Parameters
+    ----------
+    store : str | Path | Store
+    out : str | Path
+        new folder
+    query : str, default ''
+        which strides, as for `Store.select`
+    has : tuple[str, ...], default ()
+        channels that must have been measured
+    arrays : tuple[str, ...], default ('envelope', 'angle', 'moment')
+        "filtered" is the bipolar EMG
+
+    Returns
+    -------
+    list[Path]
+        one file a dataset
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -137,7 +178,7 @@ def _column(c: pd.Series):
 def _masked(s: Stride, a: str) -> np.ndarray:
     "The samples of a stride, NaN where nothing was measured"
     x = np.array(getattr(s, a), np.float32)
-    mask = s.mask[GROUPS["emg" if a in ("emg", "envelope") else a]].reshape(ARRAYS[a])
+    mask = s.mask[GROUPS[GROUP_OF[a]]].reshape(ARRAYS[a])
     return np.where(mask, x, np.float32(np.nan))
 
 # %% ../../nbs/50_store/06_export.ipynb #05d0d753
@@ -148,7 +189,24 @@ def export_mat(
     has: tuple[str, ...] = (),  # channels that must have been measured
     arrays: tuple[str, ...] = ("envelope", "angle", "moment"),
 ) -> list[Path]:  # one file a person
-    "Write one MATLAB file a person"
+    """Write one MATLAB file a person
+
+    Parameters
+    ----------
+    store : str | Path | Store
+    out : str | Path
+        new folder
+    query : str, default ''
+        which strides, as for `Store.select`
+    has : tuple[str, ...], default ()
+        channels that must have been measured
+    arrays : tuple[str, ...], default ('envelope', 'angle', 'moment')
+
+    Returns
+    -------
+    list[Path]
+        one file a person
+    """
     sync, out = _begin(store, out, arrays)
     table, files = sync.select(query, has), []
     for (d, p), mine in table.groupby(["dataset", "patient"], sort=True):

@@ -18,7 +18,19 @@ from ..core.schema import DataError
 # %% ../../nbs/60_windows/01_augment.ipynb #656bee9a
 @dataclass(frozen=True)
 class Augment:
-    "What is done to the EMG of training windows"
+    """What is done to the EMG of training windows
+
+    Parameters
+    ----------
+    gain : float, default 0.0
+        spread of the natural logarithm of each channel's gain: 0.2 is about 20 %
+    dropout : float, default 0.0
+        share of channels that are switched off, with their mask
+    noise : float, default 0.0
+        electrode noise, as a share of the channel's normal amplitude
+    jitter : float, default 0.0
+        ms, the most that EMG may arrive late; never early, that would be the future
+    """
     gain: float = 0.0  # spread of the natural logarithm of each channel's gain: 0.2 is about 20 %
     dropout: float = 0.0  # share of channels that are switched off, with their mask
     noise: float = 0.0  # electrode noise, as a share of the channel's normal amplitude
@@ -35,7 +47,22 @@ def uniform(
     index: np.ndarray,  # (B,) window numbers
     n: int,  # numbers for each window
 ) -> np.ndarray:  # (B, n), 0 < u < 1
-    "Random numbers that belong to windows: a counter through the mixer splitmix64 (Steele et al., OOPSLA 2014)"
+    """Random numbers that belong to windows: a counter through the mixer splitmix64 (Steele et al., OOPSLA 2014)
+
+    Parameters
+    ----------
+    seed : int
+    epoch : int
+    index : np.ndarray
+        (B,) window numbers
+    n : int
+        numbers for each window
+
+    Returns
+    -------
+    np.ndarray
+        (B, n), 0 < u < 1
+    """
     key = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)
     x = key + (np.asarray(index, np.uint64)[:, None] * np.uint64(n) + np.arange(1, n + 1, dtype=np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -55,7 +82,23 @@ def spoil(
     how: Augment,
     envelope: bool,  # whether `x` are envelopes
 ) -> np.ndarray:  # (B, 13) bool, the channels that are still there
-    "Gain, electrode noise and lost channels"
+    """Gain, electrode noise and lost channels
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (B, 13, W) EMG, changed in place
+    u : np.ndarray
+        (B, 39 or more) from `uniform`
+    how : Augment
+    envelope : bool
+        whether `x` are envelopes
+
+    Returns
+    -------
+    np.ndarray
+        (B, 13) bool, the channels that are still there
+    """
     gain, noise, lost = (u[:, i:i + 13, None] for i in (0, 13, 26))
     if how.gain:
         x *= np.exp(how.gain * ndtri(gain)).astype(np.float32)

@@ -24,7 +24,18 @@ def ahead(
     batches: Iterable,
     n: int,  # how many may wait
 ) -> Iterator:
-    "The same, made in a thread before they are asked for"
+    """The same, made in a thread before they are asked for
+
+    Parameters
+    ----------
+    batches : Iterable
+    n : int
+        how many may wait
+
+    Returns
+    -------
+    Iterator
+    """
     waiting, left = queue.Queue(n), threading.Event()
 
     def put(what) -> bool:
@@ -62,7 +73,24 @@ def collate(
     batch: dict,  # from `SplitDataset.__getitems__`
     pin_memory: bool = False,
 ) -> dict:  # of tensors, on the CPU; `metadata` stays as it is
-    "Arrays as tensors, without copying; for a torch `DataLoader`, its `collate_fn`"
+    """Arrays as tensors, without copying; for a torch `DataLoader`, its `collate_fn`
+
+    Parameters
+    ----------
+    batch : dict
+        from `SplitDataset.__getitems__`
+    pin_memory : bool, default False
+
+    Returns
+    -------
+    dict
+        of tensors, on the CPU; `metadata` stays as it is
+
+    Raises
+    ------
+    DataError
+        Pin_memory was asked for, and torch sees no GPU that could fetch from such memory
+    """
     import torch
     if pin_memory and not torch.cuda.is_available():
         raise DataError("pin_memory was asked for, and torch sees no GPU that could fetch from such memory")
@@ -71,7 +99,41 @@ def collate(
 
 # %% ../../nbs/60_windows/05_loader.ipynb #d3677040
 class Loader:
-    "The batches of epoch after epoch; iterating gives the rest of the current one"
+    """The batches of epoch after epoch; iterating gives the rest of the current one
+
+    Parameters
+    ----------
+    ds : SplitDataset
+    batch_size : int, default 256
+    seed : int, default 0
+        of the order and of the augmentation
+    per_stride : int | None, default None
+        windows drawn from each stride and epoch; None: all
+    weights : np.ndarray | None, default None
+        of the strides, from `emgfm.windows.order.balance`
+    block : int, default 4096
+        strides that are shuffled together
+    chunk : int | None, default 32
+        neighbouring strides that stay in one block; None: all of a person's
+    rank : int, default 0
+        of the processes that train together, this one ...
+    world_size : int, default 1
+        ... and how many there are
+    drop_last : bool, default False
+        whole batches only, and the same number for every rank
+    prefetch : int, default 0
+        batches that a thread prepares ahead; for a GPU, 4 is plenty
+    pin_memory : bool, default False
+        torch tensors in page-locked memory, from where a GPU fetches them while it computes
+
+    Raises
+    ------
+    DataError
+        Rank … of …, batch_size …, per_stride … and prefetch … were asked for, expected a
+        rank below world_size, and numbers above 0
+    DataError
+        There are … weights for … strides
+    """
 
     def __init__(
         self,
@@ -116,7 +178,13 @@ def __len__(self: Loader) -> int:
 def indices(
     self: Loader,
 ) -> Iterator[np.ndarray]:  # (B,) window numbers
-    "Window numbers of the batches that are left of the current epoch"
+    """Window numbers of the batches that are left of the current epoch
+
+    Returns
+    -------
+    Iterator[np.ndarray]
+        (B,) window numbers
+    """
     left = self.ds.batches(self.batch_size, self.seed, self.epoch, rank=self.rank, world_size=self.world_size, skip=self.batch,
                            **self.order)
     return islice(left, max(len(self) - self.batch, 0))
@@ -147,7 +215,17 @@ def __iter__(self: Loader) -> Iterator[dict]:
 
 # %% ../../nbs/60_windows/05_loader.ipynb #731dcd92
 def digest(batches: Iterable[dict]) -> str:  # sha256
-    "Digest of everything in some batches"
+    """Digest of everything in some batches
+
+    Parameters
+    ----------
+    batches : Iterable[dict]
+
+    Returns
+    -------
+    str
+        %% ../../nbs/60_windows/05_loader.ipynb #731dcd92 sha256
+    """
     h = hashlib.sha256()
     for b in batches:
         for k in sorted(set(b) - {"metadata"}):
@@ -166,14 +244,30 @@ def _what(self: Loader) -> dict:
 # %% ../../nbs/60_windows/05_loader.ipynb #6c31636b
 @patch
 def state_dict(self: Loader) -> dict:  # JSON-able
-    "Where it stands"
+    """Where it stands
+
+    Returns
+    -------
+    dict
+        JSON-able
+    """
     over = self.batch >= len(self)
     return dict(epoch=self.epoch + over, batch=0 if over else self.batch, order=self._what())
 
 
 @patch
 def load_state_dict(self: Loader, state: dict):
-    "Go on where another loader stood"
+    """Go on where another loader stood
+
+    Parameters
+    ----------
+    state : dict
+
+    Raises
+    ------
+    DataError
+        The loader's state has … …, this loader …: the order would be another
+    """
     mine = self._what()
     for k, v in state["order"].items():
         if mine.get(k) != v:

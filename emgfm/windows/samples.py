@@ -30,7 +30,23 @@ from ..store.core import Store
 def parse_horizon(
     text: str | int,  # "1 step", "100 ms", 1
 ) -> dict:  # label, and steps of the grid or ms (the other is None)
-    "A horizon from words"
+    """A horizon from words
+
+    Parameters
+    ----------
+    text : str | int
+        "1 step", "100 ms", 1
+
+    Returns
+    -------
+    dict
+        label, and steps of the grid or ms (the other is None)
+
+    Raises
+    ------
+    DataError
+        The horizon is …, expected words like '1 step' or '100 ms'
+    """
     number, _, unit = str(text).strip().partition(" ")
     try:
         if unit.strip() == "ms" and float(number) > 0:
@@ -42,13 +58,51 @@ def parse_horizon(
     raise DataError(f"the horizon is {text!r}, expected words like '1 step' or '100 ms'")
 
 # %% ../../nbs/60_windows/04_samples.ipynb #12d5bcbf
-EMG = dict(envelope=("envelope",), filtered=("emg",), both=("envelope", "emg"))  # kind -> arrays of the store
+EMG = dict(envelope=("envelope",), filtered=("filtered",), both=("envelope", "filtered"))  # kind -> arrays of the store
 POINTS = dict(causal=3, causal_smooth=TRAILING[0], central=3)  # how many samples a state is made of
 JOINT_ARRAYS = ("angle", "moment")
 
 
 class SplitDataset(WindowIndex):
-    "The learning samples of one split of an aligned store"
+    """The learning samples of one split of an aligned store
+
+    Parameters
+    ----------
+    store : str | Path | Store
+        aligned
+    split : str | None, default None
+        train, val or test; None: everybody
+    splits : pd.DataFrame | None, default None
+        as `make_splits` returns it, which is the default
+    window_size : int, default 200
+        EMG samples
+    emg : str, default envelope
+        envelope, filtered ("emg" means the same) or both
+    horizons : tuple, default ('1 step', '100 ms')
+    query : str, default ''
+        further choice of strides, as for `Store.select`
+    sensors : tuple[str, ...] | None, default None
+        muscles that are switched on; None: all
+    only : list[tuple[str, str, int]] | None, default None
+        (dataset, patient, stride) of the strides to keep; None: all
+    steady : bool, default True
+        leave out what `is_steady` leaves out; strides that are named in `only` stay
+    has : tuple[str, ...], default ()
+        channels that a stride must have, as for `Store.select`
+    derivative : str, default causal
+        of the inputs: causal, causal_smooth, or central, which looks one point ahead
+    augment : Augment | None, default None
+        for training
+
+    Raises
+    ------
+    DataError
+        Window_size is … with … horizons, expected at least one of each
+    DataError
+        Split is …, expected one of …
+    DataError
+        … is …, expected one of …
+    """
 
     def __init__(
         self,
@@ -134,7 +188,14 @@ PAGE = 1024  # numbers in a page of memory
 
 
 class Mapped(NamedTuple):
-    "An array and where it lies in memory"
+    """An array and where it lies in memory
+
+    Parameters
+    ----------
+    array : np.ndarray
+        (rows, columns) float32
+    address : int
+    """
     array: np.ndarray  # (rows, columns) float32
     address: int
 
@@ -143,7 +204,17 @@ class Mapped(NamedTuple):
         cls,
         array: np.ndarray,  # (n, ...) memory map
     ) -> "Mapped":
-        "The place of an array, without the subclass of memory maps, which is slow"
+        """The place of an array, without the subclass of memory maps, which is slow
+
+        Parameters
+        ----------
+        array : np.ndarray
+            (n, ...) memory map
+
+        Returns
+        -------
+        Mapped
+        """
         return cls(np.asarray(array), array.__array_interface__["data"][0])
 
 
@@ -153,7 +224,24 @@ def gather(
     row: np.ndarray,  # (B,) first row
     n: int = 1,  # rows from there on
 ) -> np.ndarray:  # (B, n, columns) float32
-    "Rows out of several arrays; the caller knows that they exist"
+    """Rows out of several arrays; the caller knows that they exist
+
+    Parameters
+    ----------
+    arrays : list[Mapped]
+        of some patients; all with the same number of columns
+    who : np.ndarray
+        (B,) which of them
+    row : np.ndarray
+        (B,) first row
+    n : int, default 1
+        rows from there on
+
+    Returns
+    -------
+    np.ndarray
+        (B, n, columns) float32
+    """
     address = np.array([m.address for m in arrays])
     lowest = int(address.argmin())
     base, columns = arrays[lowest].array, arrays[lowest].array.shape[1]
@@ -193,7 +281,12 @@ def __getstate__(self: SplitDataset):
 
 @patch
 def verify_lengths(self: SplitDataset) -> bool:
-    "Whether the index and all arrays agree, with an error that says where they do not"
+    """Whether the index and all arrays agree, with an error that says where they do not
+
+    Returns
+    -------
+    bool
+    """
     return all(self._arrays(person) for person in range(self.people))
 
 # %% ../../nbs/60_windows/04_samples.ipynb #ec0dc12e
@@ -366,7 +459,12 @@ def __getitem__(self: SplitDataset, i: int) -> dict:
 # %% ../../nbs/60_windows/04_samples.ipynb #784dc737
 @patch(as_prop=True)
 def fingerprint(self: SplitDataset) -> str:
-    "Digest of the data and of what is taken from them"
+    """Digest of the data and of what is taken from them
+
+    Returns
+    -------
+    str
+    """
     how = self.split, self.window_size, self.emg, self.derivative, self.horizons, self.augment and asdict(self.augment)
     h = hashlib.sha256(repr(how).encode())
     for d, p in (self.store.people[i] for i in self._who):
@@ -379,12 +477,30 @@ def fingerprint(self: SplitDataset) -> str:
 
 @patch(as_prop=True)
 def citations(self: SplitDataset) -> str:
-    "BibTeX of all datasets in it"
+    """BibTeX of all datasets in it
+
+    Returns
+    -------
+    str
+    """
     return cite([d for d in sorted(set(self._names["dataset"][1])) if d in CARDS])
 
 # %% ../../nbs/60_windows/04_samples.ipynb #73b3cb09
 class WindowedGaitDataParser:
-    "The splits of an aligned store as learning samples"
+    """The splits of an aligned store as learning samples
+
+    Parameters
+    ----------
+    input_dir : str | Path | Store
+        aligned store
+    window_size : int, default 200
+        EMG samples
+    train_ratio : float, default 0.7
+    val_ratio : float, default 0.15
+    test_ratio : float, default 0.15
+    **options
+        emg, horizons, query, sensors and so on of `SplitDataset`
+    """
     compute_omega, compute_alpha = staticmethod(compute_omega), staticmethod(compute_alpha)
 
     def __init__(
@@ -403,18 +519,49 @@ class WindowedGaitDataParser:
         self.added = []
 
     def assign_patient_to_split(self, dataset: str, patient: str) -> str:
-        "The split of a person, in the store or not"
+        """The split of a person, in the store or not
+
+        Parameters
+        ----------
+        dataset : str
+        patient : str
+
+        Returns
+        -------
+        str
+        """
         mine = self.splits[(self.splits.dataset == dataset) & (self.splits.patient == patient)]
         return mine.split.iloc[0] if len(mine) else assign_patient_to_split(dataset, patient, self.ratios)
 
     def add_stride(self, dataset: str, patient: str, stride: int):
-        "Choose a stride by hand; once one is added, `convert_all` gives the added ones only"
+        """Choose a stride by hand; once one is added, `convert_all` gives the added ones only
+
+        Parameters
+        ----------
+        dataset : str
+        patient : str
+        stride : int
+
+        Raises
+        ------
+        DataError
+            Has no stride … in the store
+        """
         if not len(self.store.select(f"dataset == {dataset!r} and patient == {patient!r} and stride == {int(stride)}")):
             raise data_error(f"has no stride {stride} in the store", dataset, patient)
         self.added.append((dataset, patient, int(stride)))
 
     def convert_all(self, query: str = "") -> dict[str, SplitDataset]:
-        "train, val and test of everything in the store, or of what a query chooses"
+        """train, val and test of everything in the store, or of what a query chooses
+
+        Parameters
+        ----------
+        query : str, default ''
+
+        Returns
+        -------
+        dict[str, SplitDataset]
+        """
         both = " and ".join(f"({q})" for q in (query, self.options.get("query", "")) if q)
         rest = {k: v for k, v in self.options.items() if k != "query"} | dict(only=self.added or None)
         return {s: SplitDataset(self.store, s, self.splits, self.window_size, query=both, **rest) for s in SPLITS}
@@ -425,7 +572,17 @@ def extract_masks(
     self: WindowedGaitDataParser,
     dataset: str,
 ) -> pd.DataFrame:  # one row a stride, columns `CHANNELS`, bool
-    "What was measured in each stride of a dataset"
+    """What was measured in each stride of a dataset
+
+    Parameters
+    ----------
+    dataset : str
+
+    Returns
+    -------
+    pd.DataFrame
+        one row a stride, columns `CHANNELS`, bool
+    """
     return self.store.select(f"dataset == {dataset!r}").set_index(["patient", "stride"])[list(CHANNELS)] == 0
 
 
@@ -436,7 +593,20 @@ def extract_windows_aligned_to_kinematics(
     patient: str,
     stride: int,  # number of the stride within the patient
 ) -> dict:  # a batch: every window of the stride, in order
-    "All windows of one stride"
+    """All windows of one stride
+
+    Parameters
+    ----------
+    dataset : str
+    patient : str
+    stride : int
+        number of the stride within the patient
+
+    Returns
+    -------
+    dict
+        a batch: every window of the stride, in order
+    """
     one = SplitDataset(
         self.store, None, self.splits, self.window_size, only=[(dataset, patient, int(stride))], **self.options
     )

@@ -1,16 +1,15 @@
-"""Run benchmarks one after the other and keep what they print for the page of results, in nbs/99_findings/results/speed/.
+"""Run benchmarks one after the other and keep what they print for the page of results.
 
-    python tools/bench.py                 all of them: a quarter of an hour on an idle machine
-    python tools/bench.py store build     these
+    python -m benchmarks                 all of them: a quarter of an hour on an idle machine
+    python -m benchmarks store build     these
 """
-import argparse
 import ast
 import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-FOLDER, RESULTS = ROOT / "benchmarks", ROOT / "nbs" / "99_findings" / "results" / "speed"
+FOLDER = Path(__file__).resolve().parent
+RESULTS = FOLDER.parent / "nbs" / "99_findings" / "results" / "speed"
 
 
 def names() -> list[str]:
@@ -24,10 +23,10 @@ def title(name: str) -> str:
     return words.split("\n\n")[0].replace("\n", " ").rstrip(".")
 
 
-def run(name: str) -> int:
-    "Show what a benchmark prints as it comes, and keep it when it ends well; its exit status"
-    lines = [title(name), ""]
-    with subprocess.Popen([sys.executable, str(FOLDER / f"{name}.py")], stdout=subprocess.PIPE, text=True, cwd=ROOT) as p:
+def run(name: str) -> int:  # exit status
+    "Show what a benchmark prints, and keep it when the benchmark ends well"
+    lines, script = [title(name), ""], str(FOLDER / f"{name}.py")
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, cwd=FOLDER.parent) as p:
         for line in p.stdout:
             print(line, end="", flush=True)
             lines.append(line.rstrip())
@@ -37,11 +36,8 @@ def run(name: str) -> int:
     return p.returncode
 
 
-def main() -> int:  # exit status
-    "The command line"
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("benchmarks", nargs="*", metavar="NAME", help=f"some of {', '.join(names())}; by default all")
-    wanted = p.parse_args().benchmarks
+def main(wanted: list[str]) -> int:  # exit status
+    "Run some benchmarks, or all"
     if unknown := sorted(set(wanted) - set(names())):
         print(f"there is no benchmark {unknown[0]!r}, expected some of {', '.join(names())}", file=sys.stderr)
         return 2
@@ -53,4 +49,4 @@ def main() -> int:  # exit status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
