@@ -127,10 +127,7 @@ def write_lookalike(
     people: int = 3,
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds
-<<<<<<< HEAD
-    "Write generated cells as `data/Sub01.mat` and the like"
-=======
-    """Write invented cells as `data/Sub01.mat` and the like
+    """Write generated cells as `data/Sub01.mat` and the like
 
     Parameters
     ----------
@@ -143,7 +140,6 @@ def write_lookalike(
     list[Recording]
         what a perfect reader finds
     """
->>>>>>> main
     folder, out = Path(root) / "data", []
     folder.mkdir(parents=True, exist_ok=True)
     for patient in list(_PLAN)[:people]:

@@ -136,10 +136,7 @@ def write_lookalike(
     people: int = 3,
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds
-<<<<<<< HEAD
-    "Write generated tests as `Sub_1/Sub1_segMechanics.mat` and `Sub1_segEnergetics.mat`"
-=======
-    """Write invented tests as `Sub_1/Sub1_segMechanics.mat` and `Sub1_segEnergetics.mat`
+    """Write generated tests as `Sub_1/Sub1_segMechanics.mat` and `Sub1_segEnergetics.mat`
 
     Parameters
     ----------
@@ -152,7 +149,6 @@ def write_lookalike(
     list[Recording]
         what a perfect reader finds
     """
->>>>>>> main
     out, facts = [], {}
     for k, patient in enumerate(list(_TESTS)[:people]):
         walker, mechanics, energetics = Walker(NAME, patient, seed), {}, {}

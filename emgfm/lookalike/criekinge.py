@@ -230,10 +230,7 @@ def write_lookalike(
     people: int = 4,  # at most four, half of them after a stroke
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds
-<<<<<<< HEAD
-    "Write generated strides as the two MAT files"
-=======
-    """Write invented strides as the two MAT files
+    """Write generated strides as the two MAT files
 
     Parameters
     ----------
@@ -247,7 +244,6 @@ def write_lookalike(
     list[Recording]
         what a perfect reader finds
     """
->>>>>>> main
     root, out = Path(root), []
     root.mkdir(parents=True, exist_ok=True)
     people = min(people, 4)

@@ -144,10 +144,7 @@ def write_lookalike(
     people: int = 3,
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds
-<<<<<<< HEAD
-    "Write generated stairs as `Preprocessed/EMG/EMG1.mat` and the like"
-=======
-    """Write invented stairs as `Preprocessed/EMG/EMG1.mat` and the like
+    """Write generated stairs as `Preprocessed/EMG/EMG1.mat` and the like
 
     Parameters
     ----------
@@ -160,7 +157,6 @@ def write_lookalike(
     list[Recording]
         what a perfect reader finds
     """
->>>>>>> main
     root, out, weight = Path(root), [], np.full(12, 75.0)
     for patient in ("1", "2", "10")[:people]:
         walker, kinds = Walker(NAME, patient, seed), {k: [[] for _ in range(6)]

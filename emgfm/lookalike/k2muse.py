@@ -161,10 +161,7 @@ def write_lookalike(
     people: int = 3,
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds
-<<<<<<< HEAD
-    "Write generated trials as `ProcessedData/P01.mat` and the like"
-=======
-    """Write invented trials as `ProcessedData/P01.mat` and the like
+    """Write generated trials as `ProcessedData/P01.mat` and the like
 
     Parameters
     ----------
@@ -177,7 +174,6 @@ def write_lookalike(
     list[Recording]
         what a perfect reader finds
     """
->>>>>>> main
     folder, out, sheet = Path(root) / "ProcessedData", [], []
     folder.mkdir(parents=True, exist_ok=True)
     for patient, version in list(zip(_TREE, ("7.3", "5", "7.3")))[:people]:

@@ -62,7 +62,17 @@ ROWS = {side: tuple([Row(f"{p}{m}", f"emg_{name}", note="head not stated" if m =
 def patients(
     root: str | Path,  # folder that holds `data`, or `data` itself
 ) -> list[str]:
-    "Stems of the files"
+    """Stems of the files
+
+    Parameters
+    ----------
+    root : str | Path
+        folder that holds `data`, or `data` itself
+
+    Returns
+    -------
+    list[str]
+    """
     return [p.stem for p in listing(raw_folder(root, NAME, FILES, EXPECTED), FILES)]
 
 # %% ../../nbs/30_readers/10_angelidou.ipynb #06fa5b7b
@@ -71,7 +81,18 @@ def recordings(
 ) -> Iterator[
     Recording | Lost
 ]:  # a leg in a condition, or one of its cycles where nothing joins them
-    "All conditions of one patient"
+    """All conditions of one patient
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+        a leg in a condition, or one of its cycles where nothing joins them
+    """
     file, shifted = raw_folder(root, NAME, FILES, EXPECTED) / f"{patient}.mat", set()
     lost = LostList(dataset=NAME, patient=patient, file=file)
     with open_mat(file) as f:
@@ -89,57 +110,7 @@ def recordings(
                  "(phase_shifted), and gaitEvents do not tell its own: kept without strides")
     yield from lost
 
-<<<<<<< HEAD
 # %% ../../nbs/30_readers/10_angelidou.ipynb #4d430d95
-=======
-ROWS = {side: _rows(p) for side, p in SIDES.items()}
-
-# %% ../../nbs/30_readers/10_angelidou.ipynb #0a8f7bfe
-SPEEDS = (0.8, 1.0, 1.2)  # m/s
-STIFFNESSES = (25.0, 40.0, 80.0, 1000.0)  # kN/m
-
-
-def speed_of(
-    name: str,  # of a field
-) -> float:  # m/s, NaN if it is none of the known ones
-    """speed08, S0_8, v0p80 are all 0.8
-
-    Parameters
-    ----------
-    name : str
-        of a field
-
-    Returns
-    -------
-    float
-        m/s, NaN if it is none of the known ones
-    """
-    digits = "".join(re.findall(r"\d", name))
-    return next((v for v in SPEEDS if digits and digits in (f"{v:.1f}".replace(".", ""), f"{v:.2f}".replace(".", ""), f"{v:g}")),
-                np.nan)
-
-
-def stiffness_of(
-    name: str,
-) -> float:  # kN/m
-    """k25, stiffness_25 and, for the rigid belt, k1000, rigid, inf
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    float
-        kN/m
-    """
-    digits = "".join(re.findall(r"\d", name))
-    if not digits and re.search("rigid|inf", name, re.I):
-        return 1000.0
-    return float(digits) if digits and float(digits) in STIFFNESSES else np.nan
-
-# %% ../../nbs/30_readers/10_angelidou.ipynb #d505990a
->>>>>>> main
 @dataclass(frozen=True)
 class Condition:
     """A speed on a stiffness
@@ -148,7 +119,7 @@ class Condition:
     ----------
     names : tuple[str, str]
     nodes : tuple
-        structs from the person down to the condition
+        structs from the patient down to the condition
     """
     names: tuple[str, str]
     nodes: tuple  # structs from the patient down to the condition
@@ -165,32 +136,47 @@ class Condition:
 
     @property
     def labels(self) -> dict:  # speed (m/s), stiffness (kN/m), incline
-<<<<<<< HEAD
-        "What the names mean, in either order"
-=======
-        """What the names say, in either order
+        """What the names mean, in either order
 
         Returns
         -------
         dict
             speed (m/s), stiffness (kN/m), incline
         """
->>>>>>> main
         a, b = self.names
         if np.isnan(_speed(a)) and not np.isnan(_stiffness(a)) and not np.isnan(_speed(b)):
             a, b = b, a
         return dict(activity="level_walk", speed=_speed(a), incline=0.0, stiffness=_stiffness(b))
 
     def cells(self, quantity: str, name: str, limit: int | None = None) -> list[np.ndarray]:
-        "The first `limit` cells of a channel, (samples,) or (samples, columns)"
+        """The first `limit` cells of a channel, (samples,) or (samples, columns)
+
+        Parameters
+        ----------
+        quantity : str
+        name : str
+        limit : int | None, default None
+
+        Returns
+        -------
+        list[np.ndarray]
+        """
         node = self.group(quantity)
         x = node[name] if name in list(node) else []
         cells = x[:limit] if isinstance(x, (list, MatCells)) else [x]  # a single cell is a matrix
         return [numbers(c, field=f"{self.trial}/{GROUPS[quantity]}/{name}") for c in cells]
 
-<<<<<<< HEAD
     def group(self, quantity: str) -> Mapping:
-        "The struct of EMG, angles or moments; empty where there is none"
+        """The struct of EMG, angles or moments; empty where there is none
+
+        Parameters
+        ----------
+        quantity : str
+
+        Returns
+        -------
+        Mapping
+        """
         node, name = self.nodes[-1], GROUPS[quantity]
         return node[name] if name in list(node) and isinstance(node[name], Mapping) else {}
 
@@ -213,21 +199,6 @@ def _stiffness(name) -> float:  # kN/m, NaN if it is none of the known ones
 # %% ../../nbs/30_readers/10_angelidou.ipynb #ea3c9f71
 def _conditions(person) -> list[Condition]:
     "Every struct two levels down that has EMG or angles; all other fields are facts"
-=======
-def conditions(
-    person: Mapping,
-) -> list[Condition]:
-    """Every struct two levels down that has EMG or angles; all other fields are facts
-
-    Parameters
-    ----------
-    person : Mapping
-
-    Returns
-    -------
-    list[Condition]
-    """
->>>>>>> main
     out = []
     for a in sorted(person, key=natural):
         below = person[a]
@@ -237,34 +208,6 @@ def conditions(
                 out.append(Condition((a, b), (person, below, node)))
     return out
 
-<<<<<<< HEAD
-=======
-# %% ../../nbs/30_readers/10_angelidou.ipynb #b4cb8e2c
-def cells(
-    node: Mapping,  # EMG, jointAngles or jointMoments
-    name: str,
-    limit: int | None = None,  # how many are wanted
-) -> list[np.ndarray]:  # (samples, columns) each; empty where there is none
-    """The cells of a channel
-
-    Parameters
-    ----------
-    node : Mapping
-        EMG, jointAngles or jointMoments
-    name : str
-    limit : int | None, default None
-        how many are wanted
-
-    Returns
-    -------
-    list[np.ndarray]
-        (samples, columns) each; empty where there is none
-    """
-    if name not in list(node):
-        return []
-    x = node[name]
-    return [numbers(c, field=name) for c in (x[:limit] if isinstance(x, (list, MatCells)) else [x])]
->>>>>>> main
 
 def _found(f, place) -> list[Condition]:
     "The conditions in an open file"
@@ -277,301 +220,7 @@ def _found(f, place) -> list[Condition]:
                          field=f"{place['patient']}.<speed>.<stiffness>", **place)
     return found
 
-<<<<<<< HEAD
 # %% ../../nbs/30_readers/10_angelidou.ipynb #4f75196e
-=======
-def _group(condition: Condition, name: str) -> Mapping:
-    "EMG, angles or moments of a condition"
-    node = condition.nodes[-1]
-    x = node[name] if name in list(node) else {}
-    return x if isinstance(x, Mapping) else {}
-
-# %% ../../nbs/30_readers/10_angelidou.ipynb #57b9a3c8
-def _columns(
-    names: list[str],
-    parts: dict[str, list[np.ndarray]],  # channel -> cells
-    k: int,  # number of the cycle
-    place: dict,
-) -> dict[str, np.ndarray]:  # label -> samples
-    "The columns of one cycle"
-    out = {}
-    for name in names:
-        if k >= len(parts[name]) or not parts[name][k].size:
-            continue
-        x = parts[name][k]
-        if x.ndim > 2 or x.ndim == 2 and x.shape[1] != 3:
-            raise data_error(f"has shape {x.shape} in cycle {k + 1}, expected samples x 1 or samples x 3", field=name, **place)
-        out |= {name: x} if name[1:] in _MUSCLES else {f"{name}(:,{i + 1})": c for i, c in enumerate(np.atleast_2d(x.T))}
-    return out
-
-# %% ../../nbs/30_readers/10_angelidou.ipynb #0e0908cc
-FIRST = 30  # cells of a condition that are looked at
-_UNITS = {"N·m/kg": (0.4, 4.0, 1.0), "N·m": (20.0, 350.0, 1.0),  # lowest and highest ankle moment, factor
-          "N·mm/kg": (400.0, 4000.0, 1e-3), "N·mm": (2e4, 3.5e5, 1e-3)}
-
-
-def mean_cycle(
-    parts: list[np.ndarray],  # cells, (n,) or (n, 3)
-) -> np.ndarray:  # (101,) flexion, NaN without data
-    """Mean over cells, on 0 to 100 %
-
-    Parameters
-    ----------
-    parts : list[np.ndarray]
-        cells, (n,) or (n, 3)
-
-    Returns
-    -------
-    np.ndarray
-        (101,) flexion, NaN without data
-    """
-    x = [c if c.ndim == 1 else c[:, 0] for c in parts if c.ndim in (1, 2) and len(c) > 1]
-    x = [np.interp(np.linspace(0, len(c) - 1, 101), np.arange(len(c)), c) for c in x]
-    x = np.array(x).reshape(-1, 101)
-    count = np.isfinite(x).sum(0)
-    return np.where(count > 0, np.nansum(x, 0) / np.maximum(count, 1), np.nan)
-
-# %% ../../nbs/30_readers/10_angelidou.ipynb #3c0ec7d0
-def own_strikes(
-    knee: np.ndarray,  # (101,) mean cycle, of either sign
-) -> bool | None:  # None if it cannot be told
-    """Whether cells begin at this leg's heel strike
-
-    Parameters
-    ----------
-    knee : np.ndarray
-        (101,) mean cycle, of either sign
-
-    Returns
-    -------
-    bool | None
-        None if it cannot be told
-    """
-    if not np.isfinite(knee).all():
-        return None
-    at = int(np.abs(knee).argmax())
-    return True if 60 <= at <= 85 else False if 10 <= at <= 35 else None
-
-
-def turned(
-    evidence: float,  # positive where the sign is ours
-    clear: float,  # beyond which it can be believed
-) -> int:  # 1 or -1
-    """Whether a joint is published the other way round
-
-    Parameters
-    ----------
-    evidence : float
-        positive where the sign is ours
-    clear : float
-        beyond which it can be believed
-
-    Returns
-    -------
-    int
-        1 or -1
-    """
-    return -1 if evidence < -clear else 1
-
-# %% ../../nbs/30_readers/10_angelidou.ipynb #67582a85
-@dataclass
-class Survey:
-    """What the cells of a person say together
-
-    Parameters
-    ----------
-    own : dict[str, bool | None]
-        side -> whether cells begin at its heel strikes
-    angle : float
-        factor that makes the declared degrees right
-    flip : dict[str, int]
-        joint -> 1 or -1
-    moment : float | None
-        factor to internal N·m/kg, None where it cannot be had
-    reason : str
-        why not: "no_mass", a sentence, or nothing
-    fixed : set[str]
-        quantities whose cells have one length throughout
-    emg_unit : str
-        that the file states, or unknown
-    decisions : dict[str, str]
-    """
-    own: dict[str, bool | None]  # side -> whether cells begin at its heel strikes
-    angle: float  # factor that makes the declared degrees right
-    flip: dict[str, int]  # joint -> 1 or -1
-    moment: float | None  # factor to internal N·m/kg, None where it cannot be had
-    reason: str  # why not: "no_mass", a sentence, or nothing
-    fixed: set[str]  # quantities whose cells have one length throughout
-    emg_unit: str  # that the file states, or unknown
-    decisions: dict[str, str]
-
-
-def moment_unit(
-    peak: float,  # median of the peak ankle moments, as in the file
-    text: str,  # what the file says, or nothing
-    mass: float | None,  # kg
-) -> tuple[float | None, str]:  # factor to N·m/kg, evidence or the reason why not
-    """The unit of the moments, by what the file says and by their size
-
-    Parameters
-    ----------
-    peak : float
-        median of the peak ankle moments, as in the file
-    text : str
-        what the file says, or nothing
-    mass : float | None
-        kg
-
-    Returns
-    -------
-    tuple[float | None, str]
-        factor to N·m/kg, evidence or the reason why not
-
-    Raises
-    ------
-    DataError
-        Peak ankle moments have a median of …, expected …
-    """
-    words = {u.replace("·", "").lower(): u for u in _UNITS}
-    said = words.get(re.sub(r"[^nmk/g]", "", text.lower().replace("kg^-1", "/kg")))
-    fits = [u for u, (low, high, _) in _UNITS.items() if low <= peak <= high]
-    if not fits or said and said not in fits:
-        says = f"the file calls it {text!r}" if said else "0.4 to 4 (N·m/kg), 20 to 350 (N·m) or a thousand times that"
-        raise DataError(f"peak ankle moments have a median of {peak:.3g}, expected {says}")
-    unit, factor = fits[0], _UNITS[fits[0]][2]
-    evidence = f"{unit}: peak ankle moments have a median of {peak:.3g}" + (f", the file says {text}" if text else "")
-    if not unit.endswith("/kg") and not mass:
-        return None, "no_mass"
-    return factor / (1 if unit.endswith("/kg") else mass), evidence
-
-# %% ../../nbs/30_readers/10_angelidou.ipynb #d353e2c1
-FEWEST = 6  # cells that can show that time was stretched
-
-
-def stretched(
-    found: list[Condition],
-    place: dict,
-) -> set[str]:  # emg, angle: quantities whose cells have one length throughout
-    """Which modalities have no time of their own
-
-    Parameters
-    ----------
-    found : list[Condition]
-    place : dict
-
-    Returns
-    -------
-    set[str]
-        emg, angle: quantities whose cells have one length throughout
-
-    Raises
-    ------
-    DataError
-        Have … samples in every cell: time was stretched, and no stride has a duration
-        (no_duration)
-    DataError
-        Has … samples for each one of the angles, expected 20 (2000 and 100 Hz)
-    """
-    n = {"emg": [], "angle": []}
-    for x in found:
-        for p in SIDES.values():
-            knee = cells(_group(x, "jointAngles"), f"{p}Knee", FIRST)
-            emg = next((c for m in _MUSCLES if (c := cells(_group(x, "EMG"), f"{p}{m}", FIRST))), [])
-            n["angle"] += [len(c) for c in knee if c.size]
-            n["emg"] += [len(c) for c in emg if c.size]
-    fixed = {q for q, v in n.items() if len(v) >= FEWEST and len(set(v)) == 1}
-    if fixed and all(q in fixed or not v for q, v in n.items()):
-        raise data_error(f"have {n['angle'][0] if n['angle'] else n['emg'][0]} samples in every cell: time was stretched, and "
-                         "no stride has a duration (no_duration)", field="EMG and jointAngles", **place)
-    ratio = np.median(n["emg"]) / np.median(n["angle"]) if not fixed and n["emg"] and n["angle"] else EMG_RATE / RATE
-    if not 0.95 < ratio * RATE / EMG_RATE < 1.05:
-        raise data_error(f"has {ratio:.3g} samples for each one of the angles, expected 20 (2000 and 100 Hz)", field="EMG",
-                         **place)
-    return fixed
-
-# %% ../../nbs/30_readers/10_angelidou.ipynb #399015d8
-def _level_cycles(found: list[Condition], group: str, p: str, joint: str) -> list[np.ndarray]:
-    "The first cells of one joint in every condition"
-    return [c for x in found for c in cells(_group(x, group), f"{p}{joint}", FIRST)]
-
-
-def _moments(found, mine, flip, texts, mass, decisions) -> tuple[float | None, str]:
-    "Factor of the moments to internal N·m/kg, or why there is none"
-    parts = [c for s in mine for c in _level_cycles(found, "jointMoments", SIDES[s], "Ankle")]
-    parts = [c if c.ndim == 1 else c[:, 0] for c in parts if c.ndim in (1, 2) and len(c) > 1]
-    peaks = [np.nanmax(np.abs(c)) for c in parts if np.isfinite(c).any()]
-    if not peaks:
-        return None, ""
-    try:
-        factor, evidence = moment_unit(float(np.median(peaks)), texts.get("moment", ""), mass)
-    except DataError as e:
-        return None, str(e)
-    if factor is None:
-        return None, evidence
-    push = factor * float(np.nanmean(mean_cycle(parts)[40:56])) * flip["ankle"]
-    sign = -turned(push, 0.2)  # where it is unclear: external, as Plug-in Gait writes
-    decisions |= {"moment unit": evidence,
-                  "moment sign": f"ankle {push:+.2f} N·m/kg at push-off: {'external, turned' if sign < 0 else 'internal'}"
-                                 + ("" if abs(push) > 0.2 else ", unclear, so as Plug-in Gait writes them")
-                                 + "; hip and knee follow, unconfirmed"}
-    return factor * sign, ""
-
-# %% ../../nbs/30_readers/10_angelidou.ipynb #d4deed46
-def survey(
-    found: list[Condition],
-    texts: dict[str, str],  # what the file says about units
-    mass: float | None,  # kg
-    place: dict,
-) -> Survey:
-    """Legs, signs and units of a person
-
-    Parameters
-    ----------
-    found : list[Condition]
-    texts : dict[str, str]
-        what the file says about units
-    mass : float | None
-        kg
-    place : dict
-
-    Returns
-    -------
-    Survey
-
-    Raises
-    ------
-    DataError
-        Bends most neither at 60 to 85 % of the cells of the right leg nor of the left,
-        expected cells that begin at a heel strike of one of them
-    DataError
-        Moves by …, expected 30 to 120 degrees or 0.5 to 2.1 rad
-    """
-    mean = {(s, j): mean_cycle(_level_cycles(found, "jointAngles", p, j))
-            for s, p in SIDES.items() for j in ("Hip", "Knee", "Ankle")}
-    own = {s: own_strikes(mean[s, "Knee"]) for s in SIDES}
-    mine = [s for s in SIDES if own[s]]
-    if not mine:
-        raise data_error("bends most neither at 60 to 85 % of the cells of the right leg nor of the left, expected cells "
-                         "that begin at a heel strike of one of them", field="jointAngles, knee", **place)
-    hip, knee, ankle = (np.mean([mean[s, j] for s in mine], 0) for j in ("Hip", "Knee", "Ankle"))
-    span = float(np.ptp(knee))
-    angle = 1.0 if 30 <= span <= 120 else 1 / DEG if 0.5 <= span <= 2.1 else None
-    if angle is None:
-        raise data_error(f"moves by {span:.3g}, expected 30 to 120 degrees or 0.5 to 2.1 rad", field="jointAngles, knee", **place)
-    clear = 5 / angle
-    flip = dict(hip=turned(hip[0] - hip[50], clear), knee=turned(knee[np.abs(knee).argmax()], clear),
-                ankle=turned(ankle[45] - ankle[62], clear / 2))
-    decisions = {
-        "leg": "; ".join(f"the {s} knee bends most at {int(np.abs(mean[s, 'Knee']).argmax())} %" for s in SIDES
-                         if np.isfinite(mean[s, "Knee"]).all()),
-        "angle unit": f"{'degrees' if angle == 1 else 'rad'}: the knee moves by {span:.3g}",
-        "angle signs": ", ".join(f"{j} {'turned' if f < 0 else 'as ours'}" for j, f in flip.items())}
-    moment, reason = _moments(found, mine, flip, texts, mass, decisions)
-    return Survey(own, angle, flip, moment, reason, stretched(found, place),
-                  texts["emg"] if texts.get("emg") in ("V", "mV", "uV") else "unknown", decisions)
-
-# %% ../../nbs/30_readers/10_angelidou.ipynb #04304893
->>>>>>> main
 _WORDS = {"age": r"^age", "sex": r"sex|gender", "height": r"height|stature", "mass": r"mass|weight"}
 
 # %% ../../nbs/30_readers/10_angelidou.ipynb #229aa4ac
@@ -585,39 +234,9 @@ def _leaves(node, path="") -> Iterator[tuple[str, object]]:
     else:
         yield path, node
 
-<<<<<<< HEAD
 # %% ../../nbs/30_readers/10_angelidou.ipynb #dec97e68
 def _facts(found) -> tuple[dict, dict]:  # age, sex, height, mass where known; texts about units
     "What the file holds about the patient and about units of EMG and moments"
-=======
-
-def _checked(info: dict) -> dict:
-    "Facts in our units, as far as they are plausible"
-    sex = str(info.get("sex", "")).strip().lower()[:1]
-    out = {"sex": sex} if sex in ("f", "m") else {}
-    for name, low, high in (("age", 1, 120), ("height", 0.5, 2.5), ("mass", 5, 300)):
-        x = pd.to_numeric(info.get(name), errors="coerce") if np.ndim(info.get(name)) == 0 else np.nan
-        x = np.nan if x is None else x / 100 if name == "height" and x > 3 else x  # cm
-        if low <= x <= high:
-            out[name] = int(x) if name == "age" else round(float(x), 3)
-    return out
-
-# %% ../../nbs/30_readers/10_angelidou.ipynb #66d12fd3
-def facts(
-    found: list[Condition],
-) -> tuple[dict, dict]:  # age, sex, height, mass where known; texts about EMG and moment units
-    """What the file says about the person and about units
-
-    Parameters
-    ----------
-    found : list[Condition]
-
-    Returns
-    -------
-    tuple[dict, dict]
-        age, sex, height, mass where known; texts about EMG and moment units
-    """
->>>>>>> main
     info, texts = {}, {}
     for node in (n for c in found for n in c.nodes):
         for path, value in (
@@ -633,7 +252,26 @@ def facts(
 # %% ../../nbs/30_readers/10_angelidou.ipynb #e0d98b32
 @dataclass
 class Survey:
-    "What the cells of a patient show together"
+    """What the cells of a patient show together
+
+    Parameters
+    ----------
+    own : dict[str, bool | None]
+        side -> whether cells begin at its heel strikes
+    fixed : set[str]
+        emg, angle: quantities whose cells have one length throughout
+    emg_unit : str
+        that the file states, or unknown
+    angle : float, default 1.0
+        factor that makes the declared degrees right
+    flip : dict[str, int], default dict()
+        joint -> 1 or -1
+    moment : float | None, default None
+        factor to internal N·m/kg, None where it cannot be had
+    no_mass : bool, default False
+        why it cannot
+    decisions : dict[str, str], default dict()
+    """
     own: dict[str, bool | None]  # side -> whether cells begin at its heel strikes
     fixed: set[str]  # emg, angle: quantities whose cells have one length throughout
     emg_unit: str  # that the file states, or unknown
@@ -643,7 +281,6 @@ class Survey:
     no_mass: bool = False  # why it cannot
     decisions: dict[str, str] = field(default_factory=dict)
 
-<<<<<<< HEAD
 # %% ../../nbs/30_readers/10_angelidou.ipynb #7d61ec43
 def _survey(found, texts, mass, lost) -> Survey:
     "Legs, signs and units of a patient"
@@ -669,31 +306,6 @@ def _survey(found, texts, mass, lost) -> Survey:
         ankles = [c for s in mine for x in found
                   for c in x.cells("moment", f"{SIDES[s]}Ankle", FIRST)]
         _moment_survey(out, ankles, texts.get("moment", ""), mass)
-=======
-
-def strikes(
-    node,  # gaitEvents
-) -> dict[str, np.ndarray]:  # side -> numbers in the file's unit
-    """Lists that are heel strikes by their name
-
-    Parameters
-    ----------
-    node
-        gaitEvents
-
-    Returns
-    -------
-    dict[str, np.ndarray]
-        side -> numbers in the file's unit
-    """
-    out = {}
-    for path, value in _leaves(node):
-        word = re.sub(r"heel|strikes?|initial|contacts?|times?|frames?|foot|hs|ic|[^a-z]", "", path.lower())
-        side = {"r": "right", "right": "right", "l": "left", "left": "left"}.get(word)
-        x = np.atleast_1d(value) if isinstance(value, (np.ndarray, int, float)) else np.array("")
-        if side and x.ndim == 1 and x.dtype.kind in "if":
-            out[side] = x.astype(float)
->>>>>>> main
     return out
 
 # %% ../../nbs/30_readers/10_angelidou.ipynb #1208104b
@@ -799,27 +411,13 @@ class Events:
     cut : str
         the leg at whose strikes the cells begin
     strikes : dict[str, np.ndarray]
-        side -> s after the start of the first cell; of `cut`, the end of the last cell as
-        well
+        side -> s after the first cell began; of `cut`, the end as well
     """
     cut: str  # the leg at whose strikes the cells begin
     strikes: dict[str,
                   np.ndarray]  # side -> s after the first cell began; of `cut`, the end as well
 
-<<<<<<< HEAD
     def times(self, side: str) -> np.ndarray:  # (strikes,) s
-        "Heel strikes of a leg while there are cells"
-        u, end = self.strikes[side], self.strikes[self.cut][-1]
-        return u if side == self.cut else u[(u >= 0) & (u < end)]
-
-# %% ../../nbs/30_readers/10_angelidou.ipynb #188be70c
-def _events(condition, cut, lengths) -> Events | None:
-    "Heel strikes of a condition, from whichever level has them"
-=======
-    def times(
-        self,
-        side: str,
-    ) -> np.ndarray:  # (strikes,) s
         """Heel strikes of a leg while there are cells
 
         Parameters
@@ -834,56 +432,9 @@ def _events(condition, cut, lengths) -> Events | None:
         u, end = self.strikes[side], self.strikes[self.cut][-1]
         return u if side == self.cut else u[(u >= 0) & (u < end)]
 
-
-def fitted(
-    lists: dict[str, np.ndarray],  # side -> heel strikes
-    cut: str,  # the leg at whose strikes the cells begin
-    lengths: np.ndarray,  # (cycles,) s
-) -> Events | None:
-    """Heel strikes on the clock of the cells, if they fit
-
-    Parameters
-    ----------
-    lists : dict[str, np.ndarray]
-        side -> heel strikes
-    cut : str
-        the leg at whose strikes the cells begin
-    lengths : np.ndarray
-        (cycles,) s
-
-    Returns
-    -------
-    Events | None
-    """
-    v = lists.get(cut, np.zeros(0))
-    for unit in (1.0, 1 / RATE, 1 / EMG_RATE):
-        gaps = np.diff(v) * unit
-        if len(v) - len(lengths) in (0, 1) and len(gaps) and np.abs(gaps - lengths[:len(gaps)]).max() < NEAR:
-            at = {s: np.sort(w - v[0]) * unit for s, w in lists.items()}
-            at[cut] = np.append(at[cut], at[cut][-1] + lengths[-1]) if len(v) == len(lengths) else at[cut]
-            return Events(cut, at)
-    return None
-
-# %% ../../nbs/30_readers/10_angelidou.ipynb #21fd2948
-def events(
-    condition: Condition,
-    cut: str,
-    lengths: np.ndarray,  # (cycles,) s
-) -> Events | None:
-    """Heel strikes of a condition, from whichever level has them
-
-    Parameters
-    ----------
-    condition : Condition
-    cut : str
-    lengths : np.ndarray
-        (cycles,) s
-
-    Returns
-    -------
-    Events | None
-    """
->>>>>>> main
+# %% ../../nbs/30_readers/10_angelidou.ipynb #188be70c
+def _events(condition, cut, lengths) -> Events | None:
+    "Heel strikes of a condition, from whichever level has them"
     (a, b), (top, speed, node) = condition.names, condition.nodes
     for holder, names in ((node, ()), (speed, (b,)), (speed, ()), (top, (a, b)), (top, ())):
         x = holder["gaitEvents"] if "gaitEvents" in list(holder) else None
@@ -935,8 +486,6 @@ class Leg:
     fixed : set[str]
         quantities without a time of their own
     notes : list[str], default list()
-    problems : list[str], default list()
-        what of it could not be read
     """
     data: dict[str, list[np.ndarray]]  # quantity -> arrays along time, empty where there is nothing
     fixed: set[str]  # quantities without a time of their own
@@ -956,7 +505,6 @@ class Leg:
         shortest = np.min(known, axis=0)
         return np.where(np.isinf(shortest), np.nan, shortest)
 
-<<<<<<< HEAD
 # %% ../../nbs/30_readers/10_angelidou.ipynb #7ab0da5b
 def _condition(condition, known, lost) -> Iterator[Recording]:
     "Both legs of a condition"
@@ -981,29 +529,6 @@ def _condition(condition, known, lost) -> Iterator[Recording]:
 def _published(condition, side, known, lost) -> Leg:
     "All cells of one leg; what cannot be read is listed"
     p, leg = SIDES[side], Leg({}, known.fixed)
-=======
-# %% ../../nbs/30_readers/10_angelidou.ipynb #84dd7124
-def published(
-    condition: Condition,
-    side: str,
-    known: Survey,
-    place: dict,
-) -> Leg:
-    """All cells of one leg
-
-    Parameters
-    ----------
-    condition : Condition
-    side : str
-    known : Survey
-    place : dict
-
-    Returns
-    -------
-    Leg
-    """
-    p, data, notes, problems = SIDES[side], {}, [], []
->>>>>>> main
     rows = rows_decided(ROWS[side], dict(angle=known.angle, moment=known.moment), known.flip)
     for q, names in _NAMES.items():
         there = condition.group(q) if q != "moment" or known.moment else {}
@@ -1038,26 +563,9 @@ def _columns(parts, k, place) -> dict[str, np.ndarray]:  # label -> samples
                 {f"{name}(:,{i + 1})": c for i, c in enumerate(np.atleast_2d(x.T))}
     return out
 
-<<<<<<< HEAD
 # %% ../../nbs/30_readers/10_angelidou.ipynb #957e3be3
 def _partners(leg) -> Leg:
     "Leave out what does not last as long as the angles of the same cycle"
-=======
-
-def partners(
-    leg: Leg,
-) -> Leg:
-    """Leave out what does not last as long as the angles of the same cycle
-
-    Parameters
-    ----------
-    leg : Leg
-
-    Returns
-    -------
-    Leg
-    """
->>>>>>> main
     for k, a in enumerate(leg.data["angle"]):
         for q in {"emg", "moment"} - leg.fixed if "angle" not in leg.fixed and len(a) else ():
             x, T = leg.data[q][k], len(a) / RATES["angle"]
@@ -1065,56 +573,10 @@ def partners(
                 leg.data[q][k] = x[:0]
     return leg
 
-<<<<<<< HEAD
 # %% ../../nbs/30_readers/10_angelidou.ipynb #9ce50f22
 def _laid(leg, begin) -> dict[str,
                               np.ndarray]:  # quantity -> array along time, NaN where nothing is
     "Cells laid one after the other, which begin and end at `begin`, s"
-=======
-
-def fault(
-    T: float,  # s
-    usual: float,  # s, median of the condition
-) -> str:  # "" for a stride
-    """Why a cycle is no stride
-
-    Parameters
-    ----------
-    T : float
-        s
-    usual : float
-        s, median of the condition
-
-    Returns
-    -------
-    str
-        "" for a stride
-    """
-    if not np.isfinite(T):
-        return "no_duration: it has neither EMG nor angles"
-    if not SHORTEST <= T <= LONGEST:
-        return f"lasts {T:.2f} s"
-    return "too long for one stride: a heel strike is missing" if T > MERGED * usual else ""
-
-# %% ../../nbs/30_readers/10_angelidou.ipynb #545c2fa5
-def joined(
-    leg: Leg,
-    begin: np.ndarray,  # (cycles + 1,) s, where the cells begin and the last one ends
-) -> dict[str, np.ndarray]:  # quantity -> array along time, NaN where a cell has nothing
-    """Cells laid one after the other
-
-    Parameters
-    ----------
-    leg : Leg
-    begin : np.ndarray
-        (cycles + 1,) s, where the cells begin and the last one ends
-
-    Returns
-    -------
-    dict[str, np.ndarray]
-        quantity -> array along time, NaN where a cell has nothing
-    """
->>>>>>> main
     out = {}
     for q, shape in _SHAPES.items():
         edges = np.round(begin * RATES[q]).astype(int)
@@ -1160,7 +622,6 @@ def _cycles(condition, side, leg, known, lost) -> Iterator[Recording]:
                         if r.channel.split("_")[0] in alone}
         yield rec
 
-<<<<<<< HEAD
 # %% ../../nbs/30_readers/10_angelidou.ipynb #0fc14727
 def _recording(condition, side, data, strides, known, place, subtrial="", rates=RATES, notes=()):
     "A leg, with what is known about it"
@@ -1175,106 +636,3 @@ def _recording(condition, side, data, strides, known, place, subtrial="", rates=
                      **signals,
                      reasons=dict.fromkeys(moments, "no_mass") if known.no_mass else {},
                      notes=tuple(notes))
-=======
-
-def _joined(condition, side, leg, at, known, place) -> Iterator[Recording]:
-    "The whole condition, with strides between heel strikes of this leg"
-    usual, t = float(np.nanmedian(leg.lengths)), at.times(side)
-    table = pd.DataFrame(dict(start=t[:-1], stop=t[1:]))
-    why = np.array([fault(b - a, usual) for a, b in zip(t[:-1], t[1:])], object)
-    if len(table):  # else the other leg has a single strike
-        rec = _recording(condition, side, joined(leg, at.times(at.cut)), table[why == ""].reset_index(drop=True), known, place,
-                         notes=leg.notes)
-        rec.rejected = table[why != ""].assign(reason=why[why != ""]).reset_index(drop=True)
-        rec.decisions = {"clock": "cells follow each other: gaitEvents have their lengths"}
-        yield rec
-
-# %% ../../nbs/30_readers/10_angelidou.ipynb #06fa5b7b
-def _condition(
-    condition: Condition,
-    known: Survey,
-    place: dict,
-) -> Iterator[Recording | Lost]:
-    "Both legs of a condition"
-    legs = {side: partners(published(condition, side, known, place)) for side in SIDES}
-    for sentence in (x for leg in legs.values() for x in leg.problems):
-        yield Lost(place["patient"], condition.trial, sentence)
-    at = {s: events(condition, s, leg.lengths) for s, leg in legs.items() if known.own[s] and not known.fixed}
-    for side, leg in legs.items():
-        cut = at.get(side) or next((x for x in at.values() if x and side in x.strikes and not known.own[side]), None)
-        if not len(leg.lengths):
-            yield Lost(place["patient"], condition.trial, f"{NAME} {place['patient']}, {condition.trial}: no cells of the {side} leg")
-        elif cut:
-            yield from _joined(condition, side, leg, cut, known, place)
-        elif known.own[side]:
-            yield from _cycles(condition, side, leg, known, place)
-        elif not known.fixed:
-            none, begin = pd.DataFrame(), np.cumsum([0.0, *np.nan_to_num(leg.lengths)])
-            yield _recording(condition, side, joined(leg, begin), none, known, place,
-                             notes=[*leg.notes, "phase_shifted: cut at the heel strikes of the other leg"])
-
-# %% ../../nbs/30_readers/10_angelidou.ipynb #741daafa
-_EXPECTED = "a folder data with one file of a five-character name for each person"
-
-
-def patients(
-    root: str | Path,  # folder that holds `data`, or `data` itself
-) -> list[str]:
-    """Stems of the files
-
-    Parameters
-    ----------
-    root : str | Path
-        folder that holds `data`, or `data` itself
-
-    Returns
-    -------
-    list[str]
-    """
-    return [p.stem for p in listing(raw_folder(root, NAME, FILES, _EXPECTED), FILES)]
-
-# %% ../../nbs/30_readers/10_angelidou.ipynb #3bd4dc7c
-def recordings(
-    root: str | Path,
-    patient: str,
-) -> Iterator[Recording | Lost]:  # a leg in a condition, or one of its cycles where nothing joins them
-    """All conditions of one person
-
-    Parameters
-    ----------
-    root : str | Path
-    patient : str
-
-    Returns
-    -------
-    Iterator[Recording | Lost]
-        a leg in a condition, or one of its cycles where nothing joins them
-
-    Raises
-    ------
-    DataError
-        Is missing: no struct has EMG or jointAngles two levels down; found …
-    """
-    file = raw_folder(root, NAME, FILES, _EXPECTED) / f"{patient}.mat"
-    place = dict(dataset=NAME, patient=patient, file=file)
-    with open_mat(file) as f:
-        people = [f[n] for n in sorted(f, key=lambda n: n != patient) if isinstance(f[n], Mapping)]
-        found = next((c for x in people if (c := conditions(x))), None)
-        if not found:
-            raise data_error("is missing: no struct has EMG or jointAngles two levels down; found "
-                             f"{', '.join(f) or 'nothing'}", field=f"{patient}.<speed>.<stiffness>", **place)
-        info, texts = facts(found)
-        known = survey(found, texts, info.get("mass"), place)
-        if known.reason not in ("", "no_mass"):
-            yield Lost(patient, "jointMoments", str(data_error(known.reason, field="jointMoments", **place)))
-        shifted = set()
-        for condition in found:
-            for item in _condition(condition, known, place):
-                if isinstance(item, Recording):
-                    shifted |= {item.side} if any("phase_shifted" in n for n in item.notes) else set()
-                    item.info, item.decisions = dict(info), known.decisions | item.decisions
-                yield item
-        for side in sorted(shifted):
-            yield Lost(patient, f"{side} leg", f"{NAME} {patient}: the cells of the {side} leg are cut at the other leg's "
-                       "heel strikes (phase_shifted), and gaitEvents do not tell its own: kept without strides")
->>>>>>> main

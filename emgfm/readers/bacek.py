@@ -42,83 +42,12 @@ EARLY = 0.3  # s by which one modality may end before the other
 _MUSCLES = {"VastLat": "vastus_lateralis", "RecFem": "rectus_femoris",
             "TibAnt": "tibialis_anterior",
             "BicFem": "biceps_femoris", "Semitend": "semitendinosus_or_semimembranosus",
-<<<<<<< HEAD
             "GastroMed": "gastrocnemius_medialis", "GastroLat": "gastrocnemius_lateralis",
             "GlutMax": "gluteus_maximus"}
 _SIGN = "flexion positive by the authors' plots; decided from the knee"
 ROWS = {side: tuple([Row(f"{s}_{label}", f"emg_{m}") for label, m in _MUSCLES.items()]
                     + [Row(f"{j}_{s}", f"angle_{j.lower()}_flexion", DEG, _SIGN)
                        for j in ("Hip", "Knee", "Ankle")]) for side, (s, _) in SIDES.items()}
-=======
-            "GastroMed": "gastrocnemius_medialis", "GastroLat": "gastrocnemius_lateralis", "GlutMax": "gluteus_maximus"}
-ROWS = {side: tuple([Row(f"{s}_{label}", f"emg_{muscle}") for label, muscle in _MUSCLES.items()]
-                    + [Row(f"{j}_{s}", f"angle_{j.lower()}_flexion", DEG, "flexion positive by the authors' plots; decided from the knee")
-                       for j in ("Hip", "Knee", "Ankle")])
-        for side, (s, _) in SIDES.items()}
-
-# %% ../../nbs/30_readers/11_bacek.ipynb #9c2df876
-_PEOPLE = ("1 35 1.72 74 m .87|2 33 1.74 70 m 1.00|3 33 1.86 86 m 1.40|4 25 1.75 76 m 1.00|5 32 1.68 51 m 1.05|6 43 1.73 80 f 1.21|"
-           "9 23 1.60 65 m 1.15|10 22 1.88 77 m 1.05|11 24 1.75 90 m 1.20|12 26 1.74 82 m 1.10|13 29 1.73 82 m .96|"
-           "14 30 1.72 79 m .94|15 27 1.55 50 f .98|16 28 1.55 51 f 1.23|17 29 1.65 72 f 1.10|18 25 1.80 80 m 1.25|"
-           "19 57 1.56 59 f 1.03|20 29 1.74 66 m 1.10|21 26 1.85 88 m 1.01")
-_LEGS = ".87 .89 .97 .87 .82 .91 .86 .91 .82 .95 .95 .84 .87 .87 .78 .84 .84 .93 .74 .93 .96".split()
-
-
-def person(
-    patient: str,
-) -> dict:  # age (years), height (m), mass (kg), sex, preferred_speed (m/s), leg_length (m), as far as known
-    """Facts of a person by the README
-
-    Parameters
-    ----------
-    patient : str
-
-    Returns
-    -------
-    dict
-        age (years), height (m), mass (kg), sex, preferred_speed (m/s), leg_length (m), as
-        far as known
-    """
-    number = int(patient.removeprefix("Sub"))
-    rows = [r.split() for r in _PEOPLE.split("|")]
-    info = next((dict(age=int(r[1]), height=float(r[2]), mass=float(r[3]), sex=r[4], preferred_speed=float(r[5]))
-                 for r in rows if int(r[0]) == number), {})
-    return info | (dict(leg_length=float(_LEGS[number - 1])) if 1 <= number <= len(_LEGS) else {})
-
-
-def conditions(
-    test: int,  # 1 to 30
-) -> dict:  # speed (m/s), cadence_change (% of the preferred one), orthosis
-    """What a test asked for
-
-    Parameters
-    ----------
-    test : int
-        1 to 30
-
-    Returns
-    -------
-    dict
-        speed (m/s), cadence_change (% of the preferred one), orthosis
-    """
-    block, k = divmod(test - 1, 5)
-    return dict(speed=(1.1, 0.8, 0.4)[block % 3], cadence_change=(-10.0, -5.0, 0.0, 10.0, 20.0)[k],
-                orthosis="left knee locked" if test > 15 else "")
-
-# %% ../../nbs/30_readers/11_bacek.ipynb #7a375f0f
-def _files(
-    root: str | Path,
-) -> dict[str, dict[str, list[Path]]]:  # patient -> Mechanics, Energetics -> files
-    "The files of every person"
-    raw_folder(root, NAME, FILES, EXPECTED, depth=4)
-    out = {}
-    for file in sorted(Path(root).rglob("Sub*_seg*.mat")):
-        stem, _, kind = file.stem.partition("_seg")
-        if kind in ("Mechanics", "Energetics") and stem[3:].isdigit() and not file.name.startswith("."):
-            out.setdefault(stem, {}).setdefault(kind, []).append(file)
-    return out
-
->>>>>>> main
 
 # %% ../../nbs/30_readers/11_bacek.ipynb #5cdec358
 def patients(
@@ -142,7 +71,18 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one for each leg in each test
-    "All tests of one patient"
+    """All tests of one patient
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+        one for each leg in each test
+    """
     files, sessions, emg = _files_of(root, patient), {}, {}
     place = dict(dataset=NAME, patient=patient, file=files["Mechanics"])
     lost = LostList(dataset=NAME, patient=patient)
@@ -273,7 +213,6 @@ def _times(test, name) -> np.ndarray:  # s, NaN where unknown
         else (numbers(x, field=f"GaitIndex.{name}_1kHz").ravel() - 1) / 1000
     )
 
-<<<<<<< HEAD
 
 def _strikes(mechanics, own, number, place) -> np.ndarray:  # s, NaN where unknown
     "Heel strikes of one leg, which give the durations"
@@ -331,33 +270,6 @@ def _cover(x: Signal, first, last) -> Signal:
 def _stretch_back(rows, edges, rate, smooth) -> tuple[np.ndarray,
                                                       float]:  # (n,) samples, first time
     "The test that time-normalised rows (strides, points) were cut from, between `edges` in s"
-=======
-# %% ../../nbs/30_readers/11_bacek.ipynb #61da4916
-def stretch_back(
-    rows: np.ndarray,  # (strides, points), both ends included
-    edges: np.ndarray,  # (at least strides + 1,) s, increasing; NaN where unknown
-    rate: float,  # Hz
-    smooth: bool,  # spline instead of straight lines
-) -> tuple[np.ndarray, float]:  # (n,) samples from the first edge to the last, time of the first
-    """The test that time-normalised rows were cut from
-
-    Parameters
-    ----------
-    rows : np.ndarray
-        (strides, points), both ends included
-    edges : np.ndarray
-        (at least strides + 1,) s, increasing; NaN where unknown
-    rate : float
-        Hz
-    smooth : bool
-        spline instead of straight lines
-
-    Returns
-    -------
-    tuple[np.ndarray, float]
-        (n,) samples from the first edge to the last, time of the first
-    """
->>>>>>> main
     n, points = rows.shape
     known = np.flatnonzero(np.isfinite(edges[:n]) & np.isfinite(edges[1:n + 1]))
     knots, x = [], []
@@ -441,89 +353,11 @@ def _pool(tests, which, quantity, labels, fewest=FEWEST) -> dict[str, np.ndarray
                     if all(c in x for x in parts)}
     return {}
 
-<<<<<<< HEAD
 # %% ../../nbs/30_readers/11_bacek.ipynb #d82ea9e5
 def _flexion_sign(mechanics, place) -> tuple[int, str]:  # 1 or -1, evidence
     "The direction of flexion in a file"
     pools = (_pool(mechanics, w, "angle", ["Knee_Left", "Knee_Right"], 1) for w in (FREE, ALL))
     knees = next((x for x in pools if x), {})
-=======
-# %% ../../nbs/30_readers/11_bacek.ipynb #0066e8b2
-def cut_by_knee(
-    knee: np.ndarray,  # (strides, 101) right knee, flexion positive
-) -> tuple[str | None, str]:  # RHS, LHS or None, evidence
-    """Whose strike begins the rows of the right leg's angles
-
-    Parameters
-    ----------
-    knee : np.ndarray
-        (strides, 101) right knee, flexion positive
-
-    Returns
-    -------
-    tuple[str | None, str]
-        RHS, LHS or None, evidence
-    """
-    at = int(np.nanmean(knee, 0).argmax() * 100 / (knee.shape[1] - 1))
-    cut = "RHS" if 60 <= at <= 85 else "LHS" if 10 <= at <= 35 else None
-    return cut, f"the right knee bends most at {at} % of {len(knee)} rows"
-
-# %% ../../nbs/30_readers/11_bacek.ipynb #cec5c4c8
-def cut_by_emg(
-    left: list[np.ndarray],  # of each muscle (strides, points)
-    right: list[np.ndarray],  # of each muscle (strides, points)
-) -> tuple[str | None, str]:  # RHS, LHS or None, evidence
-    """Whose strike begins the rows of the right leg's EMG
-
-    Parameters
-    ----------
-    left : list[np.ndarray]
-        of each muscle (strides, points)
-    right : list[np.ndarray]
-        of each muscle (strides, points)
-
-    Returns
-    -------
-    tuple[str | None, str]
-        RHS, LHS or None, evidence
-    """
-    def shape(x):
-        m = np.nanmean(x, 0)[:-1].reshape(100, -1).mean(1)
-        return (m - m.mean()) / (m.std() or 1.0)
-    both = [(shape(a), shape(b)) for a, b in zip(left, right)]
-    r = sum(np.fft.ifft(np.fft.fft(b) * np.conj(np.fft.fft(a))).real for a, b in both)
-    lag = (int(np.argmax(r)) + 50) % 100 - 50
-    cut = "RHS" if abs(lag) <= 10 else "LHS" if abs(lag) >= 35 else None
-    return cut, f"the right EMG lags the left by {lag} % of the cycle ({len(right[0])} rows)"
-
-# %% ../../nbs/30_readers/11_bacek.ipynb #22fe381c
-FREE, ALL = range(1, 16), range(1, 31)
-_KNEES = ["Knee_Left", "Knee_Right"]
-
-
-def flexion_sign(
-    mechanics: dict[int, object],
-    place: dict,
-) -> tuple[int, str]:  # +1 or -1, evidence
-    """Which way flexion runs in a file
-
-    Parameters
-    ----------
-    mechanics : dict[int, object]
-    place : dict
-
-    Returns
-    -------
-    tuple[int, str]
-        +1 or -1, evidence
-
-    Raises
-    ------
-    DataError
-        Moves by …, expected 30 to 80 degrees: is it in radians?
-    """
-    knees = next((x for w in (FREE, ALL) if (x := _pool(mechanics, w, ("Angles",), _KNEES, ANGLE_POINTS, 1))), {})
->>>>>>> main
     if not knees:
         return 1, "no knee to decide: flexion positive, as the authors plot it"
     mean = np.mean([np.nanmean(x, 0) for x in knees.values()], 0)
@@ -536,183 +370,10 @@ def flexion_sign(
     return (1 if mean.max() > -mean.min() else -1), (
         f"the mean knee runs from {mean.min():.0f} to {mean.max():.0f} degrees in the file")
 
-<<<<<<< HEAD
 # %% ../../nbs/30_readers/11_bacek.ipynb #c8cc3ede
 def _cut(quantity, tests, which, sign) -> tuple[str | None,
                                                 str]:  # RHS, LHS or None; evidence or ""
     "The strike that begins the right rows of one modality of one patient"
-=======
-# %% ../../nbs/30_readers/11_bacek.ipynb #adb08514
-def _cut(
-    modality: str,  # angle or emg
-    tests: dict[int, object],
-    which: range,
-    sign: int,
-) -> tuple[str | None, str]:  # RHS, LHS or None; evidence, "" without enough strides
-    "Whose strike begins the right rows of one modality of one person"
-    if modality == "angle":
-        x = _pool(tests, which, ("Angles",), _KNEES[1:], ANGLE_POINTS)
-        return cut_by_knee(sign * x["Knee_Right"]) if x else (None, "")
-    x = _pool(tests, which, ("EMG", "Activity"), [f"{s}_{m}" for s in ("Left", "Right") for m in _MUSCLES], EMG_POINTS)
-    both = [m for m in _MUSCLES if f"Left_{m}" in x and f"Right_{m}" in x]
-    return cut_by_emg(*([x[f"{s}_{m}"] for m in both] for s in ("Left", "Right"))) if both else (None, "")
-
-# %% ../../nbs/30_readers/11_bacek.ipynb #8621b092
-@dataclass(frozen=True)
-class Decided:
-    """What was decided for a person
-
-    Parameters
-    ----------
-    sign : int
-    cut : dict[str, str]
-        angle, emg -> RHS or LHS
-    evidence : dict[str, str]
-    """
-    sign: int
-    cut: dict[str, str]  # angle, emg -> RHS or LHS
-    evidence: dict[str, str]
-
-
-def _majority(
-    root: str | Path,
-    patient: str,
-    modality: str,
-) -> tuple[str, str]:  # RHS or LHS, evidence
-    "What most of the other people say; of equals, what the authors' program does"
-    kind, said = {"angle": "Mechanics", "emg": "Energetics"}[modality], []
-    for other, files in _files(root).items():
-        if other == patient or kind not in files:
-            continue
-        try:
-            with open_mat(files[kind][0], squeeze=False) as f:
-                tests = _tests(f, kind, {})
-                sign = flexion_sign(tests, {})[0] if modality == "angle" else 1
-                said.append(_cut(modality, tests, FREE, sign)[0] or _cut(modality, tests, ALL, sign)[0])
-        except DataError:
-            continue  # told when that person is read
-    votes = {c: said.count(c) for c in ("RHS", "LHS")}
-    return "LHS" if votes["LHS"] > votes["RHS"] else "RHS", (
-        f"too few strides to decide; of other people {votes['RHS']} say RHS and {votes['LHS']} LHS")
-
-# %% ../../nbs/30_readers/11_bacek.ipynb #da23de7d
-def decide(
-    root: str | Path,
-    patient: str,
-    mechanics: dict[int, object],
-    energetics: dict[int, object],
-    place: dict,
-) -> Decided:
-    """The three decisions
-
-    Parameters
-    ----------
-    root : str | Path
-    patient : str
-    mechanics : dict[int, object]
-    energetics : dict[int, object]
-    place : dict
-
-    Returns
-    -------
-    Decided
-
-    Raises
-    ------
-    DataError
-        …, expected 60 to 85 % or 10 to 35 % for the knee and at most 10 % or at least 35 %
-        for EMG: nobody knows where the right leg was cut
-    """
-    sign, why = flexion_sign(mechanics, place)
-    cut, evidence = {}, {"flexion sign": why}
-    for modality, tests in (("angle", mechanics), ("emg", energetics)):
-        found, said = _cut(modality, tests, FREE, sign)
-        if said and found is None:
-            raise data_error(f"{said}, expected 60 to 85 % or 10 to 35 % for the knee and at most 10 % or at least 35 % for "
-                             "EMG: nobody knows where the right leg was cut", field=f"right {modality}", **place)
-        if not said:
-            found, said = _cut(modality, tests, ALL, sign)
-        if found is None:
-            found, said = _majority(root, patient, modality)
-        cut[modality], evidence[f"cut of the right leg's {modality} rows"] = found, f"{said}: cut at {found}"
-    return Decided(sign, cut, evidence)
-
-# %% ../../nbs/30_readers/11_bacek.ipynb #a858cb44
-SHORTEST, LONGEST, MERGED = 0.4, 6.0, 1.6  # s, s, times the median of the test
-
-
-def strides_of(
-    strikes: np.ndarray,  # (m,) of the leg, s; NaN where unknown
-    offs: np.ndarray,  # toe-offs of the leg, s
-    first: float,  # s, where the signals begin
-    last: float,  # s, where they end
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # start, stop, toe_off_phase; rejected: start, stop, reason
-    """Strides between the strikes of one leg
-
-    Parameters
-    ----------
-    strikes : np.ndarray
-        (m,) of the leg, s; NaN where unknown
-    offs : np.ndarray
-        toe-offs of the leg, s
-    first : float
-        s, where the signals begin
-    last : float
-        s, where they end
-
-    Returns
-    -------
-    tuple[pd.DataFrame, pd.DataFrame]
-        start, stop, toe_off_phase; rejected: start, stop, reason
-    """
-    a, b = strikes[:-1], strikes[1:]
-    T = b - a
-    inside = [offs[(offs > x) & (offs < y)] for x, y in zip(a, b)]
-    plain = T[(T >= SHORTEST) & (T <= LONGEST)]
-    median = float(np.median(plain)) if len(plain) > 2 else np.inf
-    reasons = ["an event is unknown" if not np.isfinite(d) else f"lasts {d:.2f} s" if not SHORTEST <= d <= LONGEST
-               else f"merged: {len(o)} toe-offs inside" if len(o) > 1
-               else f"merged: longer than {MERGED:g} x the median" if d > MERGED * median
-               else "no_partner: no row covers it" if x < first - 1e-6 or y > last + 1e-6 else ""
-               for x, y, d, o in zip(a, b, T, inside)]
-    phase = [(o[0] - x) / d if len(o) == 1 else np.nan for x, d, o in zip(a, T, inside)]
-    table = pd.DataFrame(dict(start=a, stop=b, toe_off_phase=np.array(phase, float), reason=pd.Series(reasons, dtype=object)))
-    good = table.reason == ""
-    return (table[good].drop(columns="reason").reset_index(drop=True),
-            table.loc[~good, ["start", "stop", "reason"]].reset_index(drop=True))
-
-# %% ../../nbs/30_readers/11_bacek.ipynb #614c420d
-def _check_joins(
-    rows: np.ndarray,  # (strides, 101) degrees
-    place: dict,
-):
-    "Raise a `DataError` where rows do not follow each other"
-    jump = np.abs(rows[1:, 0] - rows[:-1, -1])
-    jump = jump[np.isfinite(jump)]
-    if len(jump) > 3 and np.mean(jump > 15) > 0.2:
-        raise data_error(f"jumps by more than 15 degrees between {np.mean(jump > 15) * 100:.0f} % of its rows, expected rows "
-                         "that follow each other", **place)
-
-# %% ../../nbs/30_readers/11_bacek.ipynb #36cb34fe
-def _signal(
-    side: str,
-    rows: dict[str, np.ndarray],  # label -> (strides, points)
-    edges: np.ndarray,  # s, of the cut
-    quantity: str,  # emg or angle
-    sign: int,
-    place: dict,
-) -> tuple[Signal | None, float]:  # and the strike that ends the last row, s
-    "All rows of one quantity as one signal"
-    n = min([len(x) for x in rows.values()] + [max(len(edges) - 1, 0)]) if rows else 0
-    known = np.flatnonzero(np.isfinite(edges[:n]) & np.isfinite(edges[1:n + 1]))
-    if not len(known):
-        return None, -np.inf
-    stop = float(edges[known[-1] + 1])
-    rate = EMG_RATE if quantity == "emg" else ANGLE_RATE
-    back = {c: stretch_back(x[:n], edges, rate, quantity == "angle") for c, x in rows.items()}
-    start = next(iter(back.values()))[1]
-    data = gather(ROWS[side], {c: y for c, (y, _) in back.items()}, quantity, float(sign), optional=True, **place)
->>>>>>> main
     if quantity == "angle":
         x = _pool(tests, which, "angle", ["Knee_Right"])
         return _cut_by_knee(sign * x["Knee_Right"]) if x else (None, "")
@@ -799,77 +460,6 @@ def _sessions(root, patient) -> dict[int, str]:  # test -> session
                 out |= {int(k): name for k in order if np.isfinite(k)}
     return out
 
-<<<<<<< HEAD
-=======
-# %% ../../nbs/30_readers/11_bacek.ipynb #5db56682
-def _test(number, mechanics, energetics, decided, session, emg_file, place) -> Iterator[Recording | Lost]:
-    "Both legs of one test"
-    for side in SIDES:
-        try:
-            r = _leg(side, number, mechanics, energetics, decided, emg_file, place)
-        except DataError as e:
-            yield Lost(place["patient"], f"T{number} {side}", str(e))
-            continue
-        r.info, r.decisions = person(place["patient"]), dict(decided.evidence)
-        r.strides["session"] = session
-        yield r
-
-# %% ../../nbs/30_readers/11_bacek.ipynb #115d6e41
-def recordings(
-    root: str | Path,
-    patient: str,
-) -> Iterator[Recording | Lost]:  # one for each leg in each test
-    """All tests of one person
-
-    Parameters
-    ----------
-    root : str | Path
-    patient : str
-
-    Returns
-    -------
-    Iterator[Recording | Lost]
-        one for each leg in each test
-
-    Raises
-    ------
-    DataError
-        Is there twice, as … as well
-    DataError
-        Has no file …_segMechanics.mat…
-    DataError
-        Has no file …_segEnergetics.mat: no EMG
-    """
-    files = _files(root).get(patient, {})
-    place = dict(dataset=NAME, patient=patient)
-    double = [x for x in files.values() if len(x) > 1]
-    if double:
-        raise data_error(f"is there twice, as {double[0][1]} as well", file=double[0][0], **place)
-    if "Mechanics" not in files:
-        beside = f" beside {files['Energetics'][0].name}: without it no duration is known" if files else ""
-        raise data_error(f"has no file {patient}_segMechanics.mat{beside}", file=root, **place)
-    try:
-        sessions = _sessions(root, patient)
-    except DataError as e:
-        sessions = {}
-        yield Lost(patient, "Subject_Info", str(e))
-    with ExitStack() as opened:
-        f = opened.enter_context(open_mat(files["Mechanics"][0], squeeze=False))
-        mechanics = _tests(f, "Mechanics", dict(place, file=files["Mechanics"][0]))
-        try:
-            if "Energetics" not in files:
-                raise data_error(f"has no file {patient}_segEnergetics.mat: no EMG", file=root, **place)
-            g = opened.enter_context(open_mat(files["Energetics"][0], squeeze=False))
-            emg_tests = _tests(g, "Energetics", dict(place, file=files["Energetics"][0]))
-        except DataError as e:
-            emg_tests = {}
-            yield Lost(patient, "EMG", str(e))
-        decided = decide(root, patient, mechanics, emg_tests, dict(place, file=files["Mechanics"][0]))
-        for number, test in mechanics.items():
-            yield from _test(number, test, emg_tests.get(number), decided, sessions.get(number, ""),
-                             files.get("Energetics", [None])[0], dict(place, file=files["Mechanics"][0]))
-
->>>>>>> main
 # %% ../../nbs/30_readers/11_bacek.ipynb #fad94518
 C3D = Lab(NAME, {f"{{s}}_{label}": muscle for label, muscle in _MUSCLES.items()}, rows=(),
           prefix={"left": "Left", "right": "Right"},

@@ -44,99 +44,11 @@ ROWS = (*[Row(f"{label}norm.n", f"emg_{muscle}", note="head_unstated" if label =
         *[Row(f"{j}Angles.{a}", f"angle_{c}", DEG) for j, a, c in _CELLS],
         *[Row(f"{j}Moment.{a}", f"moment_{c}", -1.0, _NOTES[a]) for j, a, c in _CELLS])
 
-<<<<<<< HEAD
 # %% ../../nbs/30_readers/13_criekinge.ipynb #694ebd4e
 def patients(
     root: str | Path,  # folder that holds the two files, or one above it
 ) -> list[str]:  # SUBJ1, SUBJ2, ..., TVC03, ...
-    "Names of all patients whose files are there"
-=======
-_MUSCLES = {"VL": "vastus_lateralis", "RF": "rectus_femoris", "TA": "tibialis_anterior", "BF": "biceps_femoris",
-            "ST": "semitendinosus_or_semimembranosus", "GAS": "gastrocnemius_medialis"}
-_AXES = {"y": "adduction", "z": "rotation", "x": "flexion"}
-_JOINTS = ("Hip", "Knee", "Ankle")
-ROWS = tuple(
-    [Row(f"{label}norm.n", f"emg_{muscle}", note="head_unstated" if label == "GAS" else "")
-     for label, muscle in _MUSCLES.items()]
-    + [Row(f"{j}Angles.{a}", f"angle_{j.lower()}_{m}", DEG) for j in _JOINTS for a, m in _AXES.items()]
-    + [Row(f"{j}Moment.{a}", f"moment_{j.lower()}_{m}", -1.0,
-           "published with extensors positive; tested on each person's ankle" if a == "x"
-           else "turned with the flexion; nobody has confirmed this axis")
-       for j in _JOINTS for a, m in _AXES.items()])
-
-# %% ../../nbs/30_readers/13_criekinge.ipynb #40e500b7
-STROKE = ("03R 04L 05L 06L 08L 09L 10L 11L 12R 13L 14L 15R 16L 17R 19L 20R 21L 22R 23L 24L 25R 26R 27R 28L 29R 30R 32L "
-          "33R 34L 35L 36L 37L 38L 39R 40R 41R 42L 43L 46L 47R 48L 49L 51L 52L 53L 54L 55L 57R 58L 60R").split()
-PEOPLE = {"able-bodied": 138, "stroke": len(STROKE)}
-
-
-def name_of(
-    group: str,  # able-bodied or stroke
-    i: int,  # place in the file, from 0
-) -> str:
-    """Name of a person by the place in the file
-
-    Parameters
-    ----------
-    group : str
-        able-bodied or stroke
-    i : int
-        place in the file, from 0
-
-    Returns
-    -------
-    str
-    """
-    if group == "able-bodied":
-        return f"SUBJ{i + 1}"
-    return f"TVC{STROKE[i][:2]}" if i < len(STROKE) else f"stroke{i + 1}"
-
-
-def place_of(
-    patient: str,
-) -> tuple[str, int]:  # group, place in the file from 0
-    """Where a person stands
-
-    Parameters
-    ----------
-    patient : str
-
-    Returns
-    -------
-    tuple[str, int]
-        group, place in the file from 0
-
-    Raises
-    ------
-    DataError
-        Is unknown, expected SUBJ1 to SUBJ138 or TVC03 to TVC60
-    """
-    number = patient.lstrip("SUBJTVCstroke")
-    if number.isdigit():
-        if patient == f"TVC{number}" and number in (s[:2] for s in STROKE):
-            return "stroke", [s[:2] for s in STROKE].index(number)
-        for group in FILES:
-            if int(number) and patient == name_of(group, int(number) - 1):
-                return group, int(number) - 1
-    raise data_error("is unknown, expected SUBJ1 to SUBJ138 or TVC03 to TVC60", NAME, patient)
-
-# %% ../../nbs/30_readers/13_criekinge.ipynb #d4c7959d
-def _file(
-    root: str | Path,
-    group: str,  # able-bodied or stroke
-) -> Path | None:  # None where it was not downloaded
-    "The full file of a group"
-    found = listing(raw_folder(root, NAME, "|".join(FILES.values()), EXPECTED), FILES[group])
-    if len(found) > 1:
-        raise data_error(f"is not the only file of these people: {found[1].name} is there as well, expected one of them",
-                         NAME, file=found[0])
-    return found[0] if found else None
-
-# %% ../../nbs/30_readers/13_criekinge.ipynb #44caa939
-def patients(
-    root: str | Path,  # folder that holds the two files, or one above it
-) -> list[str]:  # SUBJ1, SUBJ2, ..., TVC03, ...
-    """Names of all people whose files are there
+    """Names of all patients whose files are there
 
     Parameters
     ----------
@@ -148,7 +60,6 @@ def patients(
     list[str]
         SUBJ1, SUBJ2, ..., TVC03, ...
     """
->>>>>>> main
     out = []
     for group in FILES:
         try:
@@ -168,7 +79,18 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one for each stride of each leg
-    "All strides of one patient"
+    """All strides of one patient
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+        one for each stride of each leg
+    """
     group, i = _place_of(patient)
     lost, legs = LostList(dataset=NAME, patient=patient, file=_file(root, group) or root), []
     with open_mat(_found(root, group, lost.place), squeeze=False) as f:
@@ -304,15 +226,10 @@ def _sides(sub, i, place) -> tuple[dict[str, str], str, str]:
 # %% ../../nbs/30_readers/13_criekinge.ipynb #514b2705
 @dataclass
 class Leg:
-<<<<<<< HEAD
-    "What the file holds about the strides of one leg"
-=======
-    """What the file says about the strides of one leg
+    """What the file holds about the strides of one leg
 
     Parameters
     ----------
-    letter : str
-        L, R, P or N
     side : str
     start : np.ndarray
         (n,) frames in the trial
@@ -327,11 +244,7 @@ class Leg:
         (n,) m, of the centre of mass
     blocks : dict[str, np.ndarray]
         source -> (1001, columns)
-    problems : tuple[str, ...], default ()
-        sentences about what beside them could not be read
     """
-    letter: str  # L, R, P or N
->>>>>>> main
     side: str
     start: np.ndarray  # (n,) frames in the trial
     stop: np.ndarray  # (n,) frames in the trial
@@ -448,7 +361,6 @@ def _all_strides(legs, rate, affected, common, lost) -> Iterator[Recording]:
         why = f", the first because: {rejected[0]['reason']}" if rejected else ""
         lost.add("all", f"has no stride{why}")
 
-<<<<<<< HEAD
 # %% ../../nbs/30_readers/13_criekinge.ipynb #14b0b8fd
 def _strides(leg, rate, median, affected, common, place) -> tuple[list[Recording], list[dict]]:
     "The strides of one leg, and its cycles that are none"
@@ -473,57 +385,6 @@ def _strides(leg, rate, median, affected, common, place) -> tuple[list[Recording
     return kept, rejected + [dict(start=np.nan, stop=np.nan,
                                   reason=f"{leg.side} stride {k + 1}: {words}")
                              for k in surplus]
-=======
-# %% ../../nbs/30_readers/13_criekinge.ipynb #5b7001b6
-def recordings(
-    root: str | Path,
-    patient: str,
-) -> Iterator[Recording | Lost]:  # one for each stride of each leg
-    """All strides of one person
-
-    Parameters
-    ----------
-    root : str | Path
-    patient : str
-
-    Returns
-    -------
-    Iterator[Recording | Lost]
-        one for each stride of each leg
-
-    Raises
-    ------
-    DataError
-        Holds no file of the … people, expected …
-    DataError
-        Has … elements, expected at least …
-    """
-    group, i = place_of(patient)
-    file = _file(root, group)
-    place = dict(dataset=NAME, patient=patient, file=file or root)
-    if file is None:
-        raise data_error(f"holds no file of the {group} people, expected {EXPECTED}", **place)
-    with open_mat(file, squeeze=False) as f:
-        people = _people(f, place)
-        if i >= len(people):
-            raise data_error(f"has {len(people)} elements, expected at least {i + 1}", field="Sub", **place)
-        sides, affected, evidence = _sides(people[i], i, place)
-        _refuse_summary(people, place)
-        legs = []
-        for letter, side in sides.items():
-            try:
-                legs.append(_leg(people[i], letter, side, place))
-                yield from (Lost(patient, f"{side} leg, speed", x) for x in legs[-1].problems)
-            except DataError as e:
-                yield Lost(patient, f"{side} leg", str(e))
-        info, (rate, notes) = _person(people[i], group), _frame_rate(people[i])
-    info |= dict(affected_side=affected) if affected else {}
-    decisions = {"moment sign": _moment_sign(legs, place),
-                 "moments of adduction and rotation": "unconfirmed: turned with the flexion"}
-    decisions |= {"affected side": evidence} if affected else {}
-    notes += ("gastrocnemius: head_unstated",)
-    yield from _all_strides(legs, rate, dict(info=info, decisions=decisions, notes=notes), affected, place)
->>>>>>> main
 
 # %% ../../nbs/30_readers/13_criekinge.ipynb #f6b95c97
 def _reasons(leg, k) -> dict[str, str]:  # channel -> reason

@@ -55,7 +55,17 @@ ROWS = {side: tuple([Row(f"{label}_{s}", f"emg_{m}") for label, m in _MUSCLES.it
 def patients(
     root: str | Path,  # folder that holds `Preprocessed` and `Processed`, or one above it
 ) -> list[str]:
-    "Numbers of the files: 1, 2, ..."
+    """Numbers of the files: 1, 2, ...
+
+    Parameters
+    ----------
+    root : str | Path
+        folder that holds `Preprocessed` and `Processed`, or one above it
+
+    Returns
+    -------
+    list[str]
+    """
     return [str(n) for n in sorted(set().union(*_files(root).values()))]
 
 # %% ../../nbs/30_readers/17_grimmer.ipynb #d9d73209
@@ -63,7 +73,18 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one for each leg in each trial
-    "All trials of one patient"
+    """All trials of one patient
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+        one for each leg in each trial
+    """
     files, lost, sources = _files_of(root, patient), LostList(dataset=NAME, patient=patient), {}
     mass = _masses(root).get(int(patient))
     with ExitStack() as opened:
@@ -122,7 +143,18 @@ def _masses(root) -> dict[int, float]:  # number of the patient -> kg
 # %% ../../nbs/30_readers/17_grimmer.ipynb #a5b39fb0
 @dataclass
 class Source:
-    "One kind of file of one patient"
+    """One kind of file of one patient
+
+    Parameters
+    ----------
+    trials : dict[tuple[int, int], Mapping]
+        (configuration, trial), both from 1 -> struct
+    rate : float | Fraction | None
+        Hz, None if the file does not say
+    unit : str
+    place : dict
+        dataset, patient, file
+    """
     trials: dict[tuple[int, int], Mapping]  # (configuration, trial), both from 1 -> struct
     rate: float | Fraction | None  # Hz, None if the file does not say
     unit: str
@@ -274,7 +306,23 @@ def _signal(kind, source, key, rows, rate, last) -> tuple[Signal, list[str]]:
 # %% ../../nbs/30_readers/17_grimmer.ipynb #8ae14e33
 @dataclass
 class Survey:
-    "What the strides of a patient show together"
+    """What the strides of a patient show together
+
+    Parameters
+    ----------
+    rate : float | Fraction
+        Hz, of the touchdowns
+    median : dict[str, float]
+        activity -> s
+    angle : float, default 1.0
+        factor that makes the declared degrees right
+    flip : dict[str, int], default dict.fromkeys(_JOINTS, 1)
+    moment : float | None, default None
+        factor to internal N·m/kg, None where it cannot be had
+    reason : str, default ''
+        why not: "no_mass", a sentence, or nothing
+    decisions : dict[str, str], default dict()
+    """
     rate: float | Fraction  # Hz, of the touchdowns
     median: dict[str, float]  # activity -> s
     angle: float = 1.0  # factor that makes the declared degrees right

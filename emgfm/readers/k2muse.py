@@ -60,7 +60,17 @@ LEAVES = {side: {"angle": [("Angles", f"{p}{j}Angles") for j in _JOINTS],  # gro
 def patients(
     root: str | Path,  # folder that holds `P01.mat` ..., or one above it
 ) -> list[str]:
-    "Stems of the files: P01, P02, ..."
+    """Stems of the files: P01, P02, ...
+
+    Parameters
+    ----------
+    root : str | Path
+        folder that holds `P01.mat` ..., or one above it
+
+    Returns
+    -------
+    list[str]
+    """
     return [p.stem for p in listing(raw_folder(root, NAME, FILES, EXPECTED), FILES)]
 
 # %% ../../nbs/30_readers/19_k2muse.ipynb #be7cb57f
@@ -68,7 +78,18 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one a leg and trial, or one a stride without the continuous form
-    "All trials of one patient"
+    """All trials of one patient
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+        one a leg and trial, or one a stride without the continuous form
+    """
     folder, info = raw_folder(root, NAME, FILES, EXPECTED), {}
     place = dict(dataset=NAME, patient=patient, file=folder / f"{patient}.mat")
     lost = LostList(**place)
@@ -106,7 +127,18 @@ def _facts(folder, patient) -> dict:
 # %% ../../nbs/30_readers/19_k2muse.ipynb #941804c2
 @dataclass(frozen=True)
 class Trial:
-    "A trial by its names in the struct"
+    """A trial by its names in the struct
+
+    Parameters
+    ----------
+    condition : str
+        Ideal, Fatigue, ShiftUpward, ...
+    mode : str
+        LG_0, AS_5, ...
+    pace : str
+        S_0x5, S_1, ...
+    name : str
+    """
     condition: str  # Ideal, Fatigue, ShiftUpward, ...
     mode: str  # LG_0, AS_5, ...
     pace: str  # S_0x5, S_1, ...
@@ -114,7 +146,12 @@ class Trial:
 
     @property
     def path(self) -> str:
-        "Names from the condition down"
+        """Names from the condition down
+
+        Returns
+        -------
+        str
+        """
         return "/".join((self.condition, self.mode, self.pace, self.name))
 
 
@@ -182,14 +219,29 @@ def _numbers(node, path, place, above="") -> np.ndarray:
 # %% ../../nbs/30_readers/19_k2muse.ipynb #f02537f2
 @dataclass
 class Leg:
-    "What is published of one leg in one trial"
+    """What is published of one leg in one trial
+
+    Parameters
+    ----------
+    cells : list[np.ndarray], default list()
+        EMG of each stride, samples x muscles
+    curves : dict[str, np.ndarray], default dict()
+        leaf -> (points, 3, strides)
+    frames : np.ndarray, default np.zeros((0, 2))
+        of each stride
+    """
     cells: list[np.ndarray] = field(default_factory=list)  # EMG of each stride, samples x muscles
     curves: dict[str, np.ndarray] = field(default_factory=dict)  # leaf -> (points, 3, strides)
     frames: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))  # of each stride
 
     @property
     def count(self) -> int:
-        "Number of strides that have curves"
+        """Number of strides that have curves
+
+        Returns
+        -------
+        int
+        """
         return max((x.shape[2] for x in self.curves.values()), default=0)
 
 # %% ../../nbs/30_readers/19_k2muse.ipynb #13e3f4b6
@@ -245,7 +297,16 @@ def _frames(node, side, place, above) -> np.ndarray:  # (strides, 2) frames
 # %% ../../nbs/30_readers/19_k2muse.ipynb #7cd09401
 @dataclass
 class Survey:
-    "What the trials of a patient show together"
+    """What the trials of a patient show together
+
+    Parameters
+    ----------
+    factor : dict[str, float]
+        NormalizedData, OriginalData -> factor of the moments
+    median : dict[tuple[str, float, float], float]
+        activity, speed, incline -> s
+    decisions : dict[str, str]
+    """
     factor: dict[str, float]  # NormalizedData, OriginalData -> factor of the moments
     median: dict[tuple[str, float, float], float]  # activity, speed, incline -> s
     decisions: dict[str, str]
