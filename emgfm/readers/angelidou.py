@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['NAME', 'FILES', 'EXPECTED', 'SIDES', 'GROUPS', 'RATES', 'SPEEDS', 'STIFFNESSES', 'LIMITS', 'FIRST', 'FEWEST', 'OWN',
-           'OTHER', 'DEGREES', 'RADIANS', 'UNITS', 'CLEAR', 'PUSH', 'NEAR', 'SAME', 'ROWS', 'patients', 'recordings',
-           'Condition', 'Survey', 'Events', 'Leg']
+           'OTHER', 'DEGREES', 'RADIANS', 'UNITS', 'CLEAR', 'PUSH', 'NEAR', 'SAME', 'ROWS', 'patients', 'recordings']
 
 # %% ../../nbs/30_readers/10_angelidou.ipynb #df5d65ea
 import re
@@ -112,71 +111,33 @@ def recordings(
 
 # %% ../../nbs/30_readers/10_angelidou.ipynb #4d430d95
 @dataclass(frozen=True)
-class Condition:
-    """A speed on a stiffness
-
-    Parameters
-    ----------
-    names : tuple[str, str]
-    nodes : tuple
-        structs from the patient down to the condition
-    """
+class _Condition:
+    "A speed on a stiffness"
     names: tuple[str, str]
     nodes: tuple  # structs from the patient down to the condition
 
     @property
     def trial(self) -> str:
-        """The source's names
-
-        Returns
-        -------
-        str
-        """
+        "The source's names"
         return "/".join(self.names)
 
     @property
     def labels(self) -> dict:  # speed (m/s), stiffness (kN/m), incline
-        """What the names mean, in either order
-
-        Returns
-        -------
-        dict
-            speed (m/s), stiffness (kN/m), incline
-        """
+        "What the names mean, in either order"
         a, b = self.names
         if np.isnan(_speed(a)) and not np.isnan(_stiffness(a)) and not np.isnan(_speed(b)):
             a, b = b, a
         return dict(activity="level_walk", speed=_speed(a), incline=0.0, stiffness=_stiffness(b))
 
     def cells(self, quantity: str, name: str, limit: int | None = None) -> list[np.ndarray]:
-        """The first `limit` cells of a channel, (samples,) or (samples, columns)
-
-        Parameters
-        ----------
-        quantity : str
-        name : str
-        limit : int | None, default None
-
-        Returns
-        -------
-        list[np.ndarray]
-        """
+        "The first `limit` cells of a channel, (samples,) or (samples, columns)"
         node = self.group(quantity)
         x = node[name] if name in list(node) else []
         cells = x[:limit] if isinstance(x, (list, MatCells)) else [x]  # a single cell is a matrix
         return [numbers(c, field=f"{self.trial}/{GROUPS[quantity]}/{name}") for c in cells]
 
     def group(self, quantity: str) -> Mapping:
-        """The struct of EMG, angles or moments; empty where there is none
-
-        Parameters
-        ----------
-        quantity : str
-
-        Returns
-        -------
-        Mapping
-        """
+        "The struct of EMG, angles or moments; empty where there is none"
         node, name = self.nodes[-1], GROUPS[quantity]
         return node[name] if name in list(node) and isinstance(node[name], Mapping) else {}
 
@@ -197,7 +158,7 @@ def _stiffness(name) -> float:  # kN/m, NaN if it is none of the known ones
     return float(digits) if digits and float(digits) in STIFFNESSES else np.nan
 
 # %% ../../nbs/30_readers/10_angelidou.ipynb #ea3c9f71
-def _conditions(person) -> list[Condition]:
+def _conditions(person) -> list[_Condition]:
     "Every struct two levels down that has EMG or angles; all other fields are facts"
     out = []
     for a in sorted(person, key=natural):
@@ -205,11 +166,11 @@ def _conditions(person) -> list[Condition]:
         for b in sorted(below, key=natural) if isinstance(below, Mapping) else ():
             node = below[b]
             if isinstance(node, Mapping) and {"EMG", "jointAngles"} & set(node):
-                out.append(Condition((a, b), (person, below, node)))
+                out.append(_Condition((a, b), (person, below, node)))
     return out
 
 
-def _found(f, place) -> list[Condition]:
+def _found(f, place) -> list[_Condition]:
     "The conditions in an open file"
     structs = [f[n] for n in sorted(f, key=lambda n: n != place["patient"])
                if isinstance(f[n], Mapping)]
@@ -251,27 +212,8 @@ def _facts(found) -> tuple[dict, dict]:  # age, sex, height, mass where known; t
 
 # %% ../../nbs/30_readers/10_angelidou.ipynb #e0d98b32
 @dataclass
-class Survey:
-    """What the cells of a patient show together
-
-    Parameters
-    ----------
-    own : dict[str, bool | None]
-        side -> whether cells begin at its heel strikes
-    fixed : set[str]
-        emg, angle: quantities whose cells have one length throughout
-    emg_unit : str
-        that the file states, or unknown
-    angle : float, default 1.0
-        factor that makes the declared degrees right
-    flip : dict[str, int], default dict()
-        joint -> 1 or -1
-    moment : float | None, default None
-        factor to internal N·m/kg, None where it cannot be had
-    no_mass : bool, default False
-        why it cannot
-    decisions : dict[str, str], default dict()
-    """
+class _Survey:
+    "What the cells of a patient show together"
     own: dict[str, bool | None]  # side -> whether cells begin at its heel strikes
     fixed: set[str]  # emg, angle: quantities whose cells have one length throughout
     emg_unit: str  # that the file states, or unknown
@@ -282,7 +224,7 @@ class Survey:
     decisions: dict[str, str] = field(default_factory=dict)
 
 # %% ../../nbs/30_readers/10_angelidou.ipynb #7d61ec43
-def _survey(found, texts, mass, lost) -> Survey:
+def _survey(found, texts, mass, lost) -> _Survey:
     "Legs, signs and units of a patient"
     mean = {(s, j): _mean_cycle([c for x in found for c in x.cells("angle", f"{p}{j}", FIRST)])
             for s, p in SIDES.items() for j in _JOINTS}
@@ -296,8 +238,8 @@ def _survey(found, texts, mass, lost) -> Survey:
             **lost.place,
         )
     unit = texts.get("emg")
-    out = Survey(own, _stretched(found, lost.place),
-                 unit if unit in ("V", "mV", "uV") else "unknown")
+    out = _Survey(own, _stretched(found, lost.place),
+                  unit if unit in ("V", "mV", "uV") else "unknown")
     out.decisions["leg"] = "; ".join(
         f"the {s} knee bends most at {int(np.abs(mean[s, 'Knee']).argmax())} %" for s in SIDES
         if np.isfinite(mean[s, "Knee"]).all())
@@ -359,12 +301,11 @@ def _moment_survey(out, ankles, text, mass) -> None:
         return
     push = factor * float(np.nanmean(_mean_cycle(cells)[40:56])) * out.flip["ankle"]
     sign = -_turned(push, PUSH)
-    unclear = "" if abs(push) > PUSH else ", unclear, so as Plug-in Gait writes them"
-    out.decisions |= {
-        "moment unit": evidence,
-        "moment sign": f"ankle {push:+.2f} N·m/kg at push-off: {'external, turned' if sign < 0 else 'internal'}"
-        f"{unclear}; hip and knee follow, unconfirmed",
-    }
+    words = "external, turned" if sign < 0 else "internal"
+    words += "" if abs(push) > PUSH else ", unclear, so as Plug-in Gait writes them"
+    out.decisions |= {"moment unit": evidence,
+                      "moment sign": f"ankle {push:+.2f} N·m/kg at push-off: "
+                      f"{words}; hip and knee follow, unconfirmed"}
     out.moment = factor * sign
 
 # %% ../../nbs/30_readers/10_angelidou.ipynb #cd35cd81
@@ -403,37 +344,19 @@ def _stretched(found, place) -> set[str]:
 
 # %% ../../nbs/30_readers/10_angelidou.ipynb #53a7e188
 @dataclass(frozen=True)
-class Events:
-    """Heel strikes on the clock of the cells
-
-    Parameters
-    ----------
-    cut : str
-        the leg at whose strikes the cells begin
-    strikes : dict[str, np.ndarray]
-        side -> s after the first cell began; of `cut`, the end as well
-    """
+class _Events:
+    "Heel strikes on the clock of the cells"
     cut: str  # the leg at whose strikes the cells begin
     strikes: dict[str,
                   np.ndarray]  # side -> s after the first cell began; of `cut`, the end as well
 
     def times(self, side: str) -> np.ndarray:  # (strikes,) s
-        """Heel strikes of a leg while there are cells
-
-        Parameters
-        ----------
-        side : str
-
-        Returns
-        -------
-        np.ndarray
-            (strikes,) s
-        """
+        "Heel strikes of a leg while there are cells"
         u, end = self.strikes[side], self.strikes[self.cut][-1]
         return u if side == self.cut else u[(u >= 0) & (u < end)]
 
 # %% ../../nbs/30_readers/10_angelidou.ipynb #188be70c
-def _events(condition, cut, lengths) -> Events | None:
+def _events(condition, cut, lengths) -> _Events | None:
     "Heel strikes of a condition, from whichever level has them"
     (a, b), (top, speed, node) = condition.names, condition.nodes
     for holder, names in ((node, ()), (speed, (b,)), (speed, ()), (top, (a, b)), (top, ())):
@@ -458,7 +381,7 @@ def _strikes(node) -> dict[str, np.ndarray]:  # side -> numbers in the file's un
     return out
 
 # %% ../../nbs/30_readers/10_angelidou.ipynb #b62a8e33
-def _fitted(lists, cut, lengths) -> Events | None:
+def _fitted(lists, cut, lengths) -> _Events | None:
     "Heel strikes on the clock of the cells, which last `lengths` s, if they fit"
     v = lists.get(cut, np.zeros(0))
     for unit in (1.0, 1 / RATES["angle"], 1 / RATES["emg"]):
@@ -468,7 +391,7 @@ def _fitted(lists, cut, lengths) -> Events | None:
             at = {s: np.sort(w - v[0]) * unit for s, w in lists.items()}
             if len(v) == len(lengths):
                 at[cut] = np.append(at[cut], at[cut][-1] + lengths[-1])
-            return Events(cut, at)
+            return _Events(cut, at)
     return None
 
 # %% ../../nbs/30_readers/10_angelidou.ipynb #e573bbd8
@@ -476,30 +399,15 @@ _SHIFTED = "phase_shifted: cut at the heel strikes of the other leg"
 
 # %% ../../nbs/30_readers/10_angelidou.ipynb #32099c43
 @dataclass
-class Leg:
-    """The cycles of one leg in one condition
-
-    Parameters
-    ----------
-    data : dict[str, list[np.ndarray]]
-        quantity -> arrays along time, empty where there is nothing
-    fixed : set[str]
-        quantities without a time of their own
-    notes : list[str], default list()
-    """
+class _Leg:
+    "The cycles of one leg in one condition"
     data: dict[str, list[np.ndarray]]  # quantity -> arrays along time, empty where there is nothing
     fixed: set[str]  # quantities without a time of their own
     notes: list[str] = field(default_factory=list)
 
     @property
     def lengths(self) -> np.ndarray:  # (cycles,) s, NaN where nothing is known
-        """How long the cycles last; where modalities differ by a sample, the shorter
-
-        Returns
-        -------
-        np.ndarray
-            (cycles,) s, NaN where nothing is known
-        """
+        "How long the cycles last; where modalities differ by a sample, the shorter"
         known = [[len(x) / RATES[q] if len(x) else np.inf for x in self.data[q]]
                  for q in ("emg", "angle") if q not in self.fixed]
         shortest = np.min(known, axis=0)
@@ -526,9 +434,9 @@ def _condition(condition, known, lost) -> Iterator[Recording]:
                              notes=[*leg.notes, _SHIFTED])
 
 # %% ../../nbs/30_readers/10_angelidou.ipynb #dcd3c3eb
-def _published(condition, side, known, lost) -> Leg:
+def _published(condition, side, known, lost) -> _Leg:
     "All cells of one leg; what cannot be read is listed"
-    p, leg = SIDES[side], Leg({}, known.fixed)
+    p, leg = SIDES[side], _Leg({}, known.fixed)
     rows = rows_decided(ROWS[side], dict(angle=known.angle, moment=known.moment), known.flip)
     for q, names in _NAMES.items():
         there = condition.group(q) if q != "moment" or known.moment else {}
@@ -564,7 +472,7 @@ def _columns(parts, k, place) -> dict[str, np.ndarray]:  # label -> samples
     return out
 
 # %% ../../nbs/30_readers/10_angelidou.ipynb #957e3be3
-def _partners(leg) -> Leg:
+def _partners(leg) -> _Leg:
     "Leave out what does not last as long as the angles of the same cycle"
     for k, a in enumerate(leg.data["angle"]):
         for q in {"emg", "moment"} - leg.fixed if "angle" not in leg.fixed and len(a) else ():

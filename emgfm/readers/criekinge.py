@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NAME', 'FILES', 'EXPECTED', 'SIDES', 'OTHER', 'POINTS', 'RATE', 'LIMITS', 'CLEAR', 'ROWS', 'STROKE', 'COUNTS',
-           'EXPORT_ROWS', 'C3D', 'patients', 'recordings', 'Leg', 'read_export']
+           'EXPORT_ROWS', 'C3D', 'patients', 'recordings', 'read_export']
 
 # %% ../../nbs/30_readers/13_criekinge.ipynb #b0b6b23d
 from collections.abc import Iterator, Mapping
@@ -225,26 +225,8 @@ def _sides(sub, i, place) -> tuple[dict[str, str], str, str]:
 
 # %% ../../nbs/30_readers/13_criekinge.ipynb #514b2705
 @dataclass
-class Leg:
-    """What the file holds about the strides of one leg
-
-    Parameters
-    ----------
-    side : str
-    start : np.ndarray
-        (n,) frames in the trial
-    stop : np.ndarray
-        (n,) frames in the trial
-    trial : list[str]
-    toe_off : np.ndarray
-        (n,) point of the stride, 1 to 1001
-    landing : np.ndarray
-        (n,) 1 where the foot met a plate well
-    travel : np.ndarray
-        (n,) m, of the centre of mass
-    blocks : dict[str, np.ndarray]
-        source -> (1001, columns)
-    """
+class _Leg:
+    "What the file holds about the strides of one leg"
     side: str
     start: np.ndarray  # (n,) frames in the trial
     stop: np.ndarray  # (n,) frames in the trial
@@ -255,7 +237,7 @@ class Leg:
     blocks: dict[str, np.ndarray]  # source -> (1001, columns)
 
 # %% ../../nbs/30_readers/13_criekinge.ipynb #06f0bad9
-def _leg(sub, letter, side, lost) -> Leg:
+def _leg(sub, letter, side, lost) -> _Leg:
     "All that is needed of one leg"
     own, place = f"{letter}sideSegm_{letter}sideData", lost.place
     event = _events(sub, letter, place)
@@ -269,9 +251,9 @@ def _leg(sub, letter, side, lost) -> Leg:
     with lost.piece(f"{side} leg, speed"):
         travel = _travel(sub, letter, n, place)
     trial = [f"{t:.0f}" if np.isfinite(t) else "unknown" for t in event["Trial"]]
-    return Leg(side, event["ICstart"], event["ICstop"], trial, event["TOnorm"],
+    return _Leg(side, event["ICstart"], event["ICstop"], trial, event["TOnorm"],
                event["GoodForcePlateLanding"], travel,
-               {k: x for k, x in blocks.items() if x is not None})
+                {k: x for k, x in blocks.items() if x is not None})
 
 # %% ../../nbs/30_readers/13_criekinge.ipynb #6345639c
 def _events(sub, letter, place) -> dict[str, np.ndarray]:  # name -> (strides,)

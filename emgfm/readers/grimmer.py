@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NAME', 'SIDES', 'KINDS', 'RATES', 'DIRECTIONS', 'STEPS', 'INCLINES', 'LIMITS', 'DEGREES', 'RADIANS', 'UNITS', 'CLEAR',
-           'PUSH', 'MASSES', 'ROWS', 'patients', 'recordings', 'Source', 'Survey']
+           'PUSH', 'MASSES', 'ROWS', 'patients', 'recordings']
 
 # %% ../../nbs/30_readers/17_grimmer.ipynb #eb0f05a3
 import re
@@ -142,26 +142,15 @@ def _masses(root) -> dict[int, float]:  # number of the patient -> kg
 
 # %% ../../nbs/30_readers/17_grimmer.ipynb #a5b39fb0
 @dataclass
-class Source:
-    """One kind of file of one patient
-
-    Parameters
-    ----------
-    trials : dict[tuple[int, int], Mapping]
-        (configuration, trial), both from 1 -> struct
-    rate : float | Fraction | None
-        Hz, None if the file does not say
-    unit : str
-    place : dict
-        dataset, patient, file
-    """
+class _Source:
+    "One kind of file of one patient"
     trials: dict[tuple[int, int], Mapping]  # (configuration, trial), both from 1 -> struct
     rate: float | Fraction | None  # Hz, None if the file does not say
     unit: str
     place: dict  # dataset, patient, file
 
 
-def _open(opened: ExitStack, kind, file, place) -> Source:
+def _open(opened: ExitStack, kind, file, place) -> _Source:
     "A file that stays open"
     folder, variable, archive = KINDS[kind]
     place = place | dict(file=file)
@@ -170,7 +159,7 @@ def _open(opened: ExitStack, kind, file, place) -> Source:
     return _source(opened.enter_context(open_mat(file)), variable, variable, place)
 
 
-def _touchdown_lists(opened: ExitStack, file, place) -> dict[str, Source]:  # ascent, descent
+def _touchdown_lists(opened: ExitStack, file, place) -> dict[str, _Source]:  # ascent, descent
     "Touchdowns of both directions"
     f = opened.enter_context(open_mat(file))
     return {d: _source(f, f"TD_{d}", "TD", place | dict(file=file)) for d in DIRECTIONS}
@@ -179,7 +168,7 @@ def _touchdown_lists(opened: ExitStack, file, place) -> dict[str, Source]:  # as
 _ARRAYS = (list, MatCells)
 
 # %% ../../nbs/30_readers/17_grimmer.ipynb #62568e19
-def _source(f, wanted, prefix, place) -> Source:
+def _source(f, wanted, prefix, place) -> _Source:
     "The trials of one cell array, with the rate and the unit whose names begin with `prefix`"
     name = _variable(f, wanted, place)
     outer = f[name]
@@ -194,8 +183,8 @@ def _source(f, wanted, prefix, place) -> Source:
     if rate is not None and not (isinstance(rate, (int, float)) and 50 <= rate <= 10000):
         raise data_error(f"is {rate!r}, expected a rate in Hz", field=f"{prefix}_fs", **place)
     exact = rate is not None and abs(rate - float(RATES["emg"])) < 0.01
-    return Source(trials, RATES["emg"] if exact else rate, unit if isinstance(unit, str) else "",
-                  place)
+    return _Source(trials, RATES["emg"] if exact else rate, unit if isinstance(unit, str) else "",
+                   place)
 
 # %% ../../nbs/30_readers/17_grimmer.ipynb #aa276357
 def _variable(f, wanted, place) -> str:
@@ -305,24 +294,8 @@ def _signal(kind, source, key, rows, rate, last) -> tuple[Signal, list[str]]:
 
 # %% ../../nbs/30_readers/17_grimmer.ipynb #8ae14e33
 @dataclass
-class Survey:
-    """What the strides of a patient show together
-
-    Parameters
-    ----------
-    rate : float | Fraction
-        Hz, of the touchdowns
-    median : dict[str, float]
-        activity -> s
-    angle : float, default 1.0
-        factor that makes the declared degrees right
-    flip : dict[str, int], default dict.fromkeys(_JOINTS, 1)
-    moment : float | None, default None
-        factor to internal N·m/kg, None where it cannot be had
-    reason : str, default ''
-        why not: "no_mass", a sentence, or nothing
-    decisions : dict[str, str], default dict()
-    """
+class _Survey:
+    "What the strides of a patient show together"
     rate: float | Fraction  # Hz, of the touchdowns
     median: dict[str, float]  # activity -> s
     angle: float = 1.0  # factor that makes the declared degrees right
@@ -332,9 +305,9 @@ class Survey:
     decisions: dict[str, str] = field(default_factory=dict)
 
 # %% ../../nbs/30_readers/17_grimmer.ipynb #39ee8ef3
-def _survey(sources, tables, mass, rate, lost) -> Survey:
+def _survey(sources, tables, mass, rate, lost) -> _Survey:
     "Units, signs and usual durations of a patient"
-    out = Survey(float(rate), typical(tables.values()) if tables else {})
+    out = _Survey(float(rate), typical(tables.values()) if tables else {})
 
     def curves(kind, joint, there=slice(None)):
         s = sources.get(kind)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NAME', 'FILES', 'EXPECTED', 'SIDES', 'EMG_RATE', 'FRAME_RATE', 'SLOPES', 'LIMITS', 'SIZES', 'PUSH', 'BEND', 'AGREE',
-           'KNEE', 'TOLERANCE', 'ROWS', 'LEAVES', 'patients', 'recordings', 'Trial', 'Leg', 'Survey']
+           'KNEE', 'TOLERANCE', 'ROWS', 'LEAVES', 'patients', 'recordings']
 
 # %% ../../nbs/30_readers/19_k2muse.ipynb #4889f3ab
 import re
@@ -126,19 +126,8 @@ def _facts(folder, patient) -> dict:
 
 # %% ../../nbs/30_readers/19_k2muse.ipynb #941804c2
 @dataclass(frozen=True)
-class Trial:
-    """A trial by its names in the struct
-
-    Parameters
-    ----------
-    condition : str
-        Ideal, Fatigue, ShiftUpward, ...
-    mode : str
-        LG_0, AS_5, ...
-    pace : str
-        S_0x5, S_1, ...
-    name : str
-    """
+class _Trial:
+    "A trial by its names in the struct"
     condition: str  # Ideal, Fatigue, ShiftUpward, ...
     mode: str  # LG_0, AS_5, ...
     pace: str  # S_0x5, S_1, ...
@@ -146,20 +135,15 @@ class Trial:
 
     @property
     def path(self) -> str:
-        """Names from the condition down
-
-        Returns
-        -------
-        str
-        """
+        "Names from the condition down"
         return "/".join((self.condition, self.mode, self.pace, self.name))
 
 
-def _trials(data, place) -> list[Trial]:
+def _trials(data, place) -> list[_Trial]:
     "All trials of `NormalizedData`, in natural order"
     def names(node):
         return sorted(node, key=natural) if isinstance(node, Mapping) else []
-    found = [Trial(c, m, s, t) for c in names(data) for m in names(data[c])
+    found = [_Trial(c, m, s, t) for c in names(data) for m in names(data[c])
              for s in names(data[c][m]) for t in names(data[c][m][s])]
     if not found:
         raise data_error("holds no trial, expected condition/mode/speed/trial",
@@ -218,36 +202,21 @@ def _numbers(node, path, place, above="") -> np.ndarray:
 
 # %% ../../nbs/30_readers/19_k2muse.ipynb #f02537f2
 @dataclass
-class Leg:
-    """What is published of one leg in one trial
-
-    Parameters
-    ----------
-    cells : list[np.ndarray], default list()
-        EMG of each stride, samples x muscles
-    curves : dict[str, np.ndarray], default dict()
-        leaf -> (points, 3, strides)
-    frames : np.ndarray, default np.zeros((0, 2))
-        of each stride
-    """
+class _Leg:
+    "What is published of one leg in one trial"
     cells: list[np.ndarray] = field(default_factory=list)  # EMG of each stride, samples x muscles
     curves: dict[str, np.ndarray] = field(default_factory=dict)  # leaf -> (points, 3, strides)
     frames: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))  # of each stride
 
     @property
     def count(self) -> int:
-        """Number of strides that have curves
-
-        Returns
-        -------
-        int
-        """
+        "Number of strides that have curves"
         return max((x.shape[2] for x in self.curves.values()), default=0)
 
 # %% ../../nbs/30_readers/19_k2muse.ipynb #13e3f4b6
-def _published(data, trial, side, lost) -> Leg:
+def _published(data, trial, side, lost) -> _Leg:
     "Everything that `NormalizedData` holds of a leg"
-    above, leg, place = f"NormalizedData/{trial.path}", Leg(), lost.place
+    above, leg, place = f"NormalizedData/{trial.path}", _Leg(), lost.place
     node = _below(data, above, place)
     with lost.piece(trial.path):
         leg.cells = _cells(node, side, place, above)
@@ -296,23 +265,14 @@ def _frames(node, side, place, above) -> np.ndarray:  # (strides, 2) frames
 
 # %% ../../nbs/30_readers/19_k2muse.ipynb #7cd09401
 @dataclass
-class Survey:
-    """What the trials of a patient show together
-
-    Parameters
-    ----------
-    factor : dict[str, float]
-        NormalizedData, OriginalData -> factor of the moments
-    median : dict[tuple[str, float, float], float]
-        activity, speed, incline -> s
-    decisions : dict[str, str]
-    """
+class _Survey:
+    "What the trials of a patient show together"
     factor: dict[str, float]  # NormalizedData, OriginalData -> factor of the moments
     median: dict[tuple[str, float, float], float]  # activity, speed, incline -> s
     decisions: dict[str, str]
 
 # %% ../../nbs/30_readers/19_k2muse.ipynb #a1e61c4e
-def _survey(data, found, place) -> Survey:
+def _survey(data, found, place) -> _Survey:
     "Unit and sign of the moments, sign of the knee, usual durations"
     lasted, seen = {}, dict(peak=[], push=[], knee=[], original=[])
     level = [t for t in found if t.mode.startswith("LG")] or found
@@ -339,7 +299,7 @@ def _survey(data, found, place) -> Survey:
         f"ankle {push:+.2f} N·m/kg at push-off, knee {knee:+.0f} degrees in swing: Plug-in Gait, "
         "external moments; adduction and rotation follow, unconfirmed"
     )
-    return Survey(dict(NormalizedData=factor, OriginalData=other),
+    return _Survey(dict(NormalizedData=factor, OriginalData=other),
                   {k: _median(v) for k, v in lasted.items()}, {"moment unit": unit, "signs": signs})
 
 # %% ../../nbs/30_readers/19_k2muse.ipynb #628b8aed
@@ -466,7 +426,7 @@ def _clock(cells, starts, whole) -> float | None:
 
 # %% ../../nbs/30_readers/19_k2muse.ipynb #4173c867
 def _knee_differs(
-    leg: Leg,
+    leg: _Leg,
     series: np.ndarray,  # (frames, 3) of the knee
     first: float,  # frame of row 0
     leaf: str,
