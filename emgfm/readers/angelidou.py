@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['NAME', 'FILES', 'EXPECTED', 'SIDES', 'GROUPS', 'RATES', 'SPEEDS', 'STIFFNESSES', 'LIMITS', 'FIRST', 'FEWEST', 'OWN',
-           'OTHER', 'DEGREES', 'RADIANS', 'UNITS', 'CLEAR', 'PUSH', 'NEAR', 'SAME', 'ROWS', 'patients', 'recordings']
+           'OTHER', 'DEGREES', 'RADIANS', 'UNITS', 'CLEAR', 'PUSH', 'USUAL_MASS', 'NEAR', 'SAME', 'ROWS', 'patients',
+           'recordings']
 
 # %% ../../nbs/30_readers/10_angelidou.ipynb #df5d65ea
 import re
@@ -40,6 +41,7 @@ DEGREES, RADIANS = (30, 120), (0.5, 2.1)  # range of the knee
 UNITS = {"N·m/kg": (0.4, 4.0, 1.0), "N·m": (20.0, 350.0, 1.0),  # ankle moment, factor
          "N·mm/kg": (400.0, 4000.0, 1e-3), "N·mm": (2e4, 3.5e5, 1e-3)}
 CLEAR, PUSH = 5, 0.2  # degrees and N·m/kg beyond which a sign is clear
+USUAL_MASS = 70  # kg, where the mass is unknown, for the test of the sign alone
 NEAR, SAME = 0.015, 0.03  # s between strikes and cells; share by which EMG and joints may differ
 
 # %% ../../nbs/30_readers/10_angelidou.ipynb #712de79e
@@ -158,12 +160,15 @@ def _stiffness(name) -> float:  # kN/m, NaN if it is none of the known ones
     return float(digits) if digits and float(digits) in STIFFNESSES else np.nan
 
 # %% ../../nbs/30_readers/10_angelidou.ipynb #ea3c9f71
+_ASIDE = {"participantInfo", "gaitEvents", "unit"}  # at any level
+
+
 def _conditions(person) -> list[_Condition]:
     "Every struct two levels down that has EMG or angles; all other fields are facts"
     out = []
-    for a in sorted(person, key=natural):
+    for a in sorted(set(person) - _ASIDE, key=natural):
         below = person[a]
-        for b in sorted(below, key=natural) if isinstance(below, Mapping) else ():
+        for b in sorted(set(below) - _ASIDE, key=natural) if isinstance(below, Mapping) else ():
             node = below[b]
             if isinstance(node, Mapping) and {"EMG", "jointAngles"} & set(node):
                 out.append(_Condition((a, b), (person, below, node)))
@@ -219,8 +224,8 @@ class _Survey:
     emg_unit: str  # that the file states, or unknown
     angle: float = 1.0  # factor that makes the declared degrees right
     flip: dict[str, int] = field(default_factory=dict)  # joint -> 1 or -1
-    moment: float | None = None  # factor to internal N·m/kg, None where it cannot be had
-    no_mass: bool = False  # why it cannot
+    moment: float | None = None  # factor to internal N·m/kg (N·m without a mass), None: no moments
+    no_mass: bool = False  # moments stay in N·m, and are masked
     decisions: dict[str, str] = field(default_factory=dict)
 
 # %% ../../nbs/30_readers/10_angelidou.ipynb #7d61ec43
@@ -295,11 +300,9 @@ def _moment_survey(out, ankles, text, mass) -> None:
     peaks = [np.nanmax(np.abs(c)) for c in cells if np.isfinite(c).any()]
     if not peaks:
         return
-    factor, evidence = _moment_unit(float(np.median(peaks)), text, mass)
-    out.no_mass = factor is None
-    if out.no_mass:
-        return
+    factor, evidence, out.no_mass = _moment_unit(float(np.median(peaks)), text, mass)
     push = factor * float(np.nanmean(_mean_cycle(cells)[40:56])) * out.flip["ankle"]
+    push /= USUAL_MASS if out.no_mass else 1
     sign = -_turned(push, PUSH)
     words = "external, turned" if sign < 0 else "internal"
     words += "" if abs(push) > PUSH else ", unclear, so as Plug-in Gait writes them"
@@ -309,7 +312,7 @@ def _moment_survey(out, ankles, text, mass) -> None:
     out.moment = factor * sign
 
 # %% ../../nbs/30_readers/10_angelidou.ipynb #cd35cd81
-def _moment_unit(peak, text, mass) -> tuple[float | None, str]:  # factor to N·m/kg, evidence
+def _moment_unit(peak, text, mass) -> tuple[float, str, bool]:  # factor, evidence, no mass
     "The unit of the moments, by the median of the peaks and by what the file says"
     words = {u.replace("·", "").lower(): u for u in UNITS}
     said = words.get(re.sub(r"[^nmk/g]", "", text.lower().replace("kg^-1", "/kg")))
@@ -320,8 +323,8 @@ def _moment_unit(peak, text, mass) -> tuple[float | None, str]:  # factor to N·
         raise DataError(f"peak ankle moments have a median of {peak:.3g}, expected {says}")
     evidence = f"{unit}: peak ankle moments have a median of {peak:.3g}"
     evidence += f", the file says {text}" if text else ""
-    per_mass = unit.endswith("/kg")
-    return (UNITS[unit][2] / (1 if per_mass else mass) if per_mass or mass else None), evidence
+    no_mass = not unit.endswith("/kg") and not mass
+    return UNITS[unit][2] / (1 if unit.endswith("/kg") or no_mass else mass), evidence, no_mass
 
 # %% ../../nbs/30_readers/10_angelidou.ipynb #5c08da9f
 def _stretched(found, place) -> set[str]:
@@ -534,7 +537,8 @@ def _cycles(condition, side, leg, known, lost) -> Iterator[Recording]:
 def _recording(condition, side, data, strides, known, place, subtrial="", rates=RATES, notes=()):
     "A leg, with what is known about it"
     moments = [r.channel for r in ROWS[side] if r.channel.startswith("moment_")]
-    units = dict(emg=(known.emg_unit, "raw"), angle=("rad", ""), moment=("N·m/kg", ""))
+    units = dict(emg=(known.emg_unit, "raw"), angle=("rad", ""),
+                 moment=("N·m" if known.no_mass else "N·m/kg", ""))
     still = known.fixed | ({"moment"} if "angle" in known.fixed else set())
     signals = {q: Signal(x, rates[q], 0.0, *units[q], time_normalised=q in still)
                for q, x in data.items() if len(x) > 1}

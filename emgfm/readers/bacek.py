@@ -99,6 +99,9 @@ def recordings(
                 rec.info, rec.decisions = _person(patient), dict(decided.evidence)
                 rec.strides["session"] = sessions.get(number, "")
                 yield rec
+    for number in sorted(set(emg) - set(mechanics)):
+        lost.add(f"T{number}", "has EMG and no mechanics, so no durations", field=f"T{number}",
+                 file=files["Energetics"])
     yield from lost
 
 # %% ../../nbs/30_readers/11_bacek.ipynb #fb5b0c03

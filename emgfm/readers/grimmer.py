@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NAME', 'SIDES', 'KINDS', 'RATES', 'DIRECTIONS', 'STEPS', 'INCLINES', 'LIMITS', 'DEGREES', 'RADIANS', 'UNITS', 'CLEAR',
-           'PUSH', 'MASSES', 'ROWS', 'patients', 'recordings']
+           'PUSH', 'MASSES', 'USUAL_MASS', 'ROWS', 'patients', 'recordings']
 
 # %% ../../nbs/30_readers/17_grimmer.ipynb #eb0f05a3
 import re
@@ -39,7 +39,7 @@ LIMITS = Limits(0.4, 2.0, 1.6,  # s, s, times the patient's median in that activ
 DEGREES, RADIANS = (25, 150), (0.45, 2.6)  # range of the knee in a stride
 UNITS = {"N·m/kg": (0.3, 6.0), "N·m": (20.0, 400.0)}  # largest ankle moment of a stride
 CLEAR, PUSH = 3, 0.2  # degrees and N·m/kg beyond which a sign is clear
-MASSES = 20, 200  # kg
+MASSES, USUAL_MASS = (20, 200), 70  # kg; the latter where it is unknown, for the test of the sign
 
 # %% ../../nbs/30_readers/17_grimmer.ipynb #a36836e2
 _MUSCLES = {"vas": "vastus_lateralis", "rcf": "rectus_femoris", "tib": "tibialis_anterior",
@@ -257,8 +257,7 @@ def _leg(sources, key, side, table, known, lost) -> Iterator[Recording]:
         if kind == "moment" and known.moment is None:
             continue
         with lost.piece(f"{trial} {key[1]}"):
-            signals[kind], lacking = _signal(kind, source, key, rows, known.rate,
-                                             float(kept.stop.max()))
+            signals[kind], lacking = _signal(kind, source, key, rows, known, float(kept.stop.max()))
             notes += [f"{KINDS[kind][0]} has no {n}" for n in lacking]
     if not signals or kept.empty:
         what = "no signal" if len(kept) else "no stride"
@@ -266,13 +265,13 @@ def _leg(sources, key, side, table, known, lost) -> Iterator[Recording]:
         return
     none = [r.channel for r in ROWS[side] if r.channel.startswith("moment_")]
     yield Recording(NAME, lost.place["patient"], trial, side, kept, str(key[1]), **signals,
-                    reasons=dict.fromkeys(none, "no_mass") if known.reason == "no_mass" else {},
+                    reasons=dict.fromkeys(none, "no_mass") if known.no_mass else {},
                     decisions=dict(known.decisions), notes=tuple(notes), rejected=rejected)
 
 # %% ../../nbs/30_readers/17_grimmer.ipynb #8e285fdd
-def _signal(kind, source, key, rows, rate, last) -> tuple[Signal, list[str]]:
+def _signal(kind, source, key, rows, known, last) -> tuple[Signal, list[str]]:
     "The fields of one leg in a trial, and those that are missing; `last` is the last touchdown, s"
-    place, rate = source.place, source.rate or (RATES["emg"] if kind == "emg" else rate)
+    place, rate = source.place, source.rate or (RATES["emg"] if kind == "emg" else known.rate)
     if key not in source.trials:
         raise data_error(f"has no trial {key[1]} of configuration {key[0]}", field=KINDS[kind][0],
                          **place)
@@ -289,7 +288,8 @@ def _signal(kind, source, key, rows, rate, last) -> tuple[Signal, list[str]]:
             field=kind,
             **place,
         )
-    unit = dict(emg=(source.unit or "unknown", "raw"), angle=("rad", ""), moment=("N·m/kg", ""))
+    unit = dict(emg=(source.unit or "unknown", "raw"), angle=("rad", ""),
+                moment=("N·m" if known.no_mass else "N·m/kg", ""))
     return Signal(x, rate, 0.0, *unit[kind]), lacking
 
 # %% ../../nbs/30_readers/17_grimmer.ipynb #8ae14e33
@@ -300,8 +300,9 @@ class _Survey:
     median: dict[str, float]  # activity -> s
     angle: float = 1.0  # factor that makes the declared degrees right
     flip: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_JOINTS, 1))
-    moment: float | None = None  # factor to internal N·m/kg, None where it cannot be had
-    reason: str = ""  # why not: "no_mass", a sentence, or nothing
+    moment: float | None = None  # factor to internal N·m/kg (N·m without a mass), None: no moments
+    reason: str = ""  # why there are none
+    no_mass: bool = False  # moments stay in N·m, and are masked
     decisions: dict[str, str] = field(default_factory=dict)
 
 # %% ../../nbs/30_readers/17_grimmer.ipynb #39ee8ef3
@@ -322,7 +323,7 @@ def _survey(sources, tables, mass, rate, lost) -> _Survey:
         out.reason = "has no angles beside it, and its signs follow theirs"
     else:  # beside the plates, parts of a stride are missing
         _moment_survey(out, curves("moment", "ankle", slice(40, 56)), mass)
-    if moments and out.moment is None and out.reason != "no_mass":
+    if moments and out.moment is None:
         lost.add(KINDS["moment"][0], out.reason, file=moments.place["file"],
                  field="ankle_moment_flexion")
     return out
@@ -387,11 +388,9 @@ def _moment_survey(out, ankle, mass) -> None:
         return
     out.decisions["moment unit"] = (f"{unit}: the ankle peaks at {peak:.3g} in the median of "
                                     f"{len(ankle)} strides")
-    if unit == "N·m" and not mass:
-        out.reason = "no_mass"
-        return
-    factor = 1 / mass if unit == "N·m" else 1.0
-    push = out.flip["ankle"] * factor * ankle[:, 40:56].mean(1)
+    out.no_mass = unit == "N·m" and not mass
+    factor = 1 / mass if unit == "N·m" and mass else 1.0
+    push = out.flip["ankle"] * factor * ankle[:, 40:56].mean(1) / (USUAL_MASS if out.no_mass else 1)
     sign, size = _turned(-push, PUSH), np.median(push)
     words = (
         "external, turned"

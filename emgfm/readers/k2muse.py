@@ -177,6 +177,8 @@ def _leg(data, trial, side, known, lost) -> Iterator[Recording]:
         rec.strides = rec.strides.assign(**what)
         yield rec
         return
+    if told := leg.mismatch:
+        lost.add(trial.path, f"{side} leg: {told}", field=f"NormalizedData/{trial.path}")
     for row in _partners(leg).itertuples():
         why = LIMITS.reason(row.duration, usual)
         if why:
@@ -212,6 +214,15 @@ class _Leg:
     def count(self) -> int:
         "Number of strides that have curves"
         return max((x.shape[2] for x in self.curves.values()), default=0)
+
+    @property
+    def mismatch(self) -> str:
+        "What the parts of the leg say about the number of strides, where they differ; else nothing"
+        found = {"curves": {x.shape[2] for x in self.curves.values()}, "EMG": {len(self.cells)},
+                 "frames": {len(self.frames)}}
+        known = {k: sorted(n - {0}) for k, n in found.items() if n - {0}}
+        words = ", ".join(f"{' or '.join(map(str, n))} of {k}" for k, n in known.items())
+        return f"counts of strides differ: {words}" if len(set().union(*known.values())) > 1 else ""
 
 # %% ../../nbs/30_readers/19_k2muse.ipynb #13e3f4b6
 def _published(data, trial, side, lost) -> _Leg:
