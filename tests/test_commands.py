@@ -1,10 +1,12 @@
 """The command line where something is wrong or left over: its exit status, one sentence, and what it leaves."""
 import json
+import shutil
 
 import pandas as pd
 import pytest
 
 from emgfm import cli, pipeline
+from emgfm.lookalike.write import example_raw
 from emgfm.store.core import Store
 from emgfm.store.legacy import load_pickle
 from emgfm.windows.splits import load_splits
@@ -53,8 +55,8 @@ def test_a_person_who_cannot_be_read_costs_that_person(made, emgfm):
     status, out, err = emgfm("build", made / "raw", made / "native", "--jobs", 1)
     assert status == 1 and "Subject4" in err and "Traceback" not in err
     status, out, _ = emgfm("build", made / "raw", made / "native", "--dry-run")
-    assert status == 0 and "failed: " in out and "Subject4" in out and "to do: 0 people" in out
-    assert "to do: 1 people" in emgfm("build", made / "raw", made / "native", "--dry-run", "--retry")[1]
+    assert status == 0 and "failed: " in out and "Subject4" in out and "to do: 0 patients" in out
+    assert "to do: 1 patients" in emgfm("build", made / "raw", made / "native", "--dry-run", "--retry")[1]
 
 
 def test_a_dataset_that_cannot_be_listed_is_told_in_a_plan(made, tmp_path, emgfm):
@@ -97,10 +99,10 @@ def test_who_was_dropped_stays_out(made, tmp_path, emgfm):
 
 @pytest.mark.parametrize(("words", "told"), [
     (["export", "aligned", "new.pkl", "--format", "pkl", "--filtered"], "expected neither with --format pkl"),
-    (["export", "aligned", "new", "--format", "xls"], "expected parquet, mat or pkl"),
+    (["export", "aligned", "new", "--format", "xls"], "'xls' is not one of 'parquet', 'mat', 'pkl'"),
     (["train", "aligned", "new", "--pretrain", "--init", "model"], "expected one of them"),
     (["adapt", "model", "aligned", "new", "--dataset", "lencioni", "--patient", "Subject9"], "Subject9: has no stride"),
-    (["evaluate", "model", "aligned", "--metric", "MSE"], "expected MAE, RMSE or R2"),
+    (["evaluate", "model", "aligned", "--metric", "MSE"], "'MSE' is not one of"),
     (["splits", "aligned", "--leave-activity", "swim"], "'swim' is not among"),
     (["splits", "aligned", "--leave-dataset", "hu"], "dataset hu: is not among falisse2019, lencioni"),
     (["splits", "aligned", "--folds", "2"], "expected at least 3"),
@@ -109,7 +111,7 @@ def test_who_was_dropped_stays_out(made, tmp_path, emgfm):
     (["resample", "aligned", "new"], "expected a native one"),
     (["resample", "native", "new", "--emg-hz", "5"], "expected 100 to 10000 Hz"),
     (["merge", "native", "aligned", "--out", "new"], "aligned store made with"),
-    (["build", "raw", "new", "--filtering", "magic"], "expected causal or zero_phase"),
+    (["build", "raw", "new", "--filtering", "magic"], "'magic' is not one of 'causal', 'zero_phase'"),
     (["build", "raw", "aligned"], "is a store of kind aligned, expected native"),
 ])
 def test_refused(made, emgfm, words, told):
@@ -157,7 +159,7 @@ def test_damaged_files_are_told(made, tmp_path, emgfm):
 
 def test_a_pickle_for_the_original_pipeline(made, tmp_path, emgfm):
     status, out, _ = emgfm("export", made / "aligned", tmp_path / "x.pkl", "--format", "pkl", "--query", "dataset == 'lencioni'")
-    assert status == 0 and "exported: " in out
+    assert status == 0 and "exported " in out
     assert load_pickle(tmp_path / "x.pkl")
 
 
@@ -169,7 +171,7 @@ def test_a_network_that_begins_with_another(made, tmp_path, emgfm):
     status, out, err = emgfm("train", made / "aligned", tmp_path / "model", "--init", tmp_path / "hidden", "--steps", 2, *splits)
     assert status == 0, err
     status, out, err = emgfm("evaluate", tmp_path / "model", made / "aligned", "--csv", tmp_path / "scores.csv", "--metric", "R2", *splits)
-    assert status == 0 and "R2 on 1 people whom the network has never seen" in out, err
+    assert status == 0 and "R2 on 1 patients whom the network has never seen" in out, err
     scores = pd.read_csv(tmp_path / "scores.csv")
     assert {"persistence", "EMG transformer", "without EMG"} <= set(scores.model)
 
@@ -182,22 +184,80 @@ def test_left_out(made):
 
 # --- look-alikes of another run
 
-def test_fewer_people_than_before(tmp_path):
-    "A second run with fewer invented people does not learn from those of the first"
+def lookalikes_of(out, people):
+    "What a run on look-alikes does before it trains"
+    pipeline.write_lookalikes(out / "raw", ["lencioni"], people, progress=False)
+    pipeline._protect(out, ["lencioni"])
+    pipeline._forget_others(out, pipeline.build_store(out / "raw", out / "native", jobs=1, progress=False))
+
+
+def test_fewer_patients_than_before(tmp_path):
+    "A second run with fewer look-alikes does not learn from those of the first"
     for people in (4, 3):
-        pipeline.write_lookalikes(tmp_path / "raw", ["lencioni"], people, progress=False)
-        outcomes = pipeline.build_store(tmp_path / "raw", tmp_path / "native", jobs=1, progress=False)
-        if people == 3:
-            assert len(Store(tmp_path / "native").people) == 4
-        pipeline._forget_others(tmp_path / "native", {(o.dataset, o.patient) for o in outcomes})
+        lookalikes_of(tmp_path, people)
         assert len(Store(tmp_path / "native").people) == people
     assert set(Store(tmp_path / "native").strides.patient) == {"Subject1", "Subject2", "Subject3"}
     assert json.loads((tmp_path / "raw" / ".lookalikes.json").read_text())["lencioni"] == {"people": 3, "seed": 0}
 
 
+def test_patients_from_downloads_stay(made, tmp_path):
+    "A run on look-alikes removes nobody who was read from downloads, and writes over nobody of the same name"
+    pipeline.write_lookalikes(tmp_path / "downloads", ["lencioni"], 2, seed=5, progress=False)
+    for k, file in enumerate(sorted((tmp_path / "downloads").rglob("Subject*.mat"))[::-1]):
+        file.rename(file.with_name(f"Subject{50 - k}.mat"))
+    pipeline.build_store(tmp_path / "downloads", tmp_path / "native", jobs=1, progress=False)
+    lookalikes_of(tmp_path, 1)
+    assert {p for _, p in Store(tmp_path / "native").people} == {"Subject49", "Subject50", "Subject1"}
+    shutil.copytree(made / "native", tmp_path / "other" / "native")
+    with pytest.raises(cli.DataError, match="patient Subject1, read from downloads"):
+        lookalikes_of(tmp_path / "other", 1)
+
+
 def test_own_downloads_instead_of_lookalikes(made, monkeypatch):
     "EMGFM_RAW stands in wherever an example needs raw files, and is refused where a dataset is not in it"
     monkeypatch.setenv("EMGFM_RAW", str(made / "raw"))
-    assert pipeline.example_raw(["lencioni"]) == made / "raw"
+    assert example_raw(["lencioni"]) == made / "raw"
     with pytest.raises(cli.DataError, match="dataset hu: is not in"):
-        pipeline.example_raw(["hu", "lencioni"])
+        example_raw(["hu", "lencioni"])
+
+
+# --- every command
+
+def parsed_wrongly(name):
+    "Five lines that no command can take: its status is 2 and its complaint one sentence"
+    command = cli.typer.main.get_command(cli.app).commands[name]
+    needs = sum(p.param_type_name == "argument" and p.required for p in command.params)
+    return [[name, *["x"] * needs, "--no-such-option"], [name, *["x"] * (needs + 1), "--json=maybe"],
+            [name, "--quiet"] if needs else [name, "--quiet", "--nonsense"], [name, *["x"] * needs, "--seed", "abc"],
+            [name, *["x"] * needs, "-z"]]
+
+
+@pytest.mark.parametrize("name", [n for names in cli.SECTIONS.values() for n in names])
+def test_wrong_in_five_ways(name, emgfm):
+    for words in parsed_wrongly(name):
+        status, out, err = emgfm(*words)
+        assert status == 2 and len(err.strip().splitlines()) == 1 and err.startswith("emgfm: "), (words, out, err)
+
+
+def test_missing_store(emgfm, tmp_path):
+    "A store that is not there: one sentence for every command that reads one"
+    for words in (["info"], ["check"], ["resample", tmp_path / "o"], ["export", tmp_path / "o"], ["splits"], ["train", tmp_path / "o"],
+                  ["bench", tmp_path / "o"]):
+        status, _, err = emgfm(words[0], tmp_path / "nowhere", *words[1:])
+        assert status == 2 and "nowhere" in err and len(err.strip().splitlines()) == 1, (words, err)
+
+
+def test_json_and_quiet(made, emgfm):
+    "One object for scripts, or nothing"
+    status, out, _ = emgfm("info", made / "native", "--json")
+    assert json.loads(out)["patients"] == 4 and status == 0
+    assert emgfm("info", made / "native", "--quiet")[1] == ""
+
+
+def test_nothing_is_overwritten_unasked(made, emgfm):
+    "Refused while it is there, done with --force"
+    words = ("splits", made / "aligned", "--out", made / "splits2.csv")
+    assert emgfm(*words)[0] == 0
+    status, _, err = emgfm(*words)
+    assert status == 2 and "add --force" in err
+    assert emgfm(*words, "--force")[0] == 0

@@ -1,7 +1,11 @@
 """The site's tools: sections, reference, alternative texts, the walk in a browser, measures and cards."""
 import json
+import os
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -10,23 +14,71 @@ from shots import BROWSER, Look, walk
 
 ROOT = Path(__file__).resolve().parent.parent
 LIB = ROOT / "emgfm"
+# --- the start page
+
+def test_readme_is_short_and_its_python_runs(tmp_path):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.encode()) <= 7000
+    code = re.search(r"```python\n(.*?)```", text, re.S)[1]
+    assert 5 <= sum(bool(s.strip()) for s in code.splitlines()) <= 7
+    got = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
+                         env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert got.returncode == 0, got.stderr[-2000:]
+    assert re.search(r"^\S+ \(\d+, 13\) -\d\.\d\d N·m/kg$", got.stdout, re.M), got.stdout[-500:]
+
+
+def modules_named(text: str) -> set[str]:
+    "Modules of emgfm in back-ticks"
+    return set(re.findall(r"`(emgfm(?:\.[a-z_0-9]+)+)", text))
+
+
+def exists(name: str) -> bool:
+    "Whether a module is there, or a name in it"
+    parts = name.split(".")[1:]
+    whole, owner = LIB.joinpath(*parts), LIB.joinpath(*parts[:-1])
+    if whole.is_dir() or whole.with_suffix(".py").exists():
+        return True
+    return owner.with_suffix(".py").exists() and hasattr(import_module(name.rpartition(".")[0]), parts[-1])
+
+
+def test_modules_on_pages_exist():
+    "Names in back-ticks: every page, and the files beside the README"
+    named = {}
+    for nb in sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts):
+        cells = json.loads(nb.read_text(encoding="utf-8"))["cells"]
+        named[nb.name] = "".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    named |= {p.name: p.read_text(encoding="utf-8") for p in ROOT.glob("*.md") if p.name != "CHANGELOG.md"}
+    wrong = {page: lost for page, text in named.items()
+             if (lost := sorted(n for n in modules_named(text) if not exists(n)))}
+    assert not wrong
+    assert modules_named("`emgfm.index` and `emgfm.core.schema.span(x)`") == {"emgfm.index", "emgfm.core.schema.span"}
+    assert not exists("emgfm.index") and exists("emgfm.core.schema.span") and exists("emgfm.core")
+
+
 # --- the site
 
 def test_sections_and_order():
-    from docs import in_order, section_of, sidebar
+    from docs import in_order, sidebar
 
-    nbs = [PurePosixPath(p) for p in ("99_findings/01_limits.ipynb", "90_control/01_controller.ipynb", "30_readers/12_camargo.ipynb",
-                                      "30_readers/00_base.ipynb", "00_core/01_catalog.ipynb", "tutorials/1_first_look.ipynb",
-                                      "index.ipynb")]
-    assert [section_of(p) for p in nbs[:-1]] == ["Results", "Control", "Datasets and readers", "Datasets and readers",
-                                                 "Words and cards", "Tutorials"]
+    nbs = [PurePosixPath(p) for p in (
+        "99_findings/01_limits.ipynb", "90_control/01_controller.ipynb", "30_readers/12_camargo.ipynb",
+        "30_readers/00_base.ipynb", "00_core/01_catalog.ipynb", "tutorials/1_first_look.ipynb",
+        "index.ipynb")]
     names = ["index", "1_first_look", "00_base", "12_camargo", "01_catalog", "01_controller", "01_limits"]
     assert [p.stem for p in in_order(nbs)] == names
-    bar = sidebar(nbs, ["reference/index.md"])
-    assert {"section": "Datasets and readers", "contents": ["readers/base.ipynb", "readers/camargo.ipynb"]} in bar
+    bar = sidebar(in_order(nbs), ["reference/index.md"])
+    readers = ["readers/base.ipynb", "readers/camargo.ipynb"]
+    assert {"section": "Datasets and readers", "contents": readers} in bar
     assert {"text": "Control", "href": "control/controller.ipynb"} in bar
-    with pytest.raises(ValueError, match="no section"):
-        section_of(PurePosixPath("nowhere/99_no.ipynb"))
+    assert [next(iter(x.values())) for x in bar][:3] == ["Start", "Tutorials", "Datasets and readers"]
+
+
+def test_formulas_become_mathml():
+    from pages import with_maths
+
+    made = with_maths("The gain $g = 1$ of `$HOME`.\n\n$$x^2$$\n\n```sh\necho $A $B\n```\n")
+    assert made.count("<math") == 2 and 'display="block"' in made and "$g" not in made
+    assert "`$HOME`" in made and "echo $A $B" in made
 
 
 def test_the_reference_has_every_public_name():

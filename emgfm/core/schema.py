@@ -269,7 +269,7 @@ def to_row(
         Hz
     start : float, default 0.0
         time of sample 0, s
-    which : str, default after
+    which : str, default 'after'
         after: the first not before `t`; before: the last not after it; nearest
 
     Returns

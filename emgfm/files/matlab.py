@@ -621,8 +621,8 @@ def numbers(
     Returns
     -------
     np.ndarray
-        of float64, with x's shape; x itself where it is that already, so not to be changed
-        in place
+        of float64, with x's shape; x itself where it is that already, so not to be changed in
+        place
 
     Raises
     ------
@@ -973,7 +973,7 @@ def read_table(
     Parameters
     ----------
     path : str | Path
-    name : str, default data
+    name : str, default 'data'
         variable, or path
 
     Returns

@@ -65,7 +65,7 @@ def make_bench_folds(
     ----------
     store : str | Path | Store
         aligned
-    scheme : str, default split
+    scheme : str, default 'split'
         one of `SCHEMES`
     splits : pd.DataFrame | None, default None
         as `make_splits` returns it, which is the default
@@ -142,7 +142,7 @@ def bench(
     models : tuple, default (*RIVALS, OURS)
     config : TrainConfig | None, default None
         for all that are trained
-    size : str, default tiny
+    size : str, default 'tiny'
         of the `EMGTransformer`
     per_stride : int | None, default 40
         windows of each test stride; all of them if None
@@ -183,14 +183,14 @@ def bench_table(
         from `bench`
     horizon : str, default '100 ms'
         label
-    metric : str, default MAE
+    metric : str, default 'MAE'
         or RMSE, NRMSE, R2
 
     Returns
     -------
     pd.DataFrame
-        row: model; columns: (fold, angle in °, moment in N·m/kg, phase in %), NaN where a
-        model has no answer
+        row: model; columns: (fold, angle in °, moment in N·m/kg, phase in %), NaN where a model
+        has no answer
 
     Raises
     ------
@@ -216,7 +216,7 @@ def markdown(
     ----------
     table : pd.DataFrame
         from `bench_table`
-    best : str, default min
+    best : str, default 'min'
         or max, for R2
 
     Returns

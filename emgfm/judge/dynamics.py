@@ -39,8 +39,8 @@ def roll_out(
     Returns
     -------
     dict
-        ahead (n,) s; true and predicted angles in ° (strides, n, 9), NaN where not
-        measured; phase error in % (strides, n)
+        ahead (n,) s; true and predicted angles in ° (strides, n, 9), NaN where not measured;
+        phase error in % (strides, n)
 
     Raises
     ------
@@ -231,8 +231,8 @@ def deviations(
     Returns
     -------
     pd.DataFrame
-        joint, phase (cycles), angle, velocity, acceleration (mean minus state), torque
-        (minus mean)
+        joint, phase (cycles), angle, velocity, acceleration (mean minus state), torque (minus
+        mean)
     """
     parts, columns = [], ["angle", "velocity", "acceleration", "torque"]
     for idx in ds.ordered(2048) if per_stride is None else ds.batches(2048, 0, 0, per_stride):

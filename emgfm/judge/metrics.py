@@ -242,7 +242,7 @@ def evaluate(
         windows drawn from each stride; all of them if None
     emg : bool, default True
         False: no model is shown any EMG
-    device : str | torch.device, default cpu
+    device : str | torch.device, default 'cpu'
     progress : bool, default False
 
     Returns
@@ -276,10 +276,10 @@ def score_table(
     ----------
     scores : pd.DataFrame
         from `evaluate`
-    metric : str, default MAE
+    metric : str, default 'MAE'
         or RMSE, R2
-    dataset : str, default all
-    activity : str, default all
+    dataset : str, default 'all'
+    activity : str, default 'all'
     horizons : list | None, default None
         labels; all of them if None
     cells : tuple, default ('hip_flexion', 'knee_flexion', 'ankle_flexion')
@@ -362,7 +362,7 @@ def muscle_curve(
         the test split, like `SplitDataset`
     horizon : str, default '100 ms'
         label
-    quantity : str, default moment
+    quantity : str, default 'moment'
         or angle, phase
     per_stride : int | None, default 20
     **options
@@ -371,8 +371,8 @@ def muscle_curve(
     Returns
     -------
     pd.DataFrame
-        muscle, alone (error without it alone), left (muscles that remain), error; the first
-        row has all
+        muscle, alone (error without it alone), left (muscles that remain), error; the first row
+        has all
     """
     measured = np.zeros(13, bool)
     for idx in ds.batches(1024, 0, 0, 1):
@@ -410,8 +410,8 @@ def predict_stride(
     Returns
     -------
     dict
-        phase (n,) %, and for angle (°) and moment (N·m/kg): true, predicted, each (n, H,
-        9); horizons
+        phase (n,) %, and for angle (°) and moment (N·m/kg): true, predicted, each (n, H, 9);
+        horizons
     """
     batch = to_tensors(ds.__getitems__(ds.of_stride(stride)))
     error, truth = errors((model if emg else Altered(model, no_emg)).eval()(batch), batch)

@@ -155,7 +155,7 @@ def pretrain(
         the validation split
     out_dir : str | Path
     config : TrainConfig, default PRETRAIN
-    model : str | ModelConfig, default tiny
+    model : str | ModelConfig, default 'tiny'
         a size of `emgfm.models.transformer.SIZES`, or a configuration
     **options
         resume, device, budget_s, progress, workers, tensorboard of `train_transformer`

@@ -91,7 +91,7 @@ def read_checkpoint(
     ----------
     path : str | Path
         a .safetensors file, or the folder of a run for its best one
-    device : str | torch.device, default cpu
+    device : str | torch.device, default 'cpu'
 
     Returns
     -------
@@ -103,8 +103,8 @@ def read_checkpoint(
     DataError
         There is no checkpoint …
     DataError
-        … has the checkpoint format …, expected …: it is not from emgfm or from another
-        version; train again or use that version
+        … has the checkpoint format …, expected …: it is not from emgfm or from another version;
+        train again or use that version
     DataError
         … is not a safetensors file (…)
     """
@@ -135,7 +135,6 @@ def below(tensors: dict, start: str) -> dict:
     Returns
     -------
     dict
-        %% ../../nbs/70_models/04_checkpoint.ipynb #b3348cca
     """
     return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
 
@@ -151,7 +150,7 @@ def load_checkpoint(
     ----------
     path : str | Path
         a .safetensors file, or the folder of a run for its best one
-    device : str | torch.device, default cpu
+    device : str | torch.device, default 'cpu'
     network : type | None, default None
         class of the network; None: the one that the checkpoint names, if it is ours
 

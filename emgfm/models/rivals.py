@@ -339,8 +339,8 @@ def make_rival(
     ds
         the training split, like `SplitDataset`
     train, default None
-        function of (network class, `ModelConfig`) -> trained network; only for those that
-        are trained
+        function of (network class, `ModelConfig`) -> trained network; only for those that are
+        trained
 
     Returns
     -------

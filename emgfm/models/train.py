@@ -56,8 +56,7 @@ class TrainConfig:
     clip : float, default 1.0
         norm of the gradient
     ema : float, default 0.0
-        share of the old in a running mean of the weights, which is then what is judged; 0:
-        none
+        share of the old in a running mean of the weights, which is then what is judged; 0: none
     kinematics : float, default 1.0
         weight of the next state
     phase : float, default 0.2
@@ -84,7 +83,7 @@ class TrainConfig:
         stop after so many validations without a better one; None: never
     log_every : int, default 20
         steps
-    precision : str, default auto
+    precision : str, default 'auto'
         fp32, bf16, or auto: bf16 on a GPU
     compile : bool, default False
         torch.compile: a minute at the start, for long runs
@@ -208,7 +207,7 @@ class Noise:
     step
     n
     ranks, default Ranks()
-    device, default cpu
+    device, default 'cpu'
     """
     def __init__(self, seed, step, n, ranks=Ranks(), device="cpu"):
         self.generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
@@ -414,8 +413,7 @@ def mean_errors(
     Returns
     -------
     dict
-        loss, its terms, and errors such as "angle_deg 100 ms"; None where nothing was
-        measured
+        loss, its terms, and errors such as "angle_deg 100 ms"; None where nothing was measured
     """
     terms = {k: (v[0], v[1]) for k, v in sums.items() if v.ndim == 1}
     row = {"loss": total_loss(terms, c).item()}
@@ -442,7 +440,7 @@ def validate(
     ds
         the validation split, like `SplitDataset`
     c : TrainConfig
-    device : str | torch.device, default cpu
+    device : str | torch.device, default 'cpu'
     task : Task, default PREDICT
 
     Returns

@@ -87,7 +87,7 @@ def model_config(
 
     Parameters
     ----------
-    size : str, default tiny
+    size : str, default 'tiny'
         a key of `SIZES`
     **changes
         fields of `ModelConfig` that shall differ
@@ -111,7 +111,7 @@ def to_tensors(
     ----------
     batch : dict
         of arrays, from `SplitDataset.__getitems__`
-    device : str | torch.device, default cpu
+    device : str | torch.device, default 'cpu'
 
     Returns
     -------

@@ -279,8 +279,7 @@ def contradictions(
     want : list[Recording]
         the truth
     slack : float, default 0.0
-        s that the edges of strides may lie elsewhere, for readers that find them in the
-        data
+        s that the edges of strides may lie elsewhere, for readers that find them in the data
     untold : frozenset[tuple[str, str]], default frozenset()
         (patient, trial) of which the truth does not hold every stride
 

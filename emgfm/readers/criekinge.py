@@ -429,7 +429,7 @@ def read_export(
     ----------
     file : str | Path
         like SBJ05_1.mat
-    side : str, default right
+    side : str, default 'right'
         leg whose muscles are taken
 
     Returns

@@ -335,8 +335,8 @@ def strikes_from_acceleration(
     Raises
     ------
     DataError
-        The acceleration has … Hz, expected 80 or more: a jolt is shorter than slower
-        samples can show
+        The acceleration has … Hz, expected 80 or more: a jolt is shorter than slower samples
+        can show
     """
     a, rate = np.asarray(acceleration, float), float(rate)
     if rate < 80:
@@ -403,7 +403,7 @@ def strides_from_strikes(
         (m,) heel strikes of one leg in order, s; NaN: unknown
     toe_offs : np.ndarray | None, default None
         toe-offs of the same leg, s
-    activity : str | list[str], default level_walk
+    activity : str | list[str], default 'level_walk'
         of all, or of each of the m - 1 candidates
     min_duration : float, default 0.4
         s

@@ -172,8 +172,8 @@ def resample_all_datasets(
     DataError
         … holds no patients, expected a native store made by `emgfm build`
     DataError
-        Emg_hz …, samples_per_stride … and kin_hz … were asked for, expected 100 to 10000
-        Hz, 10 to 5000 points and 10 to 5000 Hz
+        Emg_hz …, samples_per_stride … and kin_hz … were asked for, expected 100 to 10000 Hz, 10
+        to 5000 points and 10 to 5000 Hz
     """
     source = Store(native)
     if source.kind != "native":

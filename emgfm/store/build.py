@@ -28,7 +28,8 @@ from ..core.catalog import CARDS, cite
 from ..readers.base import Lost, find_datasets, read_patient, reader
 from ..signals.filters import process_emg
 from ..files.inputs import Checksums, changed_inputs, checksum, digest_inputs, traced
-from ..signals.noise import QUALITY, quality_columns
+from ..signals.noise import (QUALITY, fault_codes, fault_summary, find_mains, quality_columns,
+    recording_faults, without_sentinels)
 from ..signals.normalise import normalise, patient_scale
 from ..core.schema import (CHANNELS, FILLED, GROUPS, MUSCLES, REASON_CODES, DataError,
     Recording, Signal, data_error, span, stride_edges, stride_masks)
@@ -43,7 +44,7 @@ class BuildParameters:
 
     Parameters
     ----------
-    filtering : str, default causal
+    filtering : str, default 'causal'
         or zero_phase
     masses : str, default ''
         table of body masses (dataset, patient, mass_kg) for datasets that publish none
@@ -59,6 +60,7 @@ class BuildParameters:
 def process(
     rec: Recording,
     parameters: BuildParameters = BuildParameters(),
+    mains: float | None = 50.0,  # Hz, of the laboratory; None: no notch
 ) -> dict[str, Signal]:  # filtered (where bipolar), envelope, angle, moment
     """The signals of a recording as the store keeps them, envelope not yet normalised
 
@@ -66,6 +68,8 @@ def process(
     ----------
     rec : Recording
     parameters : BuildParameters, default BuildParameters()
+    mains : float | None, default 50.0
+        Hz, of the laboratory; None: no notch
 
     Returns
     -------
@@ -74,8 +78,10 @@ def process(
     """
     out = {q: s for q, s in (("angle", rec.angle), ("moment", rec.moment)) if s is not None}
     if rec.emg is not None:
-        mains = CARDS[rec.dataset].mains if rec.dataset in CARDS else 50
-        filtered, envelope = process_emg(rec.emg, mains=mains, causal=parameters.filtering == "causal")
+        emg = rec.emg
+        if mains is None and emg.state == "raw":
+            emg = replace(emg, processing=(*emg.processing, "no notch: no mains hum was found"))
+        filtered, envelope = process_emg(emg, mains=mains, causal=parameters.filtering == "causal")
         for muscle, x in rec.second_sites.items():  # both electrodes of a muscle count in its envelope
             c = MUSCLES.index(muscle)
             site = replace(rec.emg, data=np.asarray(x)[:, None])
@@ -90,17 +96,21 @@ def process(
 def _normalise_person(
     recordings: list[Recording],
     signals: list[dict[str, Signal]],
+    faults: list[np.ndarray],  # (strides, 13) of each, not 0 where an electrode cannot be used
 ) -> dict:  # muscle -> scale and where it came from
     "Divide the envelopes of each leg's muscles by the person's scales, in place"
     scales = {}
     for side in sorted({r.side for r in recordings}):
-        mine = [(r, s["envelope"]) for r, s in zip(recordings, signals) if r.side == side and "envelope" in s]
+        mine = [(r, s["envelope"], f) for r, s, f in zip(recordings, signals, faults)
+                if r.side == side and "envelope" in s]
         if not mine:
             continue
-        mvc = next((r.info["mvc"] for r, _ in mine if "mvc" in r.info), None)
-        within = [(e.data[span(e, *edges)], float(e.rate)) for r, e in mine for edges in stride_edges(r)]
+        mvc = next((r.info["mvc"] for r, *_ in mine if "mvc" in r.info), None)
+        # what an unusable electrode shows sets no scale
+        within = [(np.where(bad, np.nan, e.data[span(e, *edges)]) if bad.any() else e.data[span(e, *edges)], float(e.rate))
+                  for r, e, f in mine for edges, bad in zip(stride_edges(r), f > 0)]
         scale, source = patient_scale([x for x, _ in within], mvc, [rate for _, rate in within])
-        for _, e in mine:
+        for _, e, _ in mine:
             e.data = normalise(e.data, scale).astype(np.float32)
         scales[side] = {
             m: dict(scale=float(s) if np.isfinite(s) else None, source=h) for m, s, h in zip(MUSCLES, scale, source)
@@ -112,9 +122,13 @@ def _codes(
     rec: Recording,
     codes: np.ndarray,  # (strides, 31), its `stride_codes`
     scales: dict,
+    faults: np.ndarray | None,  # (strides, 13), its `fault_codes`
 ) -> np.ndarray:  # (strides, 31) uint8
-    "`codes`, where a muscle without a scale is dead"
+    "`codes`, where an unusable electrode has its reason and a muscle without a scale is dead"
     codes = codes.copy()
+    if faults is not None:
+        emg = codes[:, GROUPS["emg"]]
+        emg[:] = np.where((faults > 0) & (emg == REASON_CODES["measured"]), faults, emg)
     for i, m in enumerate(MUSCLES):
         if rec.emg is not None and scales.get(rec.side, {}).get(m, {}).get("source") == "dead":
             codes[codes[:, i] == REASON_CODES["measured"], i] = REASON_CODES["dead"]
@@ -148,10 +162,12 @@ def _pack(
 def _stride_tables(
     recordings: list[Recording],
     scales: dict,
+    faults: list[np.ndarray] | None = None,  # `fault_codes` of each
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # strides with codes, rejected cycles
     "The strides of a person, kept and rejected"
     found = [stride_masks(r) for r in recordings]
-    codes = pd.DataFrame(np.concatenate([_codes(r, c, scales) for r, (c, _) in zip(recordings, found)]), columns=CHANNELS)
+    codes = pd.DataFrame(np.concatenate([_codes(r, c, scales, f) for r, (c, _), f in
+                          zip(recordings, found, faults or [None] * len(found))]), columns=CHANNELS)
     strides = pd.concat([r.strides for r in recordings], ignore_index=True)
     strides.insert(0, "recording", np.repeat(np.arange(len(recordings)), [len(r.strides) for r in recordings]))
     filled = pd.DataFrame(np.concatenate([f for _, f in found]), columns=FILLED)
@@ -225,13 +241,18 @@ def store_patient(
     tuple[int, int]
         strides stored, cycles rejected
     """
-    signals = [process(r, parameters) for r in recordings]
-    quality = _quality(recordings, signals)
-    scales = _normalise_person(recordings, signals)
-    strides, rejected = _stride_tables(recordings, scales)
+    recordings = [without_sentinels(r) for r in recordings]
+    mains, evidence = _mains(dataset, recordings)
+    signals = [process(r, parameters, mains) for r in recordings]
+    found = recording_faults(recordings, [s.get("filtered") for s in signals])
+    faults = [fault_codes(r, f) for r, f in zip(recordings, found)]
+    quality = _quality(recordings, signals, mains)
+    scales = _normalise_person(recordings, signals, faults)
+    strides, rejected = _stride_tables(recordings, scales, faults)
+    decisions = [*(r.decisions for r in recordings), evidence, fault_summary(recordings, found)]
     arrays, table = _pack(recordings, signals)
     info = {k: v for k, v in recordings[0].info.items() if k != "mvc"}
-    facts = dict(info=info, scales=scales, losses=[vars(x) for x in losses], decisions=_merge(r.decisions for r in recordings),
+    facts = dict(info=info, scales=scales, losses=[vars(x) for x in losses], decisions=_merge(decisions),
                  counts=dict(strides=len(strides), rejected=len(rejected)), made_from=made_from or {})
     tables = dict(recordings=table, strides=strides, rejected=rejected, quality=quality)
     write_patient(Path(store), dataset, patient, arrays, tables, facts)
@@ -261,10 +282,17 @@ def _without_strides(rec: Recording) -> Lost:
     return Lost(rec.patient, rec.trial, str(data_error(f"no stride was kept: {words}", rec.dataset, rec.patient, field=where)))
 
 # %% ../../nbs/50_store/02_build.ipynb #76bd3927
-def _quality(recordings: list[Recording], signals: list[dict[str, Signal]]) -> pd.DataFrame:
+def _mains(dataset: str, recordings: list[Recording]) -> tuple[float | None, dict]:
+    "The mains frequency that a dataset's card states, else the one in the data with its evidence"
+    if dataset in CARDS:
+        return CARDS[dataset].mains, {}
+    mains, told = find_mains([r.emg for r in recordings if r.emg is not None])
+    return mains, {"mains": f"{f'{mains:g} Hz' if mains else 'none'}: {told}"}
+
+
+def _quality(recordings: list[Recording], signals: list[dict[str, Signal]], mains: float | None) -> pd.DataFrame:
     "Signal over noise, hum and clipping of every EMG channel, measured before anything is normalised"
-    mains = [CARDS[r.dataset].mains if r.dataset in CARDS else 50 for r in recordings]
-    parts = [quality_columns(r, s.get("filtered"), m) for r, s, m in zip(recordings, signals, mains)]
+    parts = [quality_columns(r, s.get("filtered"), mains or 50) for r, s in zip(recordings, signals)]
     found = {k: np.concatenate([p[k] for p in parts]) for k in QUALITY}
     of = np.repeat(np.arange(len(parts)), [len(p["muscle"]) for p in parts])
     sides, muscles = np.array([r.side for r in recordings]), np.array(MUSCLES)
@@ -507,8 +535,7 @@ def plan_table(
     Returns
     -------
     pd.DataFrame
-        one row a dataset: people by status, bytes of raw files to be read, strides to
-        expect
+        one row a dataset: people by status, bytes of raw files to be read, strides to expect
     """
     rows = []
     for d in dict.fromkeys(t.dataset for t in tasks):

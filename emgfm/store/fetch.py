@@ -25,7 +25,8 @@ from fastcore.basics import patch
 from tqdm.auto import tqdm
 
 from .. import __version__
-from ..files.archives import free_space, inside, is_archive, safe_name, same_file, unpack
+from ..files.archives import Limits, free_space, inside, is_archive, safe_name, same_file, unpack
+from ..files.budget import Budget
 from ..core.catalog import UNKNOWN, Card, card, cite, recognise
 from ..readers.base import natural, reader
 from ..files.matlab import mat_version
@@ -896,6 +897,24 @@ def inspect(
     out.problems += [*(() if partial else _by_hand(c, root, files, ledger)), *_people(c, root, out, partial)]
 
 # %% ../../nbs/50_store/08_fetch.ipynb #46fba1b0
+def _shared(root: Path, ledger: dict, name: str) -> Budget:
+    "What may still come out of the outermost archive around `name`"
+    def inside(top):
+        return ledger.get(top, {}).get("unpacked", {})
+    top, around = name, {name}
+    while above := next((a for a in ledger if top in inside(a) and a not in around), None):
+        top = above
+        around.add(top)
+    size = ledger[top]["bytes"] if top in ledger else (root / top).stat().st_size
+    budget, todo, seen = Limits().budget(size, file=root / top), [top], {top}
+    while todo:
+        for n, x in inside(todo.pop()).items():
+            budget.spend(bytes=x["bytes"])
+            todo += [n] if n in ledger and n not in seen else []
+            seen.add(n)
+    return budget
+
+# %% ../../nbs/50_store/08_fetch.ipynb #f9d90931
 def packed(
     root: Path,
 ) -> list[Path]:
@@ -947,7 +966,8 @@ def unpack_all(
                 if not agree(f"Unpack {name} ({_size(p.stat().st_size)}) in {p.parent}?"):
                     raise data_error("is not unpacked", c.name, file=p)
                 facts = ledger.get(name) or dict(bytes=p.stat().st_size, sha256=_sha256(p), url="", checksum="")
-                done = unpack(p, p.parent, progress=progress)
+                shared = _shared(root, ledger, name)
+                done = unpack(p, p.parent, progress=progress, budget=shared)
                 top = p.parent.relative_to(root)
                 write_ledger(root, c, ledger | {name: facts | dict(unpacked={(top / n).as_posix(): x for n, x in done.items()})})
             except DataError as e:

@@ -85,8 +85,7 @@ def load_pickle(
     DataError
         Does not exist / is a folder, expected a pickle
     DataError
-        Holds torch tensors, whose bytes lie in shared memory; save it again with NumPy
-        arrays
+        Holds torch tensors, whose bytes lie in shared memory; save it again with NumPy arrays
     DataError
         Asks for …, expected plain containers and arrays; nothing of it was run
     DataError
@@ -124,10 +123,10 @@ class Nesting:
         of dictionaries: activity, leg
     lists : tuple[str, ...]
         of lists below them: patient, trial, subtrial, stride
-    angle : str, default angle
-    moment : str | None, default kinetic
-    mask : str, default mask
-    leg : str, default right
+    angle : str, default 'angle'
+    moment : str | None, default 'kinetic'
+    mask : str, default 'mask'
+    leg : str, default 'right'
         where there is no level of legs
     """
     levels: tuple[str, ...]  # of dictionaries: activity, leg

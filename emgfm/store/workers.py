@@ -27,8 +27,7 @@ class Died:
     Parameters
     ----------
     how : str
-        "took longer than 20 s", "was killed by signal 11 (SIGSEGV)", "raised KeyError:
-        'emg'"
+        "took longer than 20 s", "was killed by signal 11 (SIGSEGV)", "raised KeyError: 'emg'"
     detail : str, default ''
         the traceback, where there is one
     """
@@ -222,8 +221,7 @@ def run_tasks(
     on_done : Callable[[int, Any], None] | None, default None
         called here with the number of each finished call and its result
     scheduler : str, default ''
-        address of a `dask.distributed` scheduler, which then does the calls:
-        tcp://host:8786
+        address of a `dask.distributed` scheduler, which then does the calls: tcp://host:8786
 
     Returns
     -------

@@ -61,8 +61,8 @@ class WindowIndex:
     steady : bool, default True
         leave out what `is_steady` leaves out; strides that are named in `only` stay
     points : int, default 3
-        points of a run that an input state is made of; a run's first ones have too few
-        before them
+        points of a run that an input state is made of; a run's first ones have too few before
+        them
 
     Raises
     ------

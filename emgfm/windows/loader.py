@@ -129,8 +129,8 @@ class Loader:
     Raises
     ------
     DataError
-        Rank … of …, batch_size …, per_stride … and prefetch … were asked for, expected a
-        rank below world_size, and numbers above 0
+        Rank … of …, batch_size …, per_stride … and prefetch … were asked for, expected a rank
+        below world_size, and numbers above 0
     DataError
         There are … weights for … strides
     """
@@ -224,7 +224,7 @@ def digest(batches: Iterable[dict]) -> str:  # sha256
     Returns
     -------
     str
-        %% ../../nbs/60_windows/05_loader.ipynb #731dcd92 sha256
+        sha256
     """
     h = hashlib.sha256()
     for b in batches:

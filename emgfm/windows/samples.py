@@ -76,7 +76,7 @@ class SplitDataset(WindowIndex):
         as `make_splits` returns it, which is the default
     window_size : int, default 200
         EMG samples
-    emg : str, default envelope
+    emg : str, default 'envelope'
         envelope, filtered ("emg" means the same) or both
     horizons : tuple, default ('1 step', '100 ms')
     query : str, default ''
@@ -89,7 +89,7 @@ class SplitDataset(WindowIndex):
         leave out what `is_steady` leaves out; strides that are named in `only` stay
     has : tuple[str, ...], default ()
         channels that a stride must have, as for `Store.select`
-    derivative : str, default causal
+    derivative : str, default 'causal'
         of the inputs: causal, causal_smooth, or central, which looks one point ahead
     augment : Augment | None, default None
         for training

@@ -71,13 +71,12 @@ class RemoteStore(Store):
     Parameters
     ----------
     address : str
-        of the store's folder, anything that fsspec can open: https://..., s3://...,
-        sftp://..., /mnt/...
+        of the store's folder, anything that fsspec can open: https://..., s3://..., sftp://...,
+        /mnt/...
     cache : str | Path
         folder on this machine, new or used for the same store before
     limit : float | None, default None
-        bytes that patients may take there; the one not used for longest goes. None: no
-        limit
+        bytes that patients may take there; the one not used for longest goes. None: no limit
     """
 
     def __init__(
@@ -302,8 +301,7 @@ class StreamLoader(Loader):
     Parameters
     ----------
     ds
-        `SplitDataset` of a `RemoteStore`; with another store it is a `Loader` of whole
-        people
+        `SplitDataset` of a `RemoteStore`; with another store it is a `Loader` of whole people
     batch_size : int, default 256
     seed : int, default 0
     per_stride : int | None, default None
