@@ -83,20 +83,30 @@ def read_delimited(
         sep = max(",;\t", key=head.count)
         _refuse_long_rows(f, sep, head.count(sep), dict(place, file=file))
         f.seek(0)
-        sample = f.read(4000)
-        f.seek(0)
-        commas = sep != "," and re.search(r"\d,\d", sample) and not re.search(r"\d\.\d", sample)
-        table = pd.read_csv(f, sep=sep, decimal="," if commas else ".", usecols=columns, index_col=False,
-                            low_memory=False, **(options or {}))
+        table = pd.read_csv(f, sep=sep, usecols=columns, index_col=False, low_memory=False,
+                            **(options or {}))
+    if "dtype" not in (options or {}):
+        table = table.apply(_without_commas)
     return table.rename(columns=lambda c: str(c).strip())
 
 
+def _without_commas(column: pd.Series) -> pd.Series:
+    "Numbers with decimal commas as numbers; 1,234 alone may mean thousands and stays a text"
+    texts = column.dropna().astype(str).str.strip()
+    numeric = column.dtype.kind not in "biufc" and texts.str.fullmatch(r"[+-]?\d+(,\d+)?").all()
+    if not numeric or not texts.str.contains(r",(?!\d{3}$)").any():
+        return column
+    return pd.to_numeric(column.astype(str).str.strip().str.replace(",", "."), errors="coerce")
+
+
 def _refuse_long_rows(lines: Iterable[str], sep: str, most: int, place: dict) -> None:
-    "An error where a row has more separators than the names; empty values at the end do no harm"
+    "An error where a row has more values than there are names; empty ones at the end do no harm"
     for i, line in enumerate(lines, 2):
-        if line.count(sep) > most and '"' not in line and line.split(sep, most + 1)[-1].strip(sep + " \r\n"):
-            raise data_error(f"has {line.count(sep) + 1} values in line {i}, expected {most + 1} as there are names",
-                             **place)
+        if line.count(sep) > most:
+            values = next(csv.reader([line], delimiter=sep))
+            if any(x.strip() for x in values[most + 1:]):
+                found = f"has {len(values)} values in line {i}, expected {most + 1} as there are names"
+                raise data_error(found, **place)
 
 # %% ../../nbs/10_files/02_tables.ipynb #6588ace0
 MOST_ROWS = 100_000  # of a sheet

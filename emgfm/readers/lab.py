@@ -314,6 +314,18 @@ def _check_ankle(moment: Signal | None, table: pd.DataFrame, place: dict) -> str
                          "of the declaration are not this file's", field=field, **place)
     return f"ankle {low:+.2f} N·m/kg from 40 to 55 %, largest {high:.2f} (median of {len(late)} strides)"
 
+# %% ../../nbs/30_readers/04_lab.ipynb #4658052b
+def _beside(moment: Signal | None, table: pd.DataFrame) -> int:
+    "Hide moments of strides whose ankle carries nothing; the number of these strides"
+    count = 0
+    for s in table.itertuples() if moment is not None else ():
+        inside = (moment.times > s.start) & (moment.times < s.stop)
+        ankle = np.abs(moment.data[inside, 2, 2])
+        if np.isfinite(ankle).any() and np.nanmax(ankle) < LARGEST[0]:
+            moment.data[inside] = np.nan
+            count += 1
+    return count
+
 # %% ../../nbs/30_readers/04_lab.ipynb #a92c51ba
 def read_trial(
     file: str | Path,  # .c3d
@@ -372,6 +384,9 @@ def _leg(lab: Lab, c: C3D, side: str, trial: str, strikes, source: str, facts: d
     notes = [f"{odd} samples outside all strides are beyond what a leg can do: left out"] if odd else []
     notes += [f"no strides: foot strikes by {source}"] if not len(kept) else []
     unknown = MOMENT_UNITS[lab.moment_unit][1] and mass is None
+    beside = _beside(signals["moment"], kept)
+    notes += [f"the ankle's moment stays below {LARGEST[0]:g} N·m/kg in {beside} strides: the foot was "
+              "beside the plates, or `moment_unit` is wrong; moments left out"] if beside else []
     decisions = {"moment sign and unit": _check_ankle(signals["moment"], kept, place),
                  "foot strikes": source}
     return Recording(
