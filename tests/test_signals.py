@@ -1,9 +1,11 @@
 """Electrodes, mains and samples in time: each fault that was found once, with the right value."""
 import numpy as np
 import pytest
+from scipy.interpolate import PchipInterpolator
 
 from emgfm.core.schema import MUSCLES, REASONS, muscle_index, stride_edges, to_row
-from emgfm.lookalike.gait import CLEAN, Bout, Walk, Walker, truth
+from emgfm.lookalike.gait import CLEAN, Bout, Walk, Walker, angle, truth
+from emgfm.signals.events import contacts_from_force, strikes_from_heel, strikes_from_knee
 from emgfm.signals.filters import process_emg
 from emgfm.signals.noise import (
     channel_quality,
@@ -113,3 +115,38 @@ def test_time_becomes_a_sample_in_one_way():
     assert (to_row(t, 100, 13, "before") == np.arange(1000)).all()
     assert (to_row(t, 100, 13, "nearest") == np.arange(1000)).all()
     assert to_row(0.011, 100) == 2 and to_row(0.019, 100, which="before") == 1
+
+
+def test_a_heel_that_hangs_above_the_floor_strikes_when_it_lands():
+    before = np.array([1.1, 1.0, 0.8, 0.6, 0.45, 0.36, 0.29, 0.23, 0.18, 0.14, 0.11, 0.06, 0.03, 0])
+    height = np.array([4, 11, 14, 24, 110, 200, 230, 180, 95, 35, 21, 19, 12, 4])
+    one, t = PchipInterpolator(1.1 - before, height), np.arange(0, 9, 0.01)
+    z = one(t % 1.1) + np.random.default_rng(1).normal(0, 0.2, len(t))
+    got, sure = strikes_from_heel(z, 100)
+    error = np.array([x - np.round(x / 1.1) * 1.1 for x in got if 0.5 < x < 8.5])
+    assert len(error) >= 6 and np.abs(error).max() < 0.035 and (sure < 1).all()
+
+
+@pytest.mark.parametrize("offset", [-60, -20, 0, 20, 60])
+def test_a_plate_that_was_not_zeroed_shows_one_contact(offset):
+    t = np.arange(0, 4, 1 / 1000)
+    load = 800 * np.sin(np.pi * np.clip((t - 2) / 0.6, 0, 1)) ** 0.4
+    c = contacts_from_force(offset + np.random.default_rng(0).normal(0, 1.5, len(t)) - load, 1000)
+    assert len(c) == 1
+    assert abs(c.strike[0] - 2) < 0.02 and abs(c.toe_off[0] - 2.6) < 0.02
+
+
+def test_standing_on_a_plate_all_the_time_is_no_offset():
+    c = contacts_from_force(np.full(4000, 700.0), 1000)
+    assert len(c) == 1 and np.isnan(c.strike[0])
+
+
+def test_strikes_from_a_goniometer_of_50_hz():
+    walk = Walk(Walker("example", "P2"), "level_1", [Bout("level_walk", 10)])
+    t = np.arange(-0.4, walk.stop + 0.4, 1 / 50)
+    knee = np.rad2deg(angle(walk, "right", t)[:, 1, 2])
+    knee[100:110] = np.nan
+    got, sure = strikes_from_knee(knee, 50, t[0])
+    error = [np.abs(walk._edges - x).min() for x in got[np.isfinite(got)]]
+    assert len(error) >= 8 and max(error) < 0.06 and (sure[np.isfinite(got)] == 0.8).all()
+    assert np.isnan(got).sum() == 1, "an event may hide in the gap"
