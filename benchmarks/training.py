@@ -20,10 +20,11 @@ from emgfm.judge.metrics import evaluate
 from emgfm.models.checkpoint import load_checkpoint
 from emgfm.models.losses import loss_terms, total_loss
 from emgfm.models.rivals import RIVALS, OriginalNetwork, make_rival
-from emgfm.models.train import PREDICT, Task, TrainConfig, Trainer, fetch, join_ranks, train_transformer
-from emgfm.models.transformer import EMGTransformer, ModelConfig, model_config, to_tensors
+from emgfm.models.train import PREDICT, Task, TrainConfig, Trainer, join_ranks, train_transformer
+from emgfm.models.transformer import EMGTransformer, ModelConfig, model_config
 from emgfm.store.labs import write_labs
-from emgfm.windows.samples import SplitDataset
+from emgfm.windows.loader import Loader
+from emgfm.windows.samples import SplitDataset, to_tensors
 
 SAGITTAL = ("hip_flexion", "knee_flexion", "ankle_flexion")
 
@@ -74,10 +75,10 @@ def quality(parts: dict, out: Path, steps: int):
         run = lambda network, config, name=name, r=r: trained(parts, out / name, replace(c, **r.training), seconds, network, config)
         models[name] = make_rival(name, parts["train"], run)
     # the settings of the scripts: many more steps, as their batches are small
-    own = replace(c, batch_size=16, lr=1e-4, drop_emg=0.0, vary_emg=0.0, vary_angle=0.0, vary_motion=0.0)
+    own = replace(c, batch_size=16, lr=1e-4, augment=None)
     config = ModelConfig(n_horizons=2, **RIVALS["original"].config)
     models["original, own settings"] = trained(parts, out / "original-own", own, seconds, OriginalNetwork, config)
-    models["never saw EMG"] = trained(parts, out / "blind", replace(c, drop_emg=1.0), seconds)
+    models["never saw EMG"] = trained(parts, out / "blind", replace(c, augment=replace(c.augment, blackout=1.0)), seconds)
     table = errors(models, parts["test"])
     table.loc["EMG taken away"] = errors({"x": models["EMGTransformer"]}, parts["test"], emg=False).loc["x"]
     print(f"\n100 ms ahead, {parts['test'].people} people who were not trained on:")
@@ -104,7 +105,7 @@ def say(table: pd.DataFrame):
 class OriginalWindows(Dataset):
     "The scripts' loader: every window a dictionary of tensors that were made beforehand"
     def __init__(self, ds, n: int):
-        b = to_tensors(ds.__getitems__(np.arange(n)))
+        b = to_tensors(ds.batch(np.arange(n)))
         meta = b.pop("metadata")
         self.items = [{k: v[i].clone() for k, v in b.items()} | {"metadata": {k: str(v[i]) for k, v in meta.items()}} for i in range(n)]
 
@@ -135,9 +136,10 @@ def our_steps(ds, out: Path, c: TrainConfig, device: str, config="tiny", network
     ranks, where = join_ranks(device)
     config = config if isinstance(config, ModelConfig) else model_config(config)
     run = Trainer(ds, ds, out, c, config, network, PREDICT, ranks, where)
-    for _, n, _, batch in fetch(ds, c):
-        run.step({k: v.to(where) if torch.is_tensor(v) else v for k, v in batch.items()}, n)
-        yield
+    while True:
+        for batch in run.loader:
+            run.step(batch)
+            yield
 
 
 def per_step(*runs, device: str = "cpu", n: int = 24) -> np.ndarray:
@@ -164,7 +166,7 @@ def speed(parts: dict, out: Path):
               f"{theirs / ours:.1f} times fewer")
     verdict("windows a second against the original's, batches of 256", theirs / ours, 5, "x")
     c = TrainConfig()
-    batches = fetch(ds, c)
+    batches = iter(Loader(ds, c.batch_size, c.seed, per_stride=c.per_stride, augment=c.augment))
     load = per_step(batches)[0]
     print(f"\non {device}: gathering a batch of 256 takes {1e3 * load:.1f} ms")
     ways = dict(fp32=dict(precision="fp32"), bf16=dict(precision="bf16"), compiled=dict(precision="fp32", compile=True))

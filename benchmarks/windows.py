@@ -14,7 +14,7 @@ import pandas as pd
 from emgfm.core.schema import CHANNELS
 from emgfm.store.core import Store, create_store, write_patient
 from emgfm.windows.loader import Loader
-from emgfm.windows.samples import EMG, SplitDataset, gather
+from emgfm.windows.samples import EMG, SplitDataset, _gather
 
 STEPS, LASTING = 200, 1.1  # points and s of a stride
 DATASETS = ("bacek", "camargo", "embry", "grimmer", "gait120", "k2muse")
@@ -188,7 +188,7 @@ def emg_gather(ds: SplitDataset, index: list[np.ndarray]) -> tuple[float, float]
     row = rng.integers(0, ds._need[q].min() - W, who.shape)
     pieces = [held[p].array.reshape(-1)[r * 13:(r + B * W) * 13] for p, r in
               zip(rng.integers(0, ds.people, len(index)).tolist(), rng.integers(0, ds._need[q].min() - B * W, len(index)).tolist())]
-    return side_by_side(lambda i: gather(held, who[i], row[i], W), lambda i: pieces[i].copy())
+    return side_by_side(lambda i: _gather(held, who[i], row[i], W), lambda i: pieces[i].copy())
 
 
 def collated_seconds(ds: SplitDataset, index: np.ndarray) -> float:
@@ -203,12 +203,12 @@ def step_seconds(ds: SplitDataset, index: list[np.ndarray], out: Path) -> float:
     import torch
 
     from emgfm.models.train import PREDICT, TrainConfig, Trainer, join_ranks
-    from emgfm.models.transformer import EMGTransformer, model_config, to_tensors
+    from emgfm.models.transformer import EMGTransformer, model_config
     torch.set_num_threads(1)
     ranks, device = join_ranks("cpu")
     trainer = Trainer(ds, ds, out, TrainConfig(), model_config(), EMGTransformer, PREDICT, ranks, device)
-    batches = [to_tensors(ds.__getitems__(i), device) for i in index[:4]]
-    return seconds(lambda i: trainer.step(dict(batches[i % 4]), 256), 10)
+    batches = [ds.batch(i) for i in index[:4]]
+    return seconds(lambda i: trainer.step(dict(batches[i % 4])), 10)
 
 
 def of_store(strides: int):
@@ -221,7 +221,7 @@ def of_store(strides: int):
         index = [i for i in ds.batches(256, per_stride=8) if len(i) == 256][:61]
         take, copy = emg_gather(ds, index)
         tell("gathering the EMG of a batch, share of the speed of memcpy", f"{copy / take:.0%}", "at least 40 %", copy / take >= 0.4)
-        batch, batch1 = (seconds(lambda i, d=d: d.__getitems__(index[i])) for d in (ds, one))
+        batch, batch1 = (seconds(lambda i, d=d: d.batch(index[i])) for d in (ds, one))
         print(f"    memcpy {1e6 * copy:.0f} us, gather {1e6 * take:.0f} us; a whole batch {1e3 * batch:.2f} ms, "
               f"with one horizon {1e3 * batch1:.2f} ms, {256 / batch:,.0f} windows/s")
         single = collated_seconds(ds, index[0]) / batch
@@ -231,7 +231,7 @@ def of_store(strides: int):
         tell("a batch, faster than the original's way", f"{whole:.0f} times", "at least 60", whole >= 60)
         print("    the original's way, ms for 256 windows: " + ", ".join(f"{k} {1e3 * v:.1f}" for k, v in parts.items()))
         four = SplitDataset(store, horizons=("1 step", "50 ms", "100 ms", "200 ms"))  # as training has them by default
-        batch, step = seconds(lambda i: four.__getitems__(index[i])), step_seconds(four, index, Path(tmp) / "run")
+        batch, step = seconds(lambda i: four.batch(index[i])), step_seconds(four, index, Path(tmp) / "run")
         share = batch / (batch + step)
         tell("share of the loader in a training step of the default model", f"{share:.2%}", "below 3 %", share < 0.03)
         print(f"    a step {1e3 * step:.0f} ms, its batch with four horizons {1e3 * batch:.2f} ms")
@@ -258,8 +258,8 @@ def of_index(strides: int):
         first = time.perf_counter() - t
         tell("an epoch starts: its first batch is out after", f"{first:.2f} s", "below 1 s", first < 1)
         some = [next(batches) for _ in range(3)]
-        index = [np.concatenate([ds.of_stride(s)[:1] for s in b["metadata"]["stride"]]) for b in some]
-        batch = seconds(lambda i: ds.__getitems__(index[i % 3]), 20)
+        index = [np.concatenate([ds.of_stride(s)[:1] for s in b["metadata"]["row"]]) for b in some]
+        batch = seconds(lambda i: ds.batch(index[i % 3]), 20)
         print(f"    then a batch takes {1e3 * batch:.2f} ms")
 
 

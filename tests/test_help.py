@@ -43,6 +43,11 @@ def shut(self: Box, hard: bool = False) -> bool:  # whether it closed
     "Closed with `\\\\n` ä"
 
 
+# %% ../nbs/00_toy.ipynb #ab12
+def plain(x) -> int:  # m
+    "One line"
+
+
 @app.command()
 def main(names: str):
     "Help of the command line"
@@ -167,7 +172,8 @@ def test_public_names_have_help():
 def test_docstrings_are_written():
     "Summary and hand-written words stay; what comes from the comments follows"
     toy = {e.name: e for e in entries(expanded(TOY))}
-    assert list(toy) == ["Box", "Box.weight", "scaled", "Box.shut"]
+    assert list(toy) == ["Box", "Box.weight", "scaled", "Box.shut", "plain"]
+    assert toy["plain"].doc == "One line\n\nParameters\n----------\nx\n\nReturns\n-------\nint\n    m"
     assert toy["scaled"].doc == SCALED
     assert "labels : dict, default dict()\n    text of each side" in toy["Box"].doc
     assert toy["Box.weight"].doc.endswith("gravity : float, default 9.81\n\nReturns\n-------\nfloat\n    N")

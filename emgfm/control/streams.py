@@ -71,7 +71,7 @@ class Calibration:
         Hz, of the EMG
     scale : np.ndarray
         (13,) of the causal envelope; NaN: the muscle has no electrode
-    state : str, default raw
+    state : str, default 'raw'
         of the EMG that will arrive: raw, filtered, rectified or envelope
     mains : float | None, default 50.0
         Hz
@@ -105,8 +105,7 @@ def calibrate(
     Raises
     ------
     DataError
-        Calibration was given no recording with EMG, angles and strides, expected at least
-        one
+        Calibration was given no recording with EMG, angles and strides, expected at least one
     """
     recs = [recordings] if isinstance(recordings, Recording) else list(recordings)
     recs = [r for r in recs if r.emg is not None and r.angle is not None and len(r.strides)]

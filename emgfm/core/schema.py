@@ -269,7 +269,7 @@ def to_row(
         Hz
     start : float, default 0.0
         time of sample 0, s
-    which : str, default after
+    which : str, default 'after'
         after: the first not before `t`; before: the last not after it; nearest
 
     Returns
@@ -529,7 +529,7 @@ def stride_masks(
     channels = np.arange(len(CHANNELS))
     for name, reason in rec.reasons.items():
         mine = channels[GROUPS[name]] if name in GROUPS else [CHANNELS.index(name)]
-        measured = codes[:, mine] == REASON_CODES["measured"]
+        measured = (codes[:, mine] == REASON_CODES["measured"]) & (reason != "no_mass")
         codes[:, mine] = np.where(measured, codes[:, mine], REASON_CODES[reason])
     return codes, np.stack([f for _, f in parts], axis=1)
 
@@ -664,6 +664,8 @@ def _check_joints(rec, fail):
         signal = getattr(rec, name)
         if signal is None or not len(signal) or signal.unit == "N·m":
             continue
+        if signal.unit == "N·m":  # the mass is unknown: kept as it is, and masked
+            limit, hint = MAX_MOMENT * 250, "N·m"
         size = np.abs(signal.data)
         if np.fmax.reduce(size, axis=None, initial=0) > limit:
             top = np.fmax.reduce(size, axis=0, initial=0)

@@ -323,7 +323,6 @@ def cycles(
     Returns
     -------
     tuple[np.ndarray, np.ndarray]
-        (k, 2) samples of the strikes; (k,) whether a whole ramp lies between
     """
     e = strikes_from_cycle(percent, 1.0)
     known = np.flatnonzero(np.isfinite(e))
@@ -349,7 +348,6 @@ def meaning(
     Returns
     -------
     tuple[str, bool] | None
-        activity ("" for standing, starts and stops), transition; None if unknown
     """
     label = label.strip().lower()
     if label in REST:

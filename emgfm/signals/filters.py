@@ -500,7 +500,7 @@ def denoise(
         Hz
     high : float, default 400.0
         upper edge of the band that was passed, Hz
-    wavelet : str, default db7
+    wavelet : str, default 'db7'
 
     Returns
     -------
