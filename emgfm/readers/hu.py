@@ -273,7 +273,6 @@ def first_look(
     Returns
     -------
     tuple[dict, dict]
-        activity -> usual duration (s); side -> change of the ankle in level strides
     """
     seen, level, untold = [], {side: [np.zeros((0, 2))] for side in SIDES}, LostList(patient="")
     for file in files:
