@@ -89,7 +89,7 @@ def fit_template(
     """
     sums, squares, lasting = np.zeros((2, bins, 36)), np.zeros((2, bins, 27)), []
     for idx in ds.batches(4096, seed=0, epoch=0, per_stride=per_stride):
-        b = ds.__getitems__(idx)
+        b = ds.batch(idx)
         k, ahead = ((np.asarray(b[p]).reshape(len(idx), -1)[:, 0] * bins).astype(int) % bins
                     for p in ("input_gait_pct", "target_gait_pct"))
         kin, torque = np.tile(b["kin_mask"], (1, 3)), b["kinetic_mask"] * b["target_mask"][:, :1]

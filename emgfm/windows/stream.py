@@ -323,14 +323,15 @@ class StreamLoader(Loader):
         soon: int = 2,  # people who are fetched before they are needed
         **options,  # of `Loader`
     ):
-        super().__init__(ds, batch_size, seed, per_stride, block=block, **options, chunk=None)
+        super().__init__(ds, batch_size, seed, per_stride=per_stride, block=block, **options, chunk=None)
         self.soon, self._plan = soon, (None, [], 0)  # epoch, people in its order, and how many were asked for
 
-    def _make(self, index: np.ndarray) -> dict:
-        "A batch, while the people after it are on their way"
-        if isinstance(self.ds.store, RemoteStore):
-            self._ask(set(self.ds._person[self.ds.locate(index)[0]].tolist()))
-        return super()._make(index)
+    def indices(self):
+        "Window numbers, while the patients after each batch are fetched"
+        for index in super().indices():
+            if isinstance(self.ds.store, RemoteStore):
+                self._ask(set(self.ds._person[self.ds.locate(index)[0]].tolist()))
+            yield index
 
     def _ask(self, needed: set[int]):
         "Begin to fetch the people of a batch, and the next few in the order of the epoch"
