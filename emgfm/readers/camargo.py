@@ -47,7 +47,17 @@ ROWS = {"right": EMG_ROWS + opensim_rows("r"), "left": opensim_rows("l")}
 def patients(
     root: str | Path,  # folder that holds `AB06` ..., or one above it
 ) -> list[str]:
-    "Names of the folders: AB06, AB07, ..."
+    """Names of the folders: AB06, AB07, ...
+
+    Parameters
+    ----------
+    root : str | Path
+        folder that holds `AB06` ..., or one above it
+
+    Returns
+    -------
+    list[str]
+    """
     return [p.name for p in listing(raw_folder(root, NAME, FOLDERS, EXPECTED), FOLDERS)
             if p.is_dir()]
 
@@ -56,15 +66,35 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one for each leg in each trial
-    "All trials of one patient"
+    """All trials of one patient
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+        one for each leg in each trial
+
+    Raises
+    ------
+    DataError
+        Is missing
+    DataError
+        Holds no trial, expected <date>/<mode>/<sensor>/<trial>.mat
+    """
     home, lost = raw_folder(root, NAME, FOLDERS,
                             EXPECTED) / patient, LostList(dataset=NAME, patient=patient)
     if not home.is_dir():
         raise data_error("is missing", NAME, patient, home)
-    info, found = person(home.parent, patient), trials(home)
+    info, found = {}, trials(home)
     if not found:
         raise data_error("holds no trial, expected <date>/<mode>/<sensor>/<trial>.mat",
                          NAME, patient, home)
+    with lost.piece("SubjectInfo"):
+        info = person(home.parent, patient)
     for trial in found:
         yield from _trial(trial, info, lost)
     yield from lost
@@ -74,11 +104,32 @@ def person(
     folder: Path,  # that holds `SubjectInfo.mat`
     patient: str,
 ) -> dict:  # age (years), sex, height (m), mass (kg), as far as known
-    "Facts of a patient"
+    """Facts of a patient
+
+    Parameters
+    ----------
+    folder : Path
+        that holds `SubjectInfo.mat`
+    patient : str
+
+    Returns
+    -------
+    dict
+        age (years), sex, height (m), mass (kg), as far as known
+
+    Raises
+    ------
+    DataError
+        Is missing, and with it the body mass
+    DataError
+        Is missing; found …
+    """
     files = listing(folder, r"SubjectInfo\.mat")
-    table = read_table(files[0]) if files else pd.DataFrame(columns=["Subject"])
+    if not files:
+        raise data_error("is missing, and with it the body mass", file=folder / "SubjectInfo.mat")
+    table = read_table(files[0])
     lacking = {"Subject", "Age", "Gender", "Height", "Weight"} - set(table)
-    if files and lacking:
+    if lacking:
         raise data_error(f"is missing; found {', '.join(table)}", file=files[0], field=min(lacking))
     rows = table[table.Subject.astype(str).str.strip() == patient].to_dict("records")
     names = dict(age="Age", sex="Gender", height="Height", mass="Weight")
@@ -87,7 +138,19 @@ def person(
 # %% ../../nbs/30_readers/12_camargo.ipynb #9acacb42
 @dataclass(frozen=True)
 class Trial:
-    "The files of one trial"
+    """The files of one trial
+
+    Parameters
+    ----------
+    patient : str
+    name : str
+    mode : str
+        a key of `SURFACES`
+    session : str
+        the date, where there are several: two sessions could have the same trial
+    files : dict
+        sensor in lower case -> path
+    """
     patient: str
     name: str
     mode: str  # a key of `SURFACES`
@@ -98,7 +161,18 @@ class Trial:
 def trials(
     home: Path,  # folder of a patient
 ) -> list[Trial]:  # by date, mode and name
-    "All trials of a patient"
+    """All trials of a patient
+
+    Parameters
+    ----------
+    home : Path
+        folder of a patient
+
+    Returns
+    -------
+    list[Trial]
+        by date, mode and name
+    """
     found = {}
     dates = [p for p in listing(home, r"\d+_\d+_\d{2,4}") if p.is_dir()]
     for mode in (m for date in dates for m in listing(date, "|".join(SURFACES))):
@@ -189,7 +263,18 @@ def _condition_table(x: object, columns: tuple[str, ...], file: Path, name: str)
 def step_unit(
     x: float | None,  # height of a step as published, in a unit that is not stated
 ) -> tuple[float, str]:  # m a unit, name of the unit
-    "The unit in which a step has the height of a step"
+    """The unit in which a step has the height of a step
+
+    Parameters
+    ----------
+    x : float | None
+        height of a step as published, in a unit that is not stated
+
+    Returns
+    -------
+    tuple[float, str]
+        m a unit, name of the unit
+    """
     if x is None or not x > 0 or 20 < x <= 50:
         return np.nan, "unknown"
     return (1.0, "m") if x < 1 else (0.0254, "inches") if x <= 20 else (0.001, "mm")
@@ -228,7 +313,17 @@ def cycles(
     percent: np.ndarray,
 # (k, 2) samples of the strikes; (k,) whether a whole ramp lies between
 ) -> tuple[np.ndarray, np.ndarray]:
-    "Gait cycles in the authors' coding"
+    """Gait cycles in the authors' coding
+
+    Parameters
+    ----------
+    percent : np.ndarray
+        (n,) gait cycle, 0 at a heel strike, 100 at the last sample before the next
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+    """
     e = strikes_from_cycle(percent, 1.0)
     known = np.flatnonzero(np.isfinite(e))
     # otherwise a pause lies between
@@ -243,7 +338,17 @@ def meaning(
     label: str,  # of the conditions
 # activity ("" for standing, starts and stops), transition; None if unknown
 ) -> tuple[str, bool] | None:
-    "The activity that a label leads to"
+    """The activity that a label leads to
+
+    Parameters
+    ----------
+    label : str
+        of the conditions
+
+    Returns
+    -------
+    tuple[str, bool] | None
+    """
     label = label.strip().lower()
     if label in REST:
         return "", False
@@ -256,7 +361,17 @@ def meaning(
 def majority(
     labels: list[str],
 ) -> tuple[str, float]:  # label, share
-    "The label of most samples; of equals, the later one"
+    """The label of most samples; of equals, the later one
+
+    Parameters
+    ----------
+    labels : list[str]
+
+    Returns
+    -------
+    tuple[str, float]
+        label, share
+    """
     counts = pd.Series(labels, dtype=object).value_counts()
     best = set(counts.index[counts == counts.max()])
     return next(x for x in reversed(labels) if x in best), float(counts.max() / len(labels))
@@ -303,16 +418,18 @@ def _signals(trial: Trial, sides: list, mass: float | None, lost: LostList) -> d
     "What the sensors recorded of each leg: side -> quantity -> signal"
     out = {side: {} for side in sides}
     for sensor, quantity in (("ik", "angle"), ("id", "moment"), ("emg", "emg")):
-        if not sides or quantity == "moment" and mass is None:
+        if not sides:
             continue
         with lost.piece(trial.name):
-            table, factor = _sensor(trial, sensor), 1 / mass if quantity == "moment" else 1.0
+            table, factor = _sensor(trial, sensor), 1 / (mass or 1) if quantity == "moment" else 1.0
             columns = {c: table[c] for c in table if c != "Header"}
             for side in [s for s in sides if quantity != "emg" or s == "right"]:
                 with lost.piece(trial.name, file=trial.files[sensor]):
                     x = gather(ROWS[side], columns, quantity, factor)
                     start = float(table.Header.iloc[0])
                     out[side][quantity] = Signal(x, SENSORS[sensor], start, **_HOW[quantity])
+                    if quantity == "moment" and not mass:
+                        out[side][quantity].unit = "N·m"
     return out
 
 # %% ../../nbs/30_readers/12_camargo.ipynb #6bfdc59a

@@ -49,7 +49,17 @@ EMG_ORDER = [r.source for rows in EMG_ROWS.values() for r in rows]  # by place i
 def patients(
     root: str | Path,  # folder that holds `P1Data` ..., or one above it
 ) -> list[str]:
-    "P1, P2, ...: the names of the folders without Data"
+    """P1, P2, ...: the names of the folders without Data
+
+    Parameters
+    ----------
+    root : str | Path
+        folder that holds `P1Data` ..., or one above it
+
+    Returns
+    -------
+    list[str]
+    """
     return [p.name[:-4] for p in listing(raw_folder(root, NAME, FOLDERS, EXPECTED), FOLDERS)
             if p.is_dir()]
 
@@ -61,7 +71,22 @@ def recordings(
     wrapped: bool = False,
     masses: str | Path | None = None,  # as of `body_mass`
 ) -> Iterator[Recording | Lost]:  # one for each leg in each trial
-    "All trials of one patient"
+    """All trials of one patient
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+    wrapped : bool, default False
+        also the cycles between swing peaks, turned round to begin at heel strike
+    masses : str | Path | None, default None
+        as of `body_mass`
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+        one for each leg in each trial
+    """
     home = raw_folder(root, NAME, FOLDERS, EXPECTED) / f"{patient}Data"
     mass, lost = body_mass(root, patient, masses), LostList(dataset=NAME, patient=patient)
     trials = {name: read_trial(home, name, lost) for name in _names(home, patient)}
@@ -69,7 +94,8 @@ def recordings(
     usual = _usual_duration([times for times, _ in events.values()])
     for name, trial in trials.items():
         for side in SIDES:
-            with lost.piece(name):
+            with lost.piece(name, file=next((x.file for x in trial.values()),
+                                            home / f"EMG/{name}.csv")):
                 rec = _recording(trial, side, *events[name, side], usual, mass)
                 rec.patient, rec.trial = patient, name
                 yield rec
@@ -84,7 +110,27 @@ def body_mass(
     # table of dataset, patient, mass_kg; by default masses.csv in the root
     masses: str | Path | None = None,
 ) -> float | None:  # kg, None where it is unknown
-    "Body mass of a patient from a table of the user"
+    """Body mass of a patient from a table of the user
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+    masses : str | Path | None, default None
+        table of dataset, patient, mass_kg; by default masses.csv in the root
+
+    Returns
+    -------
+    float | None
+        kg, None where it is unknown
+
+    Raises
+    ------
+    DataError
+        Has the columns …, expected dataset, patient and mass_kg
+    DataError
+        Is …, expected kilograms
+    """
     file = Path(masses) if masses else Path(root) / "masses.csv"
     if not file.exists() and not masses:
         return None
@@ -104,7 +150,21 @@ def body_mass(
 # %% ../../nbs/30_readers/22_moghadam.ipynb #4554eeec
 @dataclass
 class Sheet:
-    "A table on a regular clock"
+    """A table on a regular clock
+
+    Parameters
+    ----------
+    file : Path
+    columns : dict[str, np.ndarray]
+        name -> (n,) numbers
+    start : float
+        s
+    rate : float
+        Hz
+    stop : float
+        s, one sample after the last
+    notes : tuple[str, ...], default ()
+    """
     file: Path
     columns: dict[str, np.ndarray]  # name -> (n,) numbers
     start: float  # s
@@ -129,7 +189,29 @@ def read_trial(
     name: str,  # stem of the files
     lost: LostList,  # a missing or broken file costs what is in it, and is added here
 ) -> dict[str, Sheet]:  # emg, imu, angle, moment
-    "The four files of a trial"
+    """The four files of a trial
+
+    Parameters
+    ----------
+    home : Path
+        folder of a patient
+    name : str
+        stem of the files
+    lost : LostList
+        a missing or broken file costs what is in it, and is added here
+
+    Returns
+    -------
+    dict[str, Sheet]
+        emg, imu, angle, moment
+
+    Raises
+    ------
+    DataError
+        Is missing
+    DataError
+        Is missing; found …
+    """
     out = {}
     for what, (folder, suffix) in FILES.items():
         file = home / folder / (name + suffix)
@@ -137,7 +219,34 @@ def read_trial(
             if not file.exists():
                 raise data_error("is missing")
             out[what] = _READ[what](file)
+            for column in _lacking(what, out[what]):
+                with lost.piece(name, file=file, field=column):
+                    raise data_error(f"is missing; found {', '.join(list(out[what].columns)[:12])}")
+    with lost.piece(name, file=out["imu"].file if "imu" in out else ""):
+        _check_imu(out)
     return out
+
+# %% ../../nbs/30_readers/22_moghadam.ipynb #0d549b8a
+def _lacking(what: str, sheet: Sheet) -> list[str]:
+    "Columns of angles or moments that a file lacks: their cells stay missing"
+    rows = [r for leg in ROWS.values() for r in leg if r.channel.startswith(f"{what}_")]
+    return [r.source for r in rows if what != "emg" and r.source not in sheet.columns]
+
+
+def _check_imu(trial: dict[str, Sheet]):
+    "Leave the sensors out of a trial whose knocks do not belong to the loadings: another clock"
+    if not {"imu", "moment"} <= set(trial):
+        return
+    far = []
+    for side in SIDES:
+        knocked, loaded = (_events(what, trial[what], side) for what in ("imu", "moment"))
+        if loaded is not None and len(knocked):
+            far += [np.abs(knocked - x).min() for x in loaded]
+    if far and np.median(far) > NEAR:
+        del trial["imu"]
+        raise data_error(f"has knocks {1000 * np.median(far):.0f} ms from the loadings of the "
+                         f"plates, expected {1000 * NEAR:.0f} ms at most: another clock",
+                         field="Time")
 
 # %% ../../nbs/30_readers/22_moghadam.ipynb #14319f22
 def _sheet(file: Path, table: pd.DataFrame, notes: tuple = ()) -> Sheet:
@@ -154,7 +263,23 @@ def _sheet(file: Path, table: pd.DataFrame, notes: tuple = ()) -> Sheet:
 def clock(
     time: np.ndarray,  # (n,) s
 ) -> tuple[float, float]:  # start (s), rate (Hz)
-    "The regular clock that a column of time is"
+    """The regular clock that a column of time is
+
+    Parameters
+    ----------
+    time : np.ndarray
+        (n,) s
+
+    Returns
+    -------
+    tuple[float, float]
+        start (s), rate (Hz)
+
+    Raises
+    ------
+    DataError
+        Is no regular clock
+    """
     n = len(time)
     rate = (n - 1) / (time[-1] - time[0]) if n > 2 and time[-1] > time[0] else np.nan
     rate = round(rate) if np.isfinite(rate) and abs(rate - round(rate)) < 1e-3 * rate else rate
@@ -214,7 +339,19 @@ def heel_strikes(
     trial: dict[str, Sheet],  # as of `read_trial`
     side: str,
 ) -> tuple[np.ndarray, str]:  # s, and where they come from
-    "Heel strikes of a leg"
+    """Heel strikes of a leg
+
+    Parameters
+    ----------
+    trial : dict[str, Sheet]
+        as of `read_trial`
+    side : str
+
+    Returns
+    -------
+    tuple[np.ndarray, str]
+        s, and where they come from
+    """
     found = {what: _events(what, sheet, side) for what, sheet in trial.items()}
     found = {what: times for what, times in found.items() if times is not None}
     if {"moment", "imu"} <= set(found):
@@ -259,7 +396,22 @@ def knocks(
     rate: float,  # Hz
     start: float = 0.0,  # s
 ) -> np.ndarray:  # s
-    "Heel strikes of a foot"
+    """Heel strikes of a foot
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n,) vertical acceleration of a foot, any unit
+    rate : float
+        Hz
+    start : float, default 0.0
+        s
+
+    Returns
+    -------
+    np.ndarray
+        s
+    """
     times, _ = strikes_from_acceleration(x[:, None], rate, start)
     if not len(times):
         return times
@@ -276,7 +428,22 @@ def extensions(
     rate: float,  # Hz
     start: float = 0.0,  # s
 ) -> np.ndarray:  # s
-    "Where the knee is straightest after a swing"
+    """Where the knee is straightest after a swing
+
+    Parameters
+    ----------
+    knee : np.ndarray
+        (n,) degrees, positive in flexion
+    rate : float
+        Hz
+    start : float, default 0.0
+        s
+
+    Returns
+    -------
+    np.ndarray
+        s
+    """
     out = []
     for k in find_peaks(knee, height=40, distance=int(0.4 * rate))[0]:
         after = knee[k:k + int(0.45 * rate)]
@@ -290,7 +457,22 @@ def combine(
     loaded: np.ndarray,  # s, within the window
     window: tuple[float, float],  # s, of the moments
 ) -> np.ndarray:  # s
-    "Heel strikes of a leg: loadings where the moments can show them, knocks elsewhere"
+    """Heel strikes of a leg: loadings where the moments can show them, knocks elsewhere
+
+    Parameters
+    ----------
+    knocked : np.ndarray
+        s, over the whole trial
+    loaded : np.ndarray
+        s, within the window
+    window : tuple[float, float]
+        s, of the moments
+
+    Returns
+    -------
+    np.ndarray
+        s
+    """
     if len(loaded) == 0:
         return knocked
     hidden = [k for k in knocked if not window[0] + SWING < k < window[1] - STANCE
@@ -303,7 +485,7 @@ def _recording(trial: dict[str, Sheet], side: str, events: np.ndarray, how: str,
     "One leg of a trial"
     emg = _signal(trial, "emg", side, unit="unknown", state="raw")
     angle = _signal(trial, "angle", side, unit="rad")
-    moment = _signal(trial, "moment", side, 1 / (mass or 1.0), unit="N·m/kg")
+    moment = _signal(trial, "moment", side, 1 / (mass or 1.0), unit="N·m/kg" if mass else "N·m")
     signs, there = _check_signs(angle, moment, mass,
                                 side), [x for x in (emg, angle) if x is not None]
     if not there:
@@ -321,7 +503,7 @@ def _recording(trial: dict[str, Sheet], side: str, events: np.ndarray, how: str,
                and not mass}
     return Recording(NAME, "", "", side, kept.reset_index(drop=True), emg=emg,
                      angle=_spread(angle, first, last),
-                     moment=_spread(moment, first, last) if mass else None,
+                     moment=_spread(moment, first, last),
                      info={"mass": mass} if mass else {}, reasons=reasons,
                      notes=trial["emg"].notes if "emg" in trial else (),
                      rejected=rejected[["start", "stop", "reason"]],
@@ -333,7 +515,9 @@ def _signal(trial: dict, what: str, side: str, factor: float = 1.0, **how) -> Si
     if what not in trial:
         return None
     sheet = trial[what]
-    x = gather(ROWS[side], sheet.columns, what, factor, file=sheet.file)
+    x = gather(ROWS[side], sheet.columns, what, factor, optional=what != "emg", file=sheet.file)
+    if not len(x):
+        return None
     return Signal(x, sheet.rate, sheet.start, **how)
 
 # %% ../../nbs/30_readers/22_moghadam.ipynb #e52484f0
@@ -357,7 +541,7 @@ def _check_signs(angle: Signal | None, moment: Signal | None, mass: float | None
                              "in flexion", field=f"knee_angle_{s}")
         lowest = -np.nanmax(knee)
         out["knee sign"] = f"negative in flexion: down to {lowest:.0f} degrees in the file"
-    if moment is not None:
+    if moment is not None and np.isfinite(moment.data[:, 2, 2]).any():
         ankle = moment.data[:, 2, 2].astype(float) * (mass or 1.0)
         top = ankle[np.nanargmax(np.abs(ankle))]
         if top > 30:
@@ -371,7 +555,19 @@ def turned(
     rec: Recording,
     events: np.ndarray,  # heel strikes, s
 ) -> Iterator[Recording]:  # one or none
-    "The cycle between two swing peaks of the knee, turned to begin at heel strike"
+    """The cycle between two swing peaks of the knee, turned to begin at heel strike
+
+    Parameters
+    ----------
+    rec : Recording
+    events : np.ndarray
+        heel strikes, s
+
+    Returns
+    -------
+    Iterator[Recording]
+        one or none
+    """
     if rec.angle is None:
         return
     knee, least = rec.angle.data[:, 1, 2] / DEG, int(0.4 * float(rec.angle.rate))
