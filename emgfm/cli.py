@@ -28,28 +28,58 @@ from .core.schema import DataError, one_of
 
 # %% ../nbs/95_whole/01_cli.ipynb #44ae4694
 class Console:
-    "What the present command prints, and how"
+    """What the present command prints, and how
+
+    Parameters
+    ----------
+    quiet : bool, default False
+    as_json : bool, default False
+    """
 
     def __init__(self, quiet: bool = False, as_json: bool = False):
         self.quiet, self.as_json = quiet, as_json
 
     @property
     def progress(self) -> bool:
-        "Whether bars are drawn"
+        """Whether bars are drawn
+
+        Returns
+        -------
+        bool
+        """
         return not (self.quiet or self.as_json)
 
     def say(self, text: object = ""):
-        "A line for a reader"
+        """A line for a reader
+
+        Parameters
+        ----------
+        text : object, default ''
+        """
         if self.progress:
             typer.echo(str(text))
 
     def complain(self, text: object):
-        "A line on the error stream, always"
+        """A line on the error stream, always
+
+        Parameters
+        ----------
+        text : object
+        """
         typer.echo(str(text), err=True)
 
 # %% ../nbs/95_whole/01_cli.ipynb #2498008b
 def size_of(path: str | Path) -> str:
-    "Files and megabytes at a path, in words"
+    """Files and megabytes at a path, in words
+
+    Parameters
+    ----------
+    path : str | Path
+
+    Returns
+    -------
+    str
+    """
     path = Path(path)
     files = [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file()]
     megabytes = sum(f.stat().st_size for f in files) / 1e6
@@ -62,7 +92,18 @@ def done(
     then: str = "",  # the command to type next
     **facts: object,  # for --json
 ):
-    "The last lines of a command: what was written, where, how much, and what to do next"
+    """The last lines of a command: what was written, where, how much, and what to do next
+
+    Parameters
+    ----------
+    console : Console
+    wrote : tuple, default ()
+        paths of what was written
+    then : str, default ''
+        the command to type next
+    **facts : object
+        for --json
+    """
     for path in wrote:
         console.say(f"wrote {path} ({size_of(path)})")
     if then:
@@ -120,7 +161,15 @@ def command(
     example: str,  # a line that works
     name: str | None = None,  # None: the function's
 ):
-    "Register a function as a command, with the two options that all commands share"
+    """Register a function as a command, with the two options that all commands share
+
+    Parameters
+    ----------
+    example : str
+        a line that works
+    name : str | None, default None
+        None: the function's
+    """
 
     def register(f):
         @functools.wraps(f)
@@ -151,7 +200,13 @@ def _main(
 def main(
     args: list[str] | None = None,  # words of the command line; None: those of the shell
 ):
-    "The command `emgfm`"
+    """The command `emgfm`
+
+    Parameters
+    ----------
+    args : list[str] | None, default None
+        words of the command line; None: those of the shell
+    """
     os.environ.setdefault("MPLBACKEND", "Agg")  # pages need no screen
     try:
         status = app(args, standalone_mode=False, prog_name="emgfm")

@@ -32,7 +32,16 @@ from .windows.splits import make_splits, save_splits
 # %% ../nbs/95_whole/00_pipeline.ipynb #b4f91bbc
 @dataclass
 class Parts:
-    "Learning samples of a run, and on whom it is judged"
+    """Learning samples of a run, and on whom it is judged
+
+    Parameters
+    ----------
+    train : SplitDataset
+    val : SplitDataset
+    test : SplitDataset
+    judged_on : str
+        in words
+    """
 
     train: SplitDataset
     val: SplitDataset
@@ -51,7 +60,28 @@ def open_parts(
     horizons: tuple[str, ...] = HORIZONS,
     **options,  # query, sensors, has, ... of `SplitDataset`
 ) -> Parts:
-    "Training, validation and test samples; the training patients replace an empty split"
+    """Training, validation and test samples; the training patients replace an empty split
+
+    Parameters
+    ----------
+    aligned : Store
+    splits : pd.DataFrame
+        dataset, patient, split
+    window_size : int, default 200
+        EMG samples
+    horizons : tuple[str, ...], default HORIZONS
+    **options
+        query, sensors, has, ... of `SplitDataset`
+
+    Returns
+    -------
+    Parts
+
+    Raises
+    ------
+    DataError
+        … has no stride for training, expected at least one with three points of history
+    """
     options |= dict(splits=splits, window_size=window_size, horizons=horizons)
     train, val, test = (SplitDataset(aligned, s, **options) for s in ("train", "val", "test"))
     if not len(train):
@@ -67,7 +97,23 @@ def judge(
     per_stride: int | None = 40,  # windows of each test stride; None: all
     seen: bool = False,  # judge on patients that the model has learned from too
 ) -> pd.DataFrame:  # scores in the long form of `emgfm.judge.metrics.evaluate`
-    "The network beside its rivals, on the same windows"
+    """The network beside its rivals, on the same windows
+
+    Parameters
+    ----------
+    parts : Parts
+    model
+        trained
+    per_stride : int | None, default 40
+        windows of each test stride; None: all
+    seen : bool, default False
+        judge on patients that the model has learned from too
+
+    Returns
+    -------
+    pd.DataFrame
+        scores in the long form of `emgfm.judge.metrics.evaluate`
+    """
     models = {"persistence": Persistence(), "straight line": LinearExtrapolation(),
               "mean stride": MeanStride.fit(parts.train), "EMG transformer": model}
     options = dict(per_stride=per_stride, seen=seen or parts.test is parts.train)
@@ -83,7 +129,17 @@ SAGITTAL = ["angle_hip_flexion", "angle_knee_flexion", "angle_ankle_flexion",
 def typical_stride(
     ds: SplitDataset,
 ) -> int:  # row of `ds.strides`
-    "A level-walking stride with everything sagittal measured, if there is one"
+    """A level-walking stride with everything sagittal measured, if there is one
+
+    Parameters
+    ----------
+    ds : SplitDataset
+
+    Returns
+    -------
+    int
+        row of `ds.strides`
+    """
     s = ds.strides
     score = (s[SAGITTAL] == 0).sum(axis=1) + 2 * (s.moment_ankle_flexion == 0)
     return int((score + (s.activity == "level_walk") + s.follows).to_numpy().argmax())
@@ -93,7 +149,19 @@ def score_text(
     scores: pd.DataFrame,  # from `judge`
     metric: str = "MAE",  # or RMSE, R2
 ) -> str:
-    "A table for each horizon, for the terminal"
+    """A table for each horizon, for the terminal
+
+    Parameters
+    ----------
+    scores : pd.DataFrame
+        from `judge`
+    metric : str, default 'MAE'
+        or RMSE, R2
+
+    Returns
+    -------
+    str
+    """
     out = []
     for horizon in dict.fromkeys(scores.horizon):
         t = score_table(scores, metric, horizons=[horizon])[horizon]
@@ -110,7 +178,20 @@ def in_words(
     scores: pd.DataFrame,  # from `judge`
     horizon: str,  # one of the scores'
 ) -> str:  # a sentence or two for each of `SPOKEN_OF` that was measured
-    "What the table of a horizon shows"
+    """What the table of a horizon shows
+
+    Parameters
+    ----------
+    scores : pd.DataFrame
+        from `judge`
+    horizon : str
+        one of the scores'
+
+    Returns
+    -------
+    str
+        a sentence or two for each of `SPOKEN_OF` that was measured
+    """
     out, whole = [], scores.query("metric == 'MAE' and dataset == 'all' and activity == 'all'")
     for quantity, joint, name, unit in SPOKEN_OF:
         of = whole[(whole.horizon == horizon) & (whole.quantity == quantity)]
@@ -128,7 +209,26 @@ def in_words(
 # %% ../nbs/95_whole/00_pipeline.ipynb #afcd8f91
 @dataclass
 class Run:
-    "What a run leaves"
+    """What a run leaves
+
+    Parameters
+    ----------
+    folder : Path
+    native : Store
+    splits : pd.DataFrame
+        dataset, patient, split
+    outcomes : list[Outcome]
+        of the build, one a patient
+    parts : Parts
+    model : object
+        the trained network
+    log : pd.DataFrame
+        losses by step
+    generated : bool
+        whether the data are look-alikes
+    scores : pd.DataFrame, default pd.DataFrame()
+    checks : pd.DataFrame, default pd.DataFrame()
+    """
 
     folder: Path
     native: Store
@@ -143,23 +243,49 @@ class Run:
 
     @property
     def failed(self) -> list[str]:
-        "Sentences about patients who could not be read"
+        """Sentences about patients who could not be read
+
+        Returns
+        -------
+        list[str]
+        """
         return [o.sentence for o in self.outcomes if o.status == "failed"]
 
     @property
     def judged_on(self) -> str:
-        "Whose figures these are, in words"
+        """Whose figures these are, in words
+
+        Returns
+        -------
+        str
+        """
         return self.parts.judged_on
 
     def table(self) -> str:
-        "The scores as they are printed"
+        """The scores as they are printed
+
+        Returns
+        -------
+        str
+        """
         return score_text(self.scores)
 
 # %% ../nbs/95_whole/00_pipeline.ipynb #82ce3ee1
 def report(
     r: Run,  # without scores and checks
 ) -> Run:  # with them
-    "Judge the network and write scores, checks and the page"
+    """Judge the network and write scores, checks and the page
+
+    Parameters
+    ----------
+    r : Run
+        without scores and checks
+
+    Returns
+    -------
+    Run
+        with them
+    """
     import matplotlib as mpl
 
     with mpl.rc_context():
@@ -250,7 +376,36 @@ def run(
     jobs: int | None = None,  # processes; by default one a core
     progress: bool = True,
 ) -> Run:
-    "The whole path, from raw files to a report"
+    """The whole path, from raw files to a report
+
+    Parameters
+    ----------
+    out : str | Path
+        folder of the run
+    raw : str | Path | None, default None
+        folder with downloads; None: look-alikes are written
+    datasets : list[str] | None, default None
+        names; by default all that are found or can be written
+    people : int, default 6
+        patients in each look-alike
+    steps : int, default 1600
+        of the optimiser
+    size : str, default 'tiny'
+        of the network
+    seed : int, default 0
+    jobs : int | None, default None
+        processes; by default one a core
+    progress : bool, default True
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    DataError
+        Nobody could be read; the first reason: …
+    """
     out = Path(out)
     if raw is None:
         write_lookalikes(out / "raw", datasets, people, seed, progress)

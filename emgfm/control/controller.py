@@ -23,14 +23,36 @@ from ..windows.samples import EMG_END
 # %% ../../nbs/90_control/01_controller.ipynb #1f159da1
 @dataclass
 class Template:
-    "The mean stride of the training people"
+    """The mean stride of the training people
+
+    Parameters
+    ----------
+    state : np.ndarray
+        (bins, 27) rad, rad/s, rad/s²
+    torque : np.ndarray
+        (bins, 9) N·m/kg, 0 where never measured
+    spread : np.ndarray
+        (18,) of angles and velocities about the mean, inf where never measured
+    duration : float
+        s, mean of the strides
+    """
     state: np.ndarray  # (bins, 27) rad, rad/s, rad/s²
     torque: np.ndarray  # (bins, 9) N·m/kg, 0 where never measured
     spread: np.ndarray  # (18,) of angles and velocities about the mean, inf where never measured
     duration: float  # s, mean of the strides
 
     def at(self, phase) -> tuple[np.ndarray, np.ndarray]:  # (..., 27), (..., 9)
-        "State and torque at phases, in a straight line between two bins"
+        """State and torque at phases, in a straight line between two bins
+
+        Parameters
+        ----------
+        phase
+
+        Returns
+        -------
+        tuple[np.ndarray, np.ndarray]
+            (..., 27), (..., 9)
+        """
         n = len(self.state)
         at = np.asarray(phase) % 1 * n - 0.5
         k, f = np.floor(at).astype(int), (at - np.floor(at))[..., None]
@@ -51,7 +73,20 @@ def fit_template(
     per_stride: int | None = 40,  # windows drawn from each stride; None: all
     bins: int = 100,
 ) -> Template:
-    "The mean stride, by phase, of what the inputs of a network show"
+    """The mean stride, by phase, of what the inputs of a network show
+
+    Parameters
+    ----------
+    ds
+        the training split, like `SplitDataset`
+    per_stride : int | None, default 40
+        windows drawn from each stride; None: all
+    bins : int, default 100
+
+    Returns
+    -------
+    Template
+    """
     sums, squares, lasting = np.zeros((2, bins, 36)), np.zeros((2, bins, 27)), []
     for idx in ds.batches(4096, seed=0, epoch=0, per_stride=per_stride):
         b = ds.batch(idx)
@@ -72,7 +107,18 @@ def fit_template(
 
 # %% ../../nbs/90_control/01_controller.ipynb #c4c62a3d
 class PhaseFilter:
-    "What is believed about gait phase and cadence"
+    """What is believed about gait phase and cadence
+
+    Parameters
+    ----------
+    template : Template
+    memory : float, default 0.1
+        s over which errors of fit repeat themselves, so that they count once
+    drift : float, default 0.3
+        1/s, share of belief that moves to the neighbouring cadences
+    cadences : int, default 13
+        from 0.6 to 1.6 of the template's
+    """
     def __init__(
         self,
         template: Template,
@@ -95,7 +141,12 @@ class PhaseFilter:
 # %% ../../nbs/90_control/01_controller.ipynb #df72f44a
 @patch
 def ahead(self: PhaseFilter, dt: float):
-    "Move on by `dt` seconds"
+    """Move on by `dt` seconds
+
+    Parameters
+    ----------
+    dt : float
+    """
     shift = self.rates * dt * len(self.bins)
     whole = np.floor(shift)
     f = shift - whole
@@ -113,7 +164,15 @@ def see(
     state: np.ndarray,  # (27,) rad, rad/s, rad/s²
     dt: float,  # s since the last one
 ):
-    "Weigh by how well the state fits; Student's likelihood, so that one strange joint does not decide alone"
+    """Weigh by how well the state fits; Student's likelihood, so that one strange joint does not decide alone
+
+    Parameters
+    ----------
+    state : np.ndarray
+        (27,) rad, rad/s, rad/s²
+    dt : float
+        s since the last one
+    """
     z = (state[:18] - self.mean) / self.spread
     fit = -2.5 * np.log1p(z**2 / 4).sum(1) * min(dt / self.memory, 1)
     self.belief *= np.exp(fit - fit.max())
@@ -123,14 +182,37 @@ def see(
 
 @patch
 def estimate(self: PhaseFilter) -> tuple[float, float, float]:  # phase in cycles, cycles/s, confidence 0..1
-    "The mean of the belief, and its length"
+    """The mean of the belief, and its length
+
+    Returns
+    -------
+    tuple[float, float, float]
+        phase in cycles, cycles/s, confidence 0..1
+    """
     v = self.belief.sum(0) @ self.circle
     return float(np.angle(v) / (2 * np.pi) % 1), float(self.belief.sum(1) @ self.rates[:, 0]), float(abs(v))
 
 # %% ../../nbs/90_control/01_controller.ipynb #59086187
 @dataclass(frozen=True)
 class Limits:
-    "Highest values, and how fast they may change"
+    """Highest values, and how fast they may change
+
+    Parameters
+    ----------
+    K : float, default 8.0
+        N·m/rad/kg
+    C : float, default 0.15
+        N·m·s/rad/kg
+    M : float, default 0.004
+        N·m·s²/rad/kg
+    torque : float, default 2.5
+        N·m/kg, either way
+    K_rate : float, default 60.0
+        per second, likewise
+    C_rate : float, default 1.5
+    M_rate : float, default 0.05
+    torque_rate : float, default 40.0
+    """
     K: float = 8.0  # N·m/rad/kg
     C: float = 0.15  # N·m·s/rad/kg
     M: float = 0.004  # N·m·s²/rad/kg
@@ -147,7 +229,23 @@ def limit(
     dt: float,  # s since then
     limits: Limits = Limits(),
 ) -> tuple[dict, tuple[str, ...]]:  # what may be commanded, and what had to be cut
-    "Wanted values within their limits"
+    """Wanted values within their limits
+
+    Parameters
+    ----------
+    wanted : dict
+        of arrays: K, C, M, torque
+    last : dict
+        what was commanded before, or nothing
+    dt : float
+        s since then
+    limits : Limits, default Limits()
+
+    Returns
+    -------
+    tuple[dict, tuple[str, ...]]
+        what may be commanded, and what had to be cut
+    """
     out, cut = {}, []
     for k, x in wanted.items():
         top = getattr(limits, k)
@@ -163,7 +261,43 @@ def limit(
 # %% ../../nbs/90_control/01_controller.ipynb #0c1b479f
 @dataclass
 class Command:
-    "What a step answers; H horizons, nine joint cells"
+    """What a step answers; H horizons, nine joint cells
+
+    Parameters
+    ----------
+    t : float
+        s
+    mode : str
+        network, or mean stride when the inputs are not to be trusted
+    reasons : tuple[str, ...]
+        why the mean stride
+    cut : tuple[str, ...]
+        which of K, C, M and torque met a limit
+    phase : float
+        now, the controller's own estimate, in cycles
+    cadence : float
+        cycles/s
+    confidence : float
+        of the phase, 0..1
+    next_phase : np.ndarray
+        (H,)
+    state : np.ndarray
+        (H, 27) rad, rad/s, rad/s²
+    K : np.ndarray
+        (H, 9) N·m/rad/kg
+    C : np.ndarray
+        (H, 9) N·m·s/rad/kg
+    M : np.ndarray
+        (H, 9) N·m·s²/rad/kg
+    equilibrium : np.ndarray
+        (H, 27) theta_d, omega_d, alpha_d
+    torque : np.ndarray
+        (H, 9) N·m/kg
+    emg_mask : np.ndarray
+        (13,) muscles that were listened to
+    faults : dict
+        muscle -> what is wrong with its electrode
+    """
     t: float  # s
     mode: str  # network, or mean stride when the inputs are not to be trusted
     reasons: tuple[str, ...]  # why the mean stride
@@ -184,7 +318,23 @@ class Command:
 
 @dataclass(frozen=True)
 class Trust:
-    "When the network is not asked, and when it is again"
+    """When the network is not asked, and when it is again
+
+    Parameters
+    ----------
+    lost : float, default 0.5
+        share of the calibrated muscles without a good electrode
+    late : float, default 0.05
+        s since the last step
+    confidence : float, default 0.5
+        least, of the phase
+    recover : float, default 0.3
+        s without any fault until the network is asked again
+    K : float, default 1.0
+        N·m/rad/kg, stiffness about the mean stride meanwhile
+    C : float, default 0.02
+        N·m·s/rad/kg
+    """
     lost: float = 0.5  # share of the calibrated muscles without a good electrode
     late: float = 0.05  # s since the last step
     confidence: float = 0.5  # least, of the phase
@@ -194,7 +344,26 @@ class Trust:
 
 # %% ../../nbs/90_control/01_controller.ipynb #606a5122
 class Controller:
-    "A network in a control loop"
+    """A network in a control loop
+
+    Parameters
+    ----------
+    network : Callable
+        runner, see `open_network`
+    calibration : Calibration
+    template : Template
+        see `fit_template`
+    limits : Limits, default Limits()
+    trust : Trust, default Trust()
+    electrode : Electrode, default Electrode()
+    window_rate : float, default 1000.0
+        Hz, of the EMG that the network was trained on
+
+    Raises
+    ------
+    DataError
+        The network says no …, expected one with the head torque
+    """
     def __init__(
         self,
         network: Callable,  # runner, see `open_network`
@@ -273,7 +442,28 @@ def step(
     t: float,  # s, on any clock that only goes forwards
     emg_t: float | None = None,  # s, time of the newest sample in the chunk; None: samples are counted
 ) -> Command:
-    "Take in what has arrived, say what to do"
+    """Take in what has arrived, say what to do
+
+    Parameters
+    ----------
+    emg_chunk : np.ndarray
+        (m, 13) EMG since the last step, perhaps none; NaN where nothing was measured
+    joint_angles : np.ndarray
+        (9,) or (3, 3) rad
+    t : float
+        s, on any clock that only goes forwards
+    emg_t : float | None, default None
+        s, time of the newest sample in the chunk; None: samples are counted
+
+    Returns
+    -------
+    Command
+
+    Raises
+    ------
+    DataError
+        Has a step at … s after one at … s, expected time to go forwards
+    """
     dt = 0.0 if self.t is None else t - self.t
     if dt < 0:
         raise data_error(f"has a step at {t:g} s after one at {self.t:g} s, expected time to go forwards", field="t")
@@ -295,7 +485,22 @@ def packets(
     times: np.ndarray,  # (n,) s, of the angles
     angles: np.ndarray,  # (n, 9) or (n, 3, 3) rad
 ) -> Iterator[tuple]:  # EMG (m, 13), angles (9,), t, time of the newest EMG sample or None
-    "A recording as it arrives"
+    """A recording as it arrives
+
+    Parameters
+    ----------
+    emg : Signal
+        as it will arrive, (n, 13)
+    times : np.ndarray
+        (n,) s, of the angles
+    angles : np.ndarray
+        (n, 9) or (n, 3, 3) rad
+
+    Returns
+    -------
+    Iterator[tuple]
+        EMG (m, 13), angles (9,), t, time of the newest EMG sample or None
+    """
     ends = np.floor((times - emg.start) * float(emg.rate) + 1e-6).astype(int) + 1
     ends = np.clip(ends, 0, len(emg))
     for t, theta, begin, end in zip(times, angles, np.append(0, ends[:-1]), ends):
@@ -306,7 +511,18 @@ def drive(
     controller: Controller,
     feed: Iterable[tuple],  # see `packets`
 ) -> list[Command]:
-    "All commands of a recording"
+    """All commands of a recording
+
+    Parameters
+    ----------
+    controller : Controller
+    feed : Iterable[tuple]
+        see `packets`
+
+    Returns
+    -------
+    list[Command]
+    """
     return [controller.step(*packet) for packet in feed]
 
 # %% ../../nbs/90_control/01_controller.ipynb #a0d35236
@@ -315,7 +531,21 @@ def latency(
     feed: Iterable[tuple],  # see `packets`
     warm: int = 200,  # steps that are not counted
 ) -> pd.DataFrame:  # a row for each step: wall and cpu, ms
-    "How long each step takes"
+    """How long each step takes
+
+    Parameters
+    ----------
+    controller : Controller
+    feed : Iterable[tuple]
+        see `packets`
+    warm : int, default 200
+        steps that are not counted
+
+    Returns
+    -------
+    pd.DataFrame
+        a row for each step: wall and cpu, ms
+    """
     import gc
     rows, packs = [], list(feed)
     gc.collect()
@@ -333,7 +563,18 @@ def latency(
 def latency_table(
     runs: dict,  # name -> `latency`
 ) -> pd.DataFrame:  # ms: p50, p99, max, and jitter, which is p99 - p50
-    "Latency and jitter"
+    """Latency and jitter
+
+    Parameters
+    ----------
+    runs : dict
+        name -> `latency`
+
+    Returns
+    -------
+    pd.DataFrame
+        ms: p50, p99, max, and jitter, which is p99 - p50
+    """
     rows = {}
     for name, r in runs.items():
         for clock in r:

@@ -28,7 +28,20 @@ def example_inputs(
     window_size: int = 200,  # EMG samples
     seed: int = 0,
 ) -> dict:  # of arrays, with masks of all kinds
-    "Random windows"
+    """Random windows
+
+    Parameters
+    ----------
+    n : int, default 2
+    window_size : int, default 200
+        EMG samples
+    seed : int, default 0
+
+    Returns
+    -------
+    dict
+        of arrays, with masks of all kinds
+    """
     r, f = np.random.default_rng(seed), np.float32
     return dict(emg=r.uniform(0, 1.5, (n, 13, window_size)).astype(f), emg_mask=(r.uniform(size=(n, 13)) > 0.3).astype(f),
                 valid_length=r.integers(1, window_size + 1, n), input_kin_state=r.normal(0, 0.5, (n, 27)).astype(f),
@@ -36,7 +49,14 @@ def example_inputs(
 
 # %% ../../nbs/90_control/02_export.ipynb #853f695f
 class TorchRunner:
-    "A network that takes and gives arrays"
+    """A network that takes and gives arrays
+
+    Parameters
+    ----------
+    model : nn.Module
+    horizons : list
+    window_size : int, default 200
+    """
     def __init__(self, model: nn.Module, horizons: list, window_size: int = 200):
         self.model, self.horizons, self.window_size = model.cpu().eval(), horizons, window_size
 
@@ -72,7 +92,21 @@ def export_onnx(
     path: str | Path,  # .onnx
     window_size: int = 200,  # EMG samples
 ) -> Path:
-    "Write a trained network as ONNX: any batch, one length of window, horizons and sizes in its metadata"
+    """Write a trained network as ONNX: any batch, one length of window, horizons and sizes in its metadata
+
+    Parameters
+    ----------
+    checkpoint : str | Path
+        of a trained network, or the folder of its run
+    path : str | Path
+        .onnx
+    window_size : int, default 200
+        EMG samples
+
+    Returns
+    -------
+    Path
+    """
     _needs("onnx", "onnxscript")
     model, meta = load_checkpoint(checkpoint)
     net = _Positional(model, window_size).eval()
@@ -86,7 +120,20 @@ def export_onnx(
 
 # %% ../../nbs/90_control/02_export.ipynb #ce3df5a7
 class OnnxRunner:
-    "An ONNX file that takes and gives arrays"
+    """An ONNX file that takes and gives arrays
+
+    Parameters
+    ----------
+    path : str | Path
+        from `export_onnx`
+
+    Raises
+    ------
+    DataError
+        There is no ONNX file …
+    DataError
+        … is not from emgfm, expected a file that `export_onnx` wrote
+    """
     def __init__(self, path: str | Path):  # from `export_onnx`
         _needs("onnxruntime")
         import onnxruntime as ort
@@ -111,7 +158,19 @@ def open_network(
     path: str | Path,  # .onnx, a checkpoint, or the folder of a run
     window_size: int = 200,  # EMG samples; an ONNX file knows its own
 ) -> TorchRunner | OnnxRunner:
-    "A runner for whatever file there is"
+    """A runner for whatever file there is
+
+    Parameters
+    ----------
+    path : str | Path
+        .onnx, a checkpoint, or the folder of a run
+    window_size : int, default 200
+        EMG samples; an ONNX file knows its own
+
+    Returns
+    -------
+    TorchRunner | OnnxRunner
+    """
     if Path(path).suffix == ".onnx":
         return OnnxRunner(path)
     model, meta = load_checkpoint(path)
@@ -123,7 +182,21 @@ def parity(
     second: Callable,
     inputs: dict,  # of arrays
 ) -> pd.Series:  # output -> largest |difference| / max(1, |value|)
-    "How far two runners are apart"
+    """How far two runners are apart
+
+    Parameters
+    ----------
+    first : Callable
+        runner
+    second : Callable
+    inputs : dict
+        of arrays
+
+    Returns
+    -------
+    pd.Series
+        output -> largest |difference| / max(1, |value|)
+    """
     a, b = first(inputs), second(inputs)
     apart = {k: np.abs(phase_difference(a[k], b[k]) if k == "phase" else a[k] - b[k]) for k in a}
     return pd.Series({k: float((apart[k] / np.maximum(1, np.abs(a[k]))).max()) for k in sorted(a)})

@@ -19,13 +19,25 @@ from ..windows.samples import EMG_END
 
 # %% ../../nbs/90_control/00_streams.ipynb #e6fe78e3
 class Ring:
-    "The last `size` rows that were pushed, as one array"
+    """The last `size` rows that were pushed, as one array
+
+    Parameters
+    ----------
+    size : int
+    columns : int
+    """
     def __init__(self, size: int, columns: int):
         self.size, self.end, self.count = size, size, 0  # rows kept, place of the next one, rows ever pushed
         self.buffer = np.zeros((3 * size, columns))
 
     def push(self, x: np.ndarray):  # (m, columns)
-        "Take rows in"
+        """Take rows in
+
+        Parameters
+        ----------
+        x : np.ndarray
+            (m, columns)
+        """
         self.count += len(x)
         x = x[-self.size:]
         if self.end + len(x) > len(self.buffer):
@@ -35,13 +47,37 @@ class Ring:
         self.end += len(x)
 
     def last(self, n: int) -> np.ndarray:  # (n, columns), a view; zeros before the first row
-        "The newest rows"
+        """The newest rows
+
+        Parameters
+        ----------
+        n : int
+
+        Returns
+        -------
+        np.ndarray
+            (n, columns), a view; zeros before the first row
+        """
         return self.buffer[self.end - n:self.end]
 
 # %% ../../nbs/90_control/00_streams.ipynb #05ecd8ac
 @dataclass
 class Calibration:
-    "What is known of a person and the electrodes before the first step"
+    """What is known of a person and the electrodes before the first step
+
+    Parameters
+    ----------
+    rate : float
+        Hz, of the EMG
+    scale : np.ndarray
+        (13,) of the causal envelope; NaN: the muscle has no electrode
+    state : str, default 'raw'
+        of the EMG that will arrive: raw, filtered, rectified or envelope
+    mains : float | None, default 50.0
+        Hz
+    cells : np.ndarray, default np.ones(9, bool)
+        (9,) joint cells that are measured
+    """
     rate: float  # Hz, of the EMG
     scale: np.ndarray  # (13,) of the causal envelope; NaN: the muscle has no electrode
     state: str = "raw"  # of the EMG that will arrive: raw, filtered, rectified or envelope
@@ -53,7 +89,24 @@ def calibrate(
     recordings: Recording | list[Recording],  # of one leg of the person, walking
     mains: float | None = 50.0,  # Hz
 ) -> Calibration:
-    "Scales from some strides of walking"
+    """Scales from some strides of walking
+
+    Parameters
+    ----------
+    recordings : Recording | list[Recording]
+        of one leg of the person, walking
+    mains : float | None, default 50.0
+        Hz
+
+    Returns
+    -------
+    Calibration
+
+    Raises
+    ------
+    DataError
+        Calibration was given no recording with EMG, angles and strides, expected at least one
+    """
     recs = [recordings] if isinstance(recordings, Recording) else list(recordings)
     recs = [r for r in recs if r.emg is not None and r.angle is not None and len(r.strides)]
     if not recs:
@@ -67,7 +120,19 @@ def calibrate(
 # %% ../../nbs/90_control/00_streams.ipynb #c7c8cad8
 @dataclass(frozen=True)
 class Electrode:
-    "When an electrode counts as bad"
+    """When an electrode counts as bad
+
+    Parameters
+    ----------
+    watch : float, default 0.1
+        s that are looked at
+    stuck : float, default 0.15
+        share of samples at the very edges of the range: saturated
+    strong : float, default 6.0
+        envelope in units of the scale
+    recover : float, default 0.5
+        s without fault until it counts again
+    """
     watch: float = 0.1  # s that are looked at
     stuck: float = 0.15  # share of samples at the very edges of the range: saturated
     strong: float = 6.0  # envelope in units of the scale
@@ -78,7 +143,17 @@ FAULTS = ("absent", "flat", "saturated", "too strong")
 
 
 class EMGStream:
-    "Raw EMG in packets; the window that a network wants"
+    """Raw EMG in packets; the window that a network wants
+
+    Parameters
+    ----------
+    c : Calibration
+    window_size : int, default 200
+        samples
+    window_rate : float, default 1000.0
+        Hz, of the samples in a window
+    electrode : Electrode, default Electrode()
+    """
     def __init__(
         self,
         c: Calibration,
@@ -127,7 +202,22 @@ def push(
     t: float,  # s, now
     emg_t: float | None = None,  # s, time of the newest sample; None: samples are counted
 ):
-    "Take a packet in"
+    """Take a packet in
+
+    Parameters
+    ----------
+    chunk : np.ndarray
+        (m, 13) in the unit of the calibration, NaN where nothing was measured
+    t : float
+        s, now
+    emg_t : float | None, default None
+        s, time of the newest sample; None: samples are counted
+
+    Raises
+    ------
+    DataError
+        Is of shape …, expected (samples, 13)
+    """
     chunk, c = np.asarray(chunk, float), self.c
     if chunk.ndim != 2 or chunk.shape[1] != 13:
         raise data_error(f"is of shape {chunk.shape}, expected (samples, 13)", field="emg_chunk")
@@ -152,7 +242,18 @@ def window(
     self: EMGStream,
     t: float,  # s
 ) -> tuple[np.ndarray, int, np.ndarray, float]:  # (13, window_size) float32, valid samples, (13,) mask, lateness in s
-    "EMG that ends at `t`"
+    """EMG that ends at `t`
+
+    Parameters
+    ----------
+    t : float
+        s
+
+    Returns
+    -------
+    tuple[np.ndarray, int, np.ndarray, float]
+        (13, window_size) float32, valid samples, (13,) mask, lateness in s
+    """
     W, ratio, kept, mask = self.size, self.c.rate / self.rate, self.kept, np.isfinite(self.c.scale) & (self.fault < 0)
     if not kept.count:
         return np.zeros((13, W), np.float32), 0, np.zeros(13, np.float32), np.inf
@@ -171,7 +272,17 @@ def window(
 
 # %% ../../nbs/90_control/00_streams.ipynb #7ff2d222
 class JointStream:
-    "Joint angles as they come; the state that a network wants"
+    """Joint angles as they come; the state that a network wants
+
+    Parameters
+    ----------
+    cells : np.ndarray
+        (9,) bool, those that are measured
+    gap : float, default 0.05
+        s without angles after which the past does not count
+    fastest : float, default 25.0
+        rad/s, more is a fault of the sensor
+    """
     def __init__(
         self,
         cells: np.ndarray,  # (9,) bool, those that are measured
@@ -186,7 +297,25 @@ class JointStream:
         angles: np.ndarray,  # (9,) or (3, 3) rad
         t: float,  # s
     ) -> str:  # what is wrong with them, or nothing
-        "Take angles in, unless they are bad"
+        """Take angles in, unless they are bad
+
+        Parameters
+        ----------
+        angles : np.ndarray
+            (9,) or (3, 3) rad
+        t : float
+            s
+
+        Returns
+        -------
+        str
+            what is wrong with them, or nothing
+
+        Raises
+        ------
+        DataError
+            Is of shape …, expected (9,) or (3, 3)
+        """
         if np.size(angles) != 9:
             raise data_error(f"is of shape {np.shape(angles)}, expected (9,) or (3, 3)", field="joint_angles")
         angles = np.where(self.cells, np.asarray(angles, float).reshape(9), 0)
@@ -204,6 +333,12 @@ class JointStream:
         return "" if len(self.t) == 3 else "fewer than three angles have come"
 
     def state(self) -> np.ndarray:  # (27,) float32
-        "Angles, velocities and accelerations now; zeros where a cell is not measured"
+        """Angles, velocities and accelerations now; zeros where a cell is not measured
+
+        Returns
+        -------
+        np.ndarray
+            (27,) float32
+        """
         omega, alpha = derivatives(self.theta, np.diff(self.t), "causal")
         return np.concatenate([self.theta[-1], omega[-1], alpha[-1]]).astype(np.float32)

@@ -28,7 +28,24 @@ USES = ("redistribute", "commercial")
 
 @dataclass(frozen=True)
 class Source:
-    "A record at a host, and which of its files are needed"
+    """A record at a host, and which of its files are needed
+
+    Parameters
+    ----------
+    host : str
+        one of `HOSTS`; "login": by hand, with an account; "unknown": by hand, and nobody knows
+        an open address
+    record : str, default ''
+        figshare: article, or c.<number> of a collection; mendeley: <id>.<version>; zenodo:
+        record;
+    wanted : tuple[str, ...], default ('*',)
+        github: owner/repository@ref:path, or owner/repository/releases/tag; direct: address of
+        a file; login: of a page patterns of the names of files that the reader needs
+    sizes : tuple[tuple[str, int], ...], default ()
+        (name, bytes), where a witness tells
+    optional : tuple[str, ...], default ()
+        patterns of files that are good to have
+    """
     host: str  # one of `HOSTS`; "login": by hand, with an account; "unknown": by hand, and nobody knows an open address
     record: str = ""  # figshare: article, or c.<number> of a collection; mendeley: <id>.<version>; zenodo: record;
     # github: owner/repository@ref:path, or owner/repository/releases/tag; direct: address of a file; login: of a page
@@ -39,7 +56,66 @@ class Source:
 # %% ../../nbs/00_core/01_catalog.ipynb #8311c4fb
 @dataclass(frozen=True)
 class Card:
-    "What is known about one dataset"
+    """What is known about one dataset
+
+    Parameters
+    ----------
+    name : str
+    title : str
+        of the paper
+    authors : tuple[str, ...]
+        "Family I."
+    year : int
+    venue : str
+    paper_doi : str
+    data_doi : tuple[str, ...]
+        may be several; empty if none is known
+    landing : str
+        address where the download begins
+    how : str
+        what to fetch, in words
+    licence : str
+        of the data: SPDX name or "unknown"
+    redistribution : str
+        may excerpts be passed on?
+    commercial : str
+    login : str
+    size : str
+    subjects : int
+    population : str
+    place : str
+        of the recording
+    mains : int
+        Hz, of that country
+    activities : tuple[str, ...]
+    emg_sides : tuple[str, ...]
+    angle_sides : tuple[str, ...]
+    emg_rates : tuple[float, ...]
+        Hz; empty if unknown or if strides have a fixed number of points
+    emg_points : int | None
+        points of a stride, where the authors normalised time
+    emg_state : str
+        one of `EMG_STATES` or "unknown"
+    emg_unit : str
+    muscles : tuple[str, ...]
+    kin_rate : float | None
+        Hz, of angles and moments
+    kin_points : int | None
+    angles : tuple[str, ...]
+        cells
+    moments : tuple[str, ...]
+    moment_unit : str
+        in the files
+    strides : int | None
+        that the original pipeline reported
+    faults : tuple[tuple[str, str], ...]
+        (fault, one of `FAULT_STATES`)
+    folders : tuple[str, ...], default ()
+        names of its download folders, besides `name`
+    sources : tuple[Source, ...], default ()
+    steps : tuple[str, ...], default ()
+        what to do by hand, where no program may or can fetch it
+    """
     name: str
     title: str  # of the paper
     authors: tuple[str, ...]  # "Family I."
@@ -87,7 +163,17 @@ _ANSWERS = {"yes": True, "under": True, "no": False, UNKNOWN: None}  # first wor
 def check_words(
     card: Card,
 ):
-    "Raise a `DataError` if `card` uses a word that `emgfm.core.schema` does not know"
+    """Raise a `DataError` if `card` uses a word that `emgfm.core.schema` does not know
+
+    Parameters
+    ----------
+    card : Card
+
+    Raises
+    ------
+    DataError
+        Card …, …: has …, expected one of …
+    """
     for field, words, allowed in (
             ("muscles", card.muscles, MUSCLES), ("angles", card.angles, CELLS), ("moments", card.moments, CELLS),
             ("activities", card.activities, ACTIVITIES), ("emg_sides", card.emg_sides, SIDES),
@@ -110,7 +196,23 @@ HIP3 = ("hip_adduction", "hip_rotation", *SAGITTAL)
 def muscle_names(
     labels: str,  # words out of `MUSCLE_LABELS`
 ) -> tuple[str, ...]:  # full names, in the fixed order
-    "Full names of muscles"
+    """Full names of muscles
+
+    Parameters
+    ----------
+    labels : str
+        words out of `MUSCLE_LABELS`
+
+    Returns
+    -------
+    tuple[str, ...]
+        full names, in the fixed order
+
+    Raises
+    ------
+    DataError
+        … is not a muscle label, expected one of …
+    """
     unknown = set(labels.split()) - set(MUSCLE_LABELS)
     if unknown:
         raise DataError(f"{min(unknown)!r} is not a muscle label, expected one of {', '.join(MUSCLE_LABELS)}")
@@ -548,7 +650,22 @@ CARDS = {c.name: c for c in (_angelidou, _bacek, _camargo, _criekinge, _embry, _
 def card(
     name: str,  # of a dataset
 ) -> Card:
-    "The card of one dataset"
+    """The card of one dataset
+
+    Parameters
+    ----------
+    name : str
+        of a dataset
+
+    Returns
+    -------
+    Card
+
+    Raises
+    ------
+    DataError
+        … is not a dataset of emgfm, which knows ……
+    """
     if name not in CARDS:
         near = get_close_matches(str(name).lower(), CARDS, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -560,14 +677,32 @@ def sampling(
     rates: tuple[float, ...],  # Hz
     points: int | None,  # of a time-normalised stride
 ) -> str:
-    "How often, in words"
+    """How often, in words
+
+    Parameters
+    ----------
+    rates : tuple[float, ...]
+        Hz
+    points : int | None
+        of a time-normalised stride
+
+    Returns
+    -------
+    str
+    """
     if points:
         return f"{points} points a stride"
     return f"{' / '.join(f'{r:.6g}' for r in rates)} Hz" if rates else UNKNOWN
 
 
 def catalog_table() -> pd.DataFrame:  # one row per dataset, indexed by name
-    "The facts that one compares"
+    """The facts that one compares
+
+    Returns
+    -------
+    pd.DataFrame
+        one row per dataset, indexed by name
+    """
     rows = {c.name: dict(
         subjects=c.subjects, activities=len(c.activities), emg_sides=" ".join(c.emg_sides), emg_state=c.emg_state,
         emg=sampling(c.emg_rates, c.emg_points), kinematics=sampling((c.kin_rate,) if c.kin_rate else (), c.kin_points),
@@ -577,7 +712,13 @@ def catalog_table() -> pd.DataFrame:  # one row per dataset, indexed by name
 
 # %% ../../nbs/00_core/01_catalog.ipynb #9ee430d4
 def coverage() -> pd.DataFrame:  # (datasets, 31) bool, columns `CHANNELS`
-    "Which channels each dataset has, on at least one leg"
+    """Which channels each dataset has, on at least one leg
+
+    Returns
+    -------
+    pd.DataFrame
+        (datasets, 31) bool, columns `CHANNELS`
+    """
     rows = {c.name: [m in c.muscles for m in MUSCLES] + [x in c.angles for x in CELLS] + [x in c.moments for x in CELLS]
             for c in CARDS.values()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(CHANNELS)).rename_axis("dataset")
@@ -586,7 +727,13 @@ def coverage() -> pd.DataFrame:  # (datasets, 31) bool, columns `CHANNELS`
 def plot_coverage(
     cover: pd.DataFrame | None = None,  # as `coverage` returns it, which is the default
 ):  # matplotlib figure
-    "The coverage matrix as a figure, muscles, angles and moments apart"
+    """The coverage matrix as a figure, muscles, angles and moments apart
+
+    Parameters
+    ----------
+    cover : pd.DataFrame | None, default None
+        as `coverage` returns it, which is the default
+    """
     import matplotlib.pyplot as plt
     cover = coverage() if cover is None else cover
     parts = np.repeat([1, 2, 3], [13, 9, 9])
@@ -609,7 +756,18 @@ def plot_coverage(
 def recognise(
     folder: str,  # name of a folder, without its parents
 ) -> str | None:  # the dataset, or None
-    "Which dataset a folder under the raw root holds, by its name"
+    """Which dataset a folder under the raw root holds, by its name
+
+    Parameters
+    ----------
+    folder : str
+        name of a folder, without its parents
+
+    Returns
+    -------
+    str | None
+        the dataset, or None
+    """
     names = {f.lower(): c.name for c in CARDS.values() for f in (c.name, *c.folders)}
     return names.get(str(folder).lower())
 
@@ -622,7 +780,16 @@ _TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciic
 def tex(
     text: str,
 ) -> str:
-    "Text in which nothing means a command to TeX"
+    """Text in which nothing means a command to TeX
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    str
+    """
     return "".join(_TEX.get(c, c) for c in text)
 
 
@@ -632,7 +799,23 @@ def bib_entry(
     verbatim: tuple[str, ...] = ("doi", "url"),  # fields that are addresses, not text
     **fields: object,  # text as people write it; authors are a tuple of people ("Family I.") or the name of a body
 ) -> str:
-    "One BibTeX entry; unknown fields are left out"
+    """One BibTeX entry; unknown fields are left out
+
+    Parameters
+    ----------
+    kind : str
+        of BibTeX
+    key : str
+    verbatim : tuple[str, ...], default ('doi', 'url')
+        fields that are addresses, not text
+    **fields : object
+        text as people write it; authors are a tuple of people ("Family I.") or the name of a
+        body
+
+    Returns
+    -------
+    str
+    """
     lines = []
     for k, v in fields.items():
         if v in (None, "", UNKNOWN):
@@ -647,7 +830,18 @@ def bib_entry(
 def cite(
     names: str | list[str],  # datasets
 ) -> str:  # BibTeX, sorted by dataset, each once
-    "BibTeX of the papers and the data of some datasets"
+    """BibTeX of the papers and the data of some datasets
+
+    Parameters
+    ----------
+    names : str | list[str]
+        datasets
+
+    Returns
+    -------
+    str
+        BibTeX, sorted by dataset, each once
+    """
     entries = []
     for c in (card(n) for n in sorted({names} if isinstance(names, str) else set(names))):
         where = _VENUE.fullmatch(c.venue).groupdict() if c.venue != UNKNOWN else {}
@@ -675,7 +869,15 @@ def _permits(c: Card, wanted: str) -> bool | None:
 # %% ../../nbs/00_core/01_catalog.ipynb #1a8a1dbc
 @dataclass(frozen=True)
 class ByLicence:
-    "Cards sorted by what their licence says of one use"
+    """Cards sorted by what their licence says of one use
+
+    Parameters
+    ----------
+    wanted : str
+    permitted : tuple[Card, ...]
+    refused : tuple[Card, ...]
+    unknown : tuple[Card, ...]
+    """
     wanted: str
     permitted: tuple[Card, ...]
     refused: tuple[Card, ...]
@@ -692,7 +894,24 @@ def by_licence(
     cards: Iterable[Card | str] | None,  # cards or names; None: all
     wanted: str,  # "redistribute", "commercial", or the SPDX name of a licence
 ) -> ByLicence:
-    "Which datasets may be used so; what is unknown is not permitted"
+    """Which datasets may be used so; what is unknown is not permitted
+
+    Parameters
+    ----------
+    cards : Iterable[Card | str] | None
+        cards or names; None: all
+    wanted : str
+        "redistribute", "commercial", or the SPDX name of a licence
+
+    Returns
+    -------
+    ByLicence
+
+    Raises
+    ------
+    DataError
+        … is no use or licence, expected one of …
+    """
     cards = [c if isinstance(c, Card) else card(c) for c in (CARDS.values() if cards is None else cards)]
     licences = {c.licence.lower(): c.licence for c in CARDS.values() if c.licence != UNKNOWN}
     if wanted not in USES and wanted.lower() not in licences:
@@ -727,7 +946,17 @@ def _facts(
 def describe(
     name: str,  # of a dataset
 ) -> str:
-    "Facts, how to get it and known faults of a dataset, as text for the terminal"
+    """Facts, how to get it and known faults of a dataset, as text for the terminal
+
+    Parameters
+    ----------
+    name : str
+        of a dataset
+
+    Returns
+    -------
+    str
+    """
     from textwrap import fill
     c = card(name)
     lines = [fill(c.title, 110), ""]
@@ -738,6 +967,12 @@ def describe(
 
 # %% ../../nbs/00_core/01_catalog.ipynb #955801f2
 def fault_ledger() -> pd.DataFrame:  # columns dataset, fault, status
-    "All known faults of all datasets"
+    """All known faults of all datasets
+
+    Returns
+    -------
+    pd.DataFrame
+        columns dataset, fault, status
+    """
     rows = [(c.name, f, s) for c in CARDS.values() for f, s in c.faults]
     return pd.DataFrame(rows, columns=["dataset", "fault", "status"])

@@ -83,7 +83,15 @@ def plot_stride(
     stride: int = 0,  # row of `rec.strides`
     title: str = "",
 ):
-    "EMG, angles and moments of one stride over percent of the gait cycle"
+    """EMG, angles and moments of one stride over percent of the gait cycle
+
+    Parameters
+    ----------
+    rec : Recording
+    stride : int, default 0
+        row of `rec.strides`
+    title : str, default ''
+    """
     import matplotlib.pyplot as plt
     s = rec.strides.iloc[stride]
     muscles = _measured(rec.emg)
@@ -109,7 +117,15 @@ def plot_masks(
     share: pd.DataFrame,  # index: rows to draw; columns: `CHANNELS`; values 0..1, share of strides in which it was measured
     title: str = "",
 ):
-    "A grid of what was measured"
+    """A grid of what was measured
+
+    Parameters
+    ----------
+    share : pd.DataFrame
+        index: rows to draw; columns: `CHANNELS`; values 0..1, share of strides in which it was
+        measured
+    title : str, default ''
+    """
     import matplotlib.pyplot as plt
 
     labels = list(MUSCLE_LABELS) + [
@@ -130,23 +146,47 @@ def plot_masks(
 
 # %% ../../nbs/00_core/02_plotting.ipynb #2f0fa123
 class Page:
-    "An HTML page that grows section by section"
+    """An HTML page that grows section by section
+
+    Parameters
+    ----------
+    title : str
+    lead : str
+    """
 
     def __init__(self, title: str, lead: str):
         self.title, self.parts = title, [f"<h1>{html.escape(title)}</h1><p class='lead'>{html.escape(lead)}</p>"]
 
     def section(self, title: str, text: str = ""):
-        "Begin a section"
+        """Begin a section
+
+        Parameters
+        ----------
+        title : str
+        text : str, default ''
+        """
         self.parts.append(f"<h2>{html.escape(title)}</h2>" + (f"<p>{html.escape(text)}</p>" if text else ""))
 
     def text(self, text: str):
-        "Add preformatted text"
+        """Add preformatted text
+
+        Parameters
+        ----------
+        text : str
+        """
         self.parts.append(f"<pre>{html.escape(text)}</pre>")
 
 # %% ../../nbs/00_core/02_plotting.ipynb #455252a6
 @patch
 def table(self: Page, table: pd.DataFrame, index: bool = True, escape: bool = True):
-    "Add a table"
+    """Add a table
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+    index : bool, default True
+    escape : bool, default True
+    """
     words = not any(pd.api.types.is_numeric_dtype(t) for t in table.dtypes)
     body = table.to_html(index=index, border=0, na_rep="-", float_format=lambda x: f"{x:.3g}", justify="left" if words else "right",
                          escape=escape, classes="words" if words else None)
@@ -160,7 +200,17 @@ def figure(
     alt: str,  # what a person who cannot see it should know
     name: str = "",  # by which links of the page lead here
 ):
-    "Add a figure"
+    """Add a figure
+
+    Parameters
+    ----------
+    fig
+        of matplotlib; it is closed
+    alt : str
+        what a person who cannot see it should know
+    name : str, default ''
+        by which links of the page lead here
+    """
     import matplotlib.pyplot as plt
 
     buffer = io.BytesIO()
@@ -187,7 +237,12 @@ figcaption, .lead { color: #777; } pre { overflow-x: auto; background: var(--sof
 
 @patch
 def write(self: Page, path: str | Path):
-    "Write the page"
+    """Write the page
+
+    Parameters
+    ----------
+    path : str | Path
+    """
     view = "<meta name='viewport' content='width=device-width, initial-scale=1'>"
     head = f"<meta charset='utf-8'>{view}<title>{html.escape(self.title)}</title>"
     Path(path).write_text(

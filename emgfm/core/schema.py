@@ -74,7 +74,24 @@ def data_error(
     file: object = "",  # path of the file
     field: str = "",  # variable, column or channel
 ) -> DataError:  # to be raised
-    "A `DataError` that names the place"
+    """A `DataError` that names the place
+
+    Parameters
+    ----------
+    found : str
+        what is wrong, and what was expected
+    dataset : str, default ''
+    patient : str, default ''
+    file : object, default ''
+        path of the file
+    field : str, default ''
+        variable, column or channel
+
+    Returns
+    -------
+    DataError
+        to be raised
+    """
     named = dict(dataset=dataset, patient=patient, file=file, field=field)
     place = [f"{k} {v}" for k, v in named.items() if str(v)]
     return DataError(f"{', '.join(place)}: {found}" if place else found)
@@ -85,7 +102,27 @@ def one_of(
     value: object,  # what was given
     allowed: Iterable,  # the values that it may have
 ) -> object:  # `value`
-    "`value` itself, if it is allowed; else a `DataError` that lists what is, and the nearest"
+    """`value` itself, if it is allowed; else a `DataError` that lists what is, and the nearest
+
+    Parameters
+    ----------
+    name : str
+        of the option or field, for the sentence
+    value : object
+        what was given
+    allowed : Iterable
+        the values that it may have
+
+    Returns
+    -------
+    object
+        `value`
+
+    Raises
+    ------
+    DataError
+        … is …, expected one of ……
+    """
     allowed = list(allowed)
     if value in allowed:
         return value
@@ -99,7 +136,17 @@ def refused(
     error: type[Exception] = DataError,  # or a tuple of classes
     hide: str | Path = "",  # a path that is left out of what is printed
 ) -> None:
-    "Print the sentence with which each call is refused; an `AssertionError` where one is not"
+    """Print the sentence with which each call is refused; an `AssertionError` where one is not
+
+    Parameters
+    ----------
+    *calls : Callable[[], object]
+        functions without arguments, each of which must raise
+    error : type[Exception], default DataError
+        or a tuple of classes
+    hide : str | Path, default ''
+        a path that is left out of what is printed
+    """
     for call in calls:
         try:
             got = call()
@@ -112,20 +159,59 @@ def refused(
 def muscle_index(
     name: str,  # a name out of `MUSCLES`
 ) -> int:  # its column, 0..12
-    "Column of the muscle `name`"
+    """Column of the muscle `name`
+
+    Parameters
+    ----------
+    name : str
+        a name out of `MUSCLES`
+
+    Returns
+    -------
+    int
+        its column, 0..12
+    """
     return MUSCLES.index(one_of("the muscle", name, MUSCLES))
 
 
 def cell_index(
     cell: str,  # joint and motion, like "knee_flexion"
 ) -> tuple[int, int]:  # (joint, motion), each 0..2
-    "Place of a joint cell in the 3 x 3 tensor"
+    """Place of a joint cell in the 3 x 3 tensor
+
+    Parameters
+    ----------
+    cell : str
+        joint and motion, like "knee_flexion"
+
+    Returns
+    -------
+    tuple[int, int]
+        (joint, motion), each 0..2
+    """
     return divmod(CELLS.index(one_of("the joint cell", cell, CELLS)), 3)
 
 # %% ../../nbs/00_core/00_schema.ipynb #df2cdee5
 @dataclass
 class Signal:
-    "An array along time, and how it came about"
+    """An array along time, and how it came about
+
+    Parameters
+    ----------
+    data : np.ndarray
+        (n, ...), NaN where nothing was measured
+    rate : Fraction | float
+        Hz
+    start : float, default 0.0
+        time of the first sample, s
+    unit : str, default ''
+    state : str, default ''
+        for EMG: one of `EMG_STATES`
+    processing : tuple[str, ...], default ()
+        what was done to it, by the authors first
+    time_normalised : bool, default False
+        the authors resampled each stride to a fixed number of points
+    """
     data: np.ndarray  # (n, ...), NaN where nothing was measured
     rate: Fraction | float  # Hz
     start: float = 0.0  # time of the first sample, s
@@ -142,12 +228,24 @@ class Signal:
 
     @property
     def times(self) -> np.ndarray:  # (n,) s
-        "Time of every sample"
+        """Time of every sample
+
+        Returns
+        -------
+        np.ndarray
+            (n,) s
+        """
         return self.start + np.arange(len(self)) / float(self.rate)
 
     @property
     def stop(self) -> float:  # s
-        "Time of the last sample"
+        """Time of the last sample
+
+        Returns
+        -------
+        float
+            s
+        """
         return self.start + (len(self) - 1) / float(self.rate)
 
 # %% ../../nbs/00_core/00_schema.ipynb #e60c777d
@@ -161,7 +259,24 @@ def to_row(
     start: float = 0.0,  # time of sample 0, s
     which: str = "after",  # after: the first not before `t`; before: the last not after it; nearest
 ) -> int | np.ndarray:  # sample numbers, also outside the data
-    "The sample at a time"
+    """The sample at a time
+
+    Parameters
+    ----------
+    t : float | np.ndarray
+        s
+    rate : Fraction | float
+        Hz
+    start : float, default 0.0
+        time of sample 0, s
+    which : str, default 'after'
+        after: the first not before `t`; before: the last not after it; nearest
+
+    Returns
+    -------
+    int | np.ndarray
+        sample numbers, also outside the data
+    """
     k = _ROUNDING[one_of("which", which, _ROUNDING)]((np.asarray(t, float) - start) * float(rate))
     return int(k) if np.ndim(k) == 0 else k.astype(np.int64)
 
@@ -171,7 +286,21 @@ def span(
     start: float,  # s
     stop: float,  # s, exclusive
 ) -> slice:  # samples with start <= time < stop that exist
-    "The samples of `signal` between two times"
+    """The samples of `signal` between two times
+
+    Parameters
+    ----------
+    signal : Signal
+    start : float
+        s
+    stop : float
+        s, exclusive
+
+    Returns
+    -------
+    slice
+        samples with start <= time < stop that exist
+    """
     i, j = (to_row(t, signal.rate, signal.start) for t in (start, stop))
     return slice(min(max(i, 0), len(signal)), min(max(j, 0), len(signal)))
 
@@ -179,14 +308,36 @@ def span(
 def any_of(
     mask: np.ndarray,  # (n, ...) bool
 ) -> np.ndarray:  # (channels,) bool, the other axes in one
-    "Which channels `mask` holds for in at least one sample"
+    """Which channels `mask` holds for in at least one sample
+
+    Parameters
+    ----------
+    mask : np.ndarray
+        (n, ...) bool
+
+    Returns
+    -------
+    np.ndarray
+        (channels,) bool, the other axes in one
+    """
     return _counts(mask) > 0
 
 
 def all_of(
     mask: np.ndarray,  # (n, ...) bool
 ) -> np.ndarray:  # (channels,) bool, the other axes in one
-    "Which channels `mask` holds for in every sample"
+    """Which channels `mask` holds for in every sample
+
+    Parameters
+    ----------
+    mask : np.ndarray
+        (n, ...) bool
+
+    Returns
+    -------
+    np.ndarray
+        (channels,) bool, the other axes in one
+    """
     return _counts(mask) == len(mask)
 
 
@@ -204,7 +355,20 @@ def bridge_gaps(
     x: np.ndarray,  # (n, ...) with NaN gaps
     limit: int,  # longest gap that is bridged, samples
 ) -> tuple[np.ndarray, np.ndarray]:  # the copy, and bool of x's shape: which samples were filled
-    "Bridge NaN gaps of up to `limit` samples inside each channel by straight lines"
+    """Bridge NaN gaps of up to `limit` samples inside each channel by straight lines
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, ...) with NaN gaps
+    limit : int
+        longest gap that is bridged, samples
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        the copy, and bool of x's shape: which samples were filled
+    """
     y = x.reshape(len(x), int(np.prod(x.shape[1:]))).copy()
     missing, filled = np.isnan(y), np.zeros(y.shape, bool)
     for c in np.flatnonzero(any_of(missing) & ~all_of(missing)):
@@ -222,7 +386,37 @@ STRIDE_COLUMNS = ("start", "stop", "activity")
 
 @dataclass
 class Recording:
-    "One leg in one contiguous piece of one trial"
+    """One leg in one contiguous piece of one trial
+
+    Parameters
+    ----------
+    dataset : str
+    patient : str
+        the source's own name
+    trial : str
+    side : str
+        left or right
+    strides : pd.DataFrame
+        `STRIDE_COLUMNS`, and a column for every condition
+    subtrial : str, default ''
+    emg : Signal | None, default None
+        (n, 13)
+    angle : Signal | None, default None
+        (n, 3, 3) rad
+    moment : Signal | None, default None
+        (n, 3, 3) N·m/kg
+    info : dict, default dict()
+        of the patient: age, sex, mass, height, ...
+    reasons : dict, default dict()
+        channel or group of channels -> reason, where NaN is not "not_measured"
+    notes : tuple[str, ...], default ()
+    decisions : dict, default dict()
+        what was decided from the data -> evidence
+    rejected : pd.DataFrame | None, default None
+        cycles that are no strides: start, stop, reason
+    second_sites : dict, default dict()
+        muscle -> (n,) of a second electrode on it
+    """
 
     dataset: str
     patient: str  # the source's own name
@@ -243,21 +437,48 @@ class Recording:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        "What makes a recording unique within its dataset, with the order of reading"
+        """What makes a recording unique within its dataset, with the order of reading
+
+        Returns
+        -------
+        tuple[str, str, str, str]
+        """
         return self.patient, self.trial, self.subtrial, self.side
 
 # %% ../../nbs/00_core/00_schema.ipynb #01f97974
 def empty_joints(
     n: int,  # samples
 ) -> np.ndarray:  # (n, 3, 3) of NaN
-    "A joint tensor in which nothing was measured yet"
+    """A joint tensor in which nothing was measured yet
+
+    Parameters
+    ----------
+    n : int
+        samples
+
+    Returns
+    -------
+    np.ndarray
+        (n, 3, 3) of NaN
+    """
     return np.full((n, 3, 3), np.nan, np.float32)
 
 
 def empty_emg(
     n: int,  # samples
 ) -> np.ndarray:  # (n, 13) of NaN
-    "EMG in which nothing was measured yet"
+    """EMG in which nothing was measured yet
+
+    Parameters
+    ----------
+    n : int
+        samples
+
+    Returns
+    -------
+    np.ndarray
+        (n, 13) of NaN
+    """
     return np.full((n, len(MUSCLES)), np.nan, np.float32)
 
 # %% ../../nbs/00_core/00_schema.ipynb #569f9a66
@@ -269,14 +490,34 @@ FILLED = ["filled_emg", "filled_angle", "filled_moment"]
 def stride_edges(
     rec: Recording,
 ) -> list[tuple[float, float]]:  # s
-    "Start and stop of every stride"
+    """Start and stop of every stride
+
+    Parameters
+    ----------
+    rec : Recording
+
+    Returns
+    -------
+    list[tuple[float, float]]
+        s
+    """
     return list(zip(rec.strides["start"].to_numpy(float), rec.strides["stop"].to_numpy(float)))
 
 # %% ../../nbs/00_core/00_schema.ipynb #83b22bb6
 def stride_masks(
     rec: Recording,
 ) -> tuple[np.ndarray, np.ndarray]:  # (strides, 31) uint8, `REASON_CODES`; (strides, 3), `FILLED`
-    "Why each channel is missing in each stride, and how much of the measured ones was filled"
+    """Why each channel is missing in each stride, and how much of the measured ones was filled
+
+    Parameters
+    ----------
+    rec : Recording
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        (strides, 31) uint8, `REASON_CODES`; (strides, 3), `FILLED`
+    """
     strides = stride_edges(rec)
     parts = [_signal_masks(rec.emg, strides, EMG_GAP, 0, 13),
              _signal_masks(rec.angle, strides, 0, JOINT_GAP, 9),
@@ -296,7 +537,17 @@ def stride_masks(
 def stride_codes(
     rec: Recording,
 ) -> np.ndarray:  # (strides, 31) uint8, a value of `REASON_CODES` for each of `CHANNELS`
-    "Why each channel is missing in each stride of `rec`; 0 where it was measured"
+    """Why each channel is missing in each stride of `rec`; 0 where it was measured
+
+    Parameters
+    ----------
+    rec : Recording
+
+    Returns
+    -------
+    np.ndarray
+        (strides, 31) uint8, a value of `REASON_CODES` for each of `CHANNELS`
+    """
     return stride_masks(rec)[0]
 
 # %% ../../nbs/00_core/00_schema.ipynb #f6086066
@@ -347,7 +598,22 @@ MAX_MOMENT = 12.0  # N·m/kg, several times what walking, stairs and running nee
 def validate(
     rec: Recording,
 ) -> Recording:  # the same, for chaining
-    "Raise a `DataError` that tells what is wrong with `rec`, if anything is"
+    """Raise a `DataError` that tells what is wrong with `rec`, if anything is
+
+    Parameters
+    ----------
+    rec : Recording
+
+    Returns
+    -------
+    Recording
+        the same, for chaining
+
+    Raises
+    ------
+    DataError
+        … (…)
+    """
     trial = f"trial {rec.trial}{' ' + rec.subtrial if rec.subtrial else ''}, {rec.side} leg"
 
     def fail(found, field):

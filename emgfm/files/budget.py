@@ -15,7 +15,21 @@ from ..core.schema import data_error
 
 # %% ../../nbs/10_files/05_budget.ipynb #2e78c208
 class Budget:
-    "What may be read from one source; each expense is checked before it is made"
+    """What may be read from one source; each expense is checked before it is made
+
+    Parameters
+    ----------
+    bytes : float, default math.inf
+        most bytes in memory or unpacked, all together
+    members : float, default math.inf
+        most members, cells or rows
+    depth : float, default math.inf
+        most levels within each other
+    seconds : float, default math.inf
+        most time from now on
+    **place : object
+        dataset, patient and file for the error's sentence
+    """
 
     def __init__(
         self,
@@ -36,7 +50,17 @@ class Budget:
         members: float = 0,  # that are claimed next
         **place: object,  # more of the place, such as the field
     ):
-        "Take what a file claims from the budget, or raise a `DataError`"
+        """Take what a file claims from the budget, or raise a `DataError`
+
+        Parameters
+        ----------
+        bytes : float, default 0
+            that are claimed next
+        members : float, default 0
+            that are claimed next
+        **place : object
+            more of the place, such as the field
+        """
         for name, much in dict(bytes=bytes, members=members).items():
             self.spent[name] += much
             self._check(name, place)
@@ -52,7 +76,16 @@ class Budget:
 
     @contextmanager
     def deeper(self, **place: object) -> Iterator[None]:
-        "One level further in"
+        """One level further in
+
+        Parameters
+        ----------
+        **place : object
+
+        Returns
+        -------
+        Iterator[None]
+        """
         self.spent["depth"] += 1
         try:
             self._check("depth", place)
@@ -69,5 +102,19 @@ def most_bytes(
     ratio: float = RATIO,  # times the packed bytes
     small: int = SMALL,  # bytes that are always let pass
 ) -> int:
-    "How many bytes may come out of a file of this size"
+    """How many bytes may come out of a file of this size
+
+    Parameters
+    ----------
+    packed : int
+        bytes of the file
+    ratio : float, default RATIO
+        times the packed bytes
+    small : int, default SMALL
+        bytes that are always let pass
+
+    Returns
+    -------
+    int
+    """
     return max(small, int(ratio * packed))

@@ -35,7 +35,13 @@ class _Trace:
 def note_file(
     file: str | Path,  # that is read now, or looked for
 ):
-    "Record a file as an input of the patient that is being read"
+    """Record a file as an input of the patient that is being read
+
+    Parameters
+    ----------
+    file : str | Path
+        that is read now, or looked for
+    """
     if _Trace.active is not None:
         _Trace.active.note("files", file)
 
@@ -43,7 +49,13 @@ def note_file(
 def note_folder(
     folder: str | Path,  # whose names are read now
 ):
-    "Record a folder as an input of the patient that is being read"
+    """Record a folder as an input of the patient that is being read
+
+    Parameters
+    ----------
+    folder : str | Path
+        whose names are read now
+    """
     if _Trace.active is not None:
         _Trace.active.note("folders", folder)
 
@@ -52,7 +64,18 @@ def note_folder(
 def traced(
     root: str | Path,  # of the dataset
 ) -> Iterator[_Trace]:  # with `files` and `folders`, relative to `root`
-    "Collect which files below `root` are opened, and which folders are listed"
+    """Collect which files below `root` are opened, and which folders are listed
+
+    Parameters
+    ----------
+    root : str | Path
+        of the dataset
+
+    Returns
+    -------
+    Iterator[_Trace]
+        with `files` and `folders`, relative to `root`
+    """
     before, _Trace.active = _Trace.active, _Trace(root)
     try:
         yield _Trace.active
@@ -63,7 +86,13 @@ def traced(
 def remembered(
     size: int,  # results that are kept
 ):  # decorator
-    "Keep results of a function, and record their files whenever they are used"
+    """Keep results of a function, and record their files whenever they are used
+
+    Parameters
+    ----------
+    size : int
+        results that are kept
+    """
 
     def decorate(function):
         kept = OrderedDict()
@@ -93,13 +122,30 @@ def remembered(
 def checksum(
     path: Path,  # of a file
 ) -> str:  # sha256, hexadecimal
-    "Checksum of a file"
+    """Checksum of a file
+
+    Parameters
+    ----------
+    path : Path
+        of a file
+
+    Returns
+    -------
+    str
+        sha256, hexadecimal
+    """
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 # %% ../../nbs/10_files/04_inputs.ipynb #adf1d0ed
 class Checksums:
-    "sha256 of files, read once as long as size and time stay the same"
+    """sha256 of files, read once as long as size and time stay the same
+
+    Parameters
+    ----------
+    memory : Path | None, default None
+        file that keeps them; None: nothing is kept
+    """
 
     def __init__(
         self,
@@ -141,7 +187,22 @@ def digest_inputs(
     people: Iterable[str],  # all patients of the dataset
     checksums: Checksums,
 ) -> dict[str, str]:  # path below the root -> digest; folders end in "/"
-    "What a patient was made from"
+    """What a patient was made from
+
+    Parameters
+    ----------
+    trace : _Trace
+        of `traced`
+    patient : str
+    people : Iterable[str]
+        all patients of the dataset
+    checksums : Checksums
+
+    Returns
+    -------
+    dict[str, str]
+        path below the root -> digest; folders end in "/"
+    """
     root, strangers = Path(trace.root), _outsiders(trace.files, patient, people)
     folders = trace.folders | {os.path.dirname(f) or "." for f in trace.files}
     mine = {f for f in folders if not (strangers and strangers.search(f))}
@@ -157,7 +218,24 @@ def changed_inputs(
     people: Iterable[str],  # all patients of the dataset
     checksums: Checksums,
 ) -> list[str]:  # in words
-    "What is no longer what it was"
+    """What is no longer what it was
+
+    Parameters
+    ----------
+    inputs : dict[str, str]
+        as `digest_inputs` returned them
+    root : str | Path
+        of the dataset
+    patient : str
+    people : Iterable[str]
+        all patients of the dataset
+    checksums : Checksums
+
+    Returns
+    -------
+    list[str]
+        in words
+    """
     files = [f for f in inputs if not f.endswith("/")]
     root, strangers, out = Path(root), _outsiders(files, patient, people), []
     for name, digest in inputs.items():

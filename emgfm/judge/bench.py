@@ -37,7 +37,15 @@ SCHEMES = ("split", "dataset", "cycles")
 
 @dataclass
 class Fold:
-    "Windows to train on, to choose by, and to judge by"
+    """Windows to train on, to choose by, and to judge by
+
+    Parameters
+    ----------
+    name : str
+    train : SplitDataset
+    val : SplitDataset
+    test : SplitDataset
+    """
     name: str
     train: SplitDataset
     val: SplitDataset
@@ -51,7 +59,29 @@ def make_bench_folds(
     horizons: tuple = ("1 step", "50 ms", "100 ms", "200 ms"),
     **options,  # of `SplitDataset`
 ) -> list[Fold]:
-    "The folds of a scheme"
+    """The folds of a scheme
+
+    Parameters
+    ----------
+    store : str | Path | Store
+        aligned
+    scheme : str, default 'split'
+        one of `SCHEMES`
+    splits : pd.DataFrame | None, default None
+        as `make_splits` returns it, which is the default
+    horizons : tuple, default ('1 step', '50 ms', '100 ms', '200 ms')
+    **options
+        of `SplitDataset`
+
+    Returns
+    -------
+    list[Fold]
+
+    Raises
+    ------
+    DataError
+        The fold … has nobody in …, expected three people or more, or the scheme cycles
+    """
     one_of("the scheme", scheme, SCHEMES)
     store = store if isinstance(store, Store) else Store(store)
     splits, options = make_splits(store.people) if splits is None else splits, options | dict(horizons=horizons)
@@ -98,7 +128,28 @@ def bench(
     per_stride: int | None = 40,  # windows of each test stride; all of them if None
     progress: bool = True,
 ) -> pd.DataFrame:  # as from `evaluate`, with the columns fold and seconds (of training) in front
-    "Train and judge all models on all folds"
+    """Train and judge all models on all folds
+
+    Parameters
+    ----------
+    folds : list[Fold]
+        from `make_bench_folds`
+    out : str | Path
+        folder for checkpoints
+    models : tuple, default (*RIVALS, OURS)
+    config : TrainConfig | None, default None
+        for all that are trained
+    size : str, default 'tiny'
+        of the `EMGTransformer`
+    per_stride : int | None, default 40
+        windows of each test stride; all of them if None
+    progress : bool, default True
+
+    Returns
+    -------
+    pd.DataFrame
+        as from `evaluate`, with the columns fold and seconds (of training) in front
+    """
     parts, c = [], config or TrainConfig()
     for fold in folds:
         trained = {name: _train(fold, name, Path(out), c, size, progress) for name in models}
@@ -122,7 +173,28 @@ def bench_table(
     horizon: str = "100 ms",  # label
     metric: str = "MAE",  # or RMSE, NRMSE, R2
 ) -> pd.DataFrame:  # row: model; columns: (fold, angle in °, moment in N·m/kg, phase in %), NaN where a model has no answer
-    "Means over the sagittal joints"
+    """Means over the sagittal joints
+
+    Parameters
+    ----------
+    scores : pd.DataFrame
+        from `bench`
+    horizon : str, default '100 ms'
+        label
+    metric : str, default 'MAE'
+        or RMSE, NRMSE, R2
+
+    Returns
+    -------
+    pd.DataFrame
+        row: model; columns: (fold, angle in °, moment in N·m/kg, phase in %), NaN where a model
+        has no answer
+
+    Raises
+    ------
+    DataError
+        There are no scores for … at …, expected one of …
+    """
     s = scores[(scores.metric == metric) & (scores.horizon == horizon) & (scores.dataset == "all") & (scores.activity == "all")]
     s = s[s.joint.isin([*SAGITTAL, ""])]
     if s.empty:
@@ -136,7 +208,19 @@ def markdown(
     table: pd.DataFrame,  # from `bench_table`
     best: str = "min",  # or max, for R2
 ) -> str:
-    "The table as text, the best of each column in bold"
+    """The table as text, the best of each column in bold
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        from `bench_table`
+    best : str, default 'min'
+        or max, for R2
+
+    Returns
+    -------
+    str
+    """
     top = getattr(table, best)()
     several = table.columns.get_level_values(0).nunique() > 1
     names = [f"{fold + ' ' if several else ''}{q} ({UNITS[q].split(' of')[0]})" for fold, q in table.columns]
@@ -153,7 +237,22 @@ def write_bench(
     name: str,  # of the two files, .csv and .md
     lead: str = "",  # what was measured, on which data
 ) -> list[Path]:
-    "Write scores and tables as small files that can be kept in a repository"
+    """Write scores and tables as small files that can be kept in a repository
+
+    Parameters
+    ----------
+    scores : pd.DataFrame
+        from `bench`
+    folder : str | Path
+    name : str
+        of the two files, .csv and .md
+    lead : str, default ''
+        what was measured, on which data
+
+    Returns
+    -------
+    list[Path]
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     kept = scores[(scores.dataset == "all") & (scores.activity == "all") & scores.metric.isin(["MAE", "R2"])]
@@ -172,7 +271,15 @@ def plot_calibration(
     curve: pd.DataFrame,  # from `calibration_curve`
     horizon: str = "100 ms",  # label
 ):
-    "Errors against calibration strides"
+    """Errors against calibration strides
+
+    Parameters
+    ----------
+    curve : pd.DataFrame
+        from `calibration_curve`
+    horizon : str, default '100 ms'
+        label
+    """
     import matplotlib.pyplot as plt
     wanted = {f"angle_deg {horizon}": "angles, °", f"torque_Nm_kg {horizon}": "moments, N·m/kg"}
     fig, axs = plt.subplots(1, len(wanted), figsize=(8, 2.3), layout="constrained")

@@ -25,7 +25,30 @@ def roll_out(
     strides: list[int],  # rows of `ds.strides`
     emg: bool = True,  # False: the model is shown no EMG
 ) -> dict:  # ahead (n,) s; true and predicted angles in ° (strides, n, 9), NaN where not measured; phase error in % (strides, n)
-    "Angles of whole strides, each step from the model's own last one"
+    """Angles of whole strides, each step from the model's own last one
+
+    Parameters
+    ----------
+    model
+        takes a batch of tensors
+    ds
+        like `SplitDataset`, with a horizon in steps
+    strides : list[int]
+        rows of `ds.strides`
+    emg : bool, default True
+        False: the model is shown no EMG
+
+    Returns
+    -------
+    dict
+        ahead (n,) s; true and predicted angles in ° (strides, n, 9), NaN where not measured;
+        phase error in % (strides, n)
+
+    Raises
+    ------
+    DataError
+        No horizon of … is in steps, expected one like '1 step'
+    """
     h = next((i for i, x in enumerate(ds.horizons) if x["steps"]), None)
     if h is None:
         raise DataError(f"no horizon of {', '.join(x['label'] for x in ds.horizons)} is in steps, expected one like '1 step'")
@@ -56,7 +79,20 @@ def roll_out_table(
     runs: dict,  # name -> from `roll_out`
     at: tuple = (0.1, 0.25, 0.5, 1.0),  # s since the last true state
 ) -> pd.DataFrame:  # mean |error| over all cells and strides, °
-    "Errors of roll-outs as they grow"
+    """Errors of roll-outs as they grow
+
+    Parameters
+    ----------
+    runs : dict
+        name -> from `roll_out`
+    at : tuple, default (0.1, 0.25, 0.5, 1.0)
+        s since the last true state
+
+    Returns
+    -------
+    pd.DataFrame
+        mean |error| over all cells and strides, °
+    """
     rows = {}
     for name, r in runs.items():
         error = np.nanmean(np.abs(r["predicted"] - r["true"]), (0, 2))
@@ -72,7 +108,24 @@ def impedance_over_cycle(
     bins: int = 20,
     per_stride: int | None = 40,
 ) -> pd.DataFrame:  # phase (%), joint, and mean and spread over windows of K, C and M
-    "What a network says about stiffness, damping and inertia, by phase"
+    """What a network says about stiffness, damping and inertia, by phase
+
+    Parameters
+    ----------
+    model
+        takes a batch of tensors, answers K, C and M
+    ds
+        like `SplitDataset`
+    horizon : str, default '100 ms'
+        label
+    bins : int, default 20
+    per_stride : int | None, default 40
+
+    Returns
+    -------
+    pd.DataFrame
+        phase (%), joint, and mean and spread over windows of K, C and M
+    """
     h, parts = [x["label"] for x in ds.horizons].index(horizon), []
     for batch in map(to_tensors, Loader(ds, 1024, per_stride=per_stride)):
         out = model.eval()(batch)
@@ -91,7 +144,14 @@ def plot_stiffness(
     table: pd.DataFrame,  # from `impedance_over_cycle`
     cells: tuple = ("hip_flexion", "knee_flexion", "ankle_flexion"),
 ):
-    "Stiffness over the gait cycle, with one standard deviation"
+    """Stiffness over the gait cycle, with one standard deviation
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        from `impedance_over_cycle`
+    cells : tuple, default ('hip_flexion', 'knee_flexion', 'ankle_flexion')
+    """
     import matplotlib.pyplot as plt
     fig, axs = plt.subplots(1, len(cells), figsize=(9, 2.2), layout="constrained")
     for ax, cell in zip(axs, cells):
@@ -122,7 +182,20 @@ def identify(
     e: np.ndarray,  # (n, 3) deviations of angle, velocity and acceleration: equilibrium minus state
     torque: np.ndarray,  # (n,) deviation of the moment, N·m/kg
 ) -> dict:  # K, C, M with standard errors; condition, rank, R2, n; identifiable, and why not
-    "K, C and M by least squares, and whether they mean anything"
+    """K, C and M by least squares, and whether they mean anything
+
+    Parameters
+    ----------
+    e : np.ndarray
+        (n, 3) deviations of angle, velocity and acceleration: equilibrium minus state
+    torque : np.ndarray
+        (n,) deviation of the moment, N·m/kg
+
+    Returns
+    -------
+    dict
+        K, C, M with standard errors; condition, rank, R2, n; identifiable, and why not
+    """
     e, torque = np.asarray(e, float) - e.mean(0), np.asarray(torque, float) - torque.mean()
     size = np.sqrt((e**2).mean(0))
     z = e / np.where(size > 0, size, 1)
@@ -147,7 +220,22 @@ def deviations(
     cells: tuple = ("hip_flexion", "knee_flexion", "ankle_flexion"),
     per_stride: int | None = None,  # windows drawn from each stride; None: all
 ) -> pd.DataFrame:  # joint, phase (cycles), angle, velocity, acceleration (mean minus state), torque (minus mean)
-    "How strides differ from the mean stride of the same person and activity"
+    """How strides differ from the mean stride of the same person and activity
+
+    Parameters
+    ----------
+    ds
+        like `SplitDataset`
+    cells : tuple, default ('hip_flexion', 'knee_flexion', 'ankle_flexion')
+    per_stride : int | None, default None
+        windows drawn from each stride; None: all
+
+    Returns
+    -------
+    pd.DataFrame
+        joint, phase (cycles), angle, velocity, acceleration (mean minus state), torque (minus
+        mean)
+    """
     parts, columns = [], ["angle", "velocity", "acceleration", "torque"]
     for b in Loader(ds, 2048, per_stride=per_stride, shuffle=per_stride is not None):
         who = pd.Series([" ".join(x) for x in zip(*(b["metadata"][k] for k in ("dataset", "patient", "activity")))])
@@ -167,7 +255,19 @@ def identifiability(
     table: pd.DataFrame,  # from `deviations`
     bins: int = 20,
 ) -> pd.DataFrame:  # joint, phase (%), and what `identify` says
-    "Whether the variation of strides would tell K, C and M, for each joint and phase"
+    """Whether the variation of strides would tell K, C and M, for each joint and phase
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        from `deviations`
+    bins : int, default 20
+
+    Returns
+    -------
+    pd.DataFrame
+        joint, phase (%), and what `identify` says
+    """
     place = (table.phase * bins).astype(int) % bins
     rows = []
     for (j, k), t in table.groupby([table.joint, place], sort=False):
@@ -182,7 +282,17 @@ MOST = 0.9  # share of a joint's phases that must pass
 def verdict(
     table: pd.DataFrame,  # from `identifiability`
 ) -> str:
-    "A plain sentence for each joint"
+    """A plain sentence for each joint
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        from `identifiability`
+
+    Returns
+    -------
+    str
+    """
     said = []
     for joint, t in table.groupby("joint", sort=False):
         name, n, good = joint.replace("_", " "), len(t), int(t.identifiable.sum())
@@ -201,7 +311,18 @@ THIGH, SHANK, FOOT = 0.245, 0.246, 0.152  # of body height (Winter, Biomechanics
 def leg_points(
     angles: np.ndarray,  # (n, 9) degrees
 ) -> np.ndarray:  # (n, 4, 2) hip, knee, ankle, toe in body heights; forwards and upwards
-    "A leg from the side, the trunk upright"
+    """A leg from the side, the trunk upright
+
+    Parameters
+    ----------
+    angles : np.ndarray
+        (n, 9) degrees
+
+    Returns
+    -------
+    np.ndarray
+        (n, 4, 2) hip, knee, ankle, toe in body heights; forwards and upwards
+    """
     hip, knee, ankle = np.deg2rad(np.nan_to_num(np.asarray(angles, float))[:, [2, 5, 8]]).T
     shank = hip - knee
     links = ((THIGH, hip - np.pi / 2), (SHANK, shank - np.pi / 2), (FOOT, shank + ankle))
@@ -215,7 +336,22 @@ def stick_figure(
     frames: int = 50,
     colours: tuple = ("#333333", "#2f6f9f", "#c1533c"),
 ) -> str:  # HTML
-    "An animated leg for each set of angles"
+    """An animated leg for each set of angles
+
+    Parameters
+    ----------
+    strides : dict
+        name -> (n, 9) angles in degrees
+    duration : float, default 4.0
+        s that the animation takes
+    frames : int, default 50
+    colours : tuple, default ('#333333', '#2f6f9f', '#c1533c')
+
+    Returns
+    -------
+    str
+        HTML
+    """
     size, parts = 260, []
     for i, (name, angles) in enumerate(strides.items()):
         keep = np.linspace(0, len(angles) - 1, min(frames, len(angles))).round().astype(int)

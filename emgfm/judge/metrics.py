@@ -25,7 +25,13 @@ UNITS = {"angle": "°", "moment": "N·m/kg", "phase": "% of the cycle"}
 
 # %% ../../nbs/80_judge/00_metrics.ipynb #083f506b
 class Altered(nn.Module):
-    "A model whose inputs are changed first"
+    """A model whose inputs are changed first
+
+    Parameters
+    ----------
+    model
+    change
+    """
     def __init__(self, model, change):
         super().__init__()
         self.model, self.change = model, change
@@ -35,14 +41,34 @@ class Altered(nn.Module):
 
 
 def no_emg(batch: dict, muscles=slice(None)) -> dict:
-    "A batch without the EMG of some muscles; by default, of all"
+    """A batch without the EMG of some muscles; by default, of all
+
+    Parameters
+    ----------
+    batch : dict
+    muscles, default slice(None)
+
+    Returns
+    -------
+    dict
+    """
     keep = torch.ones_like(batch["emg_mask"])
     keep[:, muscles] = 0
     return {**batch, "emg": batch["emg"] * keep[:, :, None], "emg_mask": batch["emg_mask"] * keep}
 
 
 def other_emg(batch: dict, seed: int = 0) -> dict:
-    "A batch in which each window has the EMG of another one"
+    """A batch in which each window has the EMG of another one
+
+    Parameters
+    ----------
+    batch : dict
+    seed : int, default 0
+
+    Returns
+    -------
+    dict
+    """
     order = torch.randperm(len(batch["emg"]), generator=torch.Generator().manual_seed(seed))
     given = torch.empty_like(order)
     given[order] = order.roll(1)  # along one circle: nobody keeps what is his
@@ -50,7 +76,16 @@ def other_emg(batch: dict, seed: int = 0) -> dict:
 
 
 def no_state(batch: dict) -> dict:
-    "A batch without joint angles, velocities and accelerations"
+    """A batch without joint angles, velocities and accelerations
+
+    Parameters
+    ----------
+    batch : dict
+
+    Returns
+    -------
+    dict
+    """
     return {**batch, **{k: torch.zeros_like(batch[k]) for k in ("input_kin_state", "kin_mask")}}
 
 
@@ -91,7 +126,19 @@ def intervals(
     each: np.ndarray,  # (people, 5, ...) sums
     seed: int = 0,
 ) -> dict:  # metric -> (2, ...) lower and upper end of 95 %, NaN with fewer than `FEWEST` people
-    "Confidence intervals over people"
+    """Confidence intervals over people
+
+    Parameters
+    ----------
+    each : np.ndarray
+        (people, 5, ...) sums
+    seed : int, default 0
+
+    Returns
+    -------
+    dict
+        metric -> (2, ...) lower and upper end of 95 %, NaN with fewer than `FEWEST` people
+    """
     P, shape = len(each), each.shape[2:]
     draws = np.random.default_rng(seed).multinomial(P, np.full(P, 1 / P), DRAWS)
     total = (draws @ each.reshape(P, -1)).reshape(DRAWS, *each.shape[1:]).swapaxes(0, 1)
@@ -152,7 +199,35 @@ def evaluate(
     progress: bool = False,
     seen: bool = False,  # True: judge models on patients they have learned from too, and flag their rows
 ) -> pd.DataFrame:  # long, with the columns `COLUMNS`
-    "Judge models on the same windows: one row for each model, group, horizon, quantity, joint and metric"
+    """Judge models on the same windows: one row for each model, group, horizon, quantity, joint and metric
+
+    Parameters
+    ----------
+    models : dict
+        name -> model, each takes a batch of tensors and gives a dictionary
+    ds
+        the test split, like `SplitDataset`
+    batch_size : int, default 1024
+    per_stride : int | None, default None
+        windows drawn from each stride; all of them if None
+    emg : bool, default True
+        False: no model is shown any EMG
+    device : str | torch.device, default 'cpu'
+    progress : bool, default False
+    seen : bool, default False
+        True: judge models on patients they have learned from too, and flag their rows
+
+    Returns
+    -------
+    pd.DataFrame
+        long, with the columns `COLUMNS`
+
+    Raises
+    ------
+    DataError
+        … has learned from this patient, as from … of those it would be judged on; expected
+        others, or seen=True
+    """
     known = {k: known_patients(m, ds) for k, m in models.items()}
     for k, people in known.items():
         if people and not seen:
@@ -173,7 +248,20 @@ def known_patients(
     model,  # from `load_checkpoint`, or a network that has no such record
     ds,  # like `SplitDataset`
 ) -> list:  # (dataset, patient) of those in both
-    "Patients of `ds` that a model has learned from"
+    """Patients of `ds` that a model has learned from
+
+    Parameters
+    ----------
+    model
+        from `load_checkpoint`, or a network that has no such record
+    ds
+        like `SplitDataset`
+
+    Returns
+    -------
+    list
+        (dataset, patient) of those in both
+    """
     parts = model.modules() if isinstance(model, nn.Module) else [model]
     learned = [getattr(m, "learned_from", {}) for m in parts]
     own = ds.strides[ds.counts > 0][["dataset", "patient"]].drop_duplicates() if hasattr(ds, "strides") else None
@@ -195,7 +283,33 @@ def score_table(
     cells: tuple = ("hip_flexion", "knee_flexion", "ankle_flexion"),  # names out of `emgfm.core.schema.CELLS`
     interval: bool = False,  # with the ends of the confidence interval over people, where there is one
 ) -> pd.DataFrame:  # of text: a row for each quantity and joint, columns (horizon, model)
-    "A wide table of one metric"
+    """A wide table of one metric
+
+    Parameters
+    ----------
+    scores : pd.DataFrame
+        from `evaluate`
+    metric : str, default 'MAE'
+        or RMSE, R2
+    dataset : str, default 'all'
+    activity : str, default 'all'
+    horizons : list | None, default None
+        labels; all of them if None
+    cells : tuple, default ('hip_flexion', 'knee_flexion', 'ankle_flexion')
+        names out of `emgfm.core.schema.CELLS`
+    interval : bool, default False
+        with the ends of the confidence interval over people, where there is one
+
+    Returns
+    -------
+    pd.DataFrame
+        of text: a row for each quantity and joint, columns (horizon, model)
+
+    Raises
+    ------
+    DataError
+        There are no scores for metric …, dataset … and activity …
+    """
     s = scores.query("metric == @metric and dataset == @dataset and activity == @activity")
     if s.empty:
         raise DataError(f"there are no scores for metric {metric!r}, dataset {dataset!r} and activity {activity!r}")
@@ -217,7 +331,26 @@ def ablate(
     per_stride: int | None = 20,  # windows drawn from each stride; all of them if None
     **options,  # of `evaluate`
 ) -> pd.DataFrame:  # as from `evaluate`; "model" tells what was taken away
-    "A model with parts of its inputs taken away"
+    """A model with parts of its inputs taken away
+
+    Parameters
+    ----------
+    model
+        takes a batch of tensors
+    ds
+        the test split, like `SplitDataset`
+    what : dict, default ABLATIONS
+        name -> function that changes a batch
+    per_stride : int | None, default 20
+        windows drawn from each stride; all of them if None
+    **options
+        of `evaluate`
+
+    Returns
+    -------
+    pd.DataFrame
+        as from `evaluate`; "model" tells what was taken away
+    """
     models = {"everything": model} | {k: Altered(model, f) for k, f in what.items()}
     return evaluate(models, ds, per_stride=per_stride, **options)
 
@@ -237,7 +370,28 @@ def muscle_curve(
     per_stride: int | None = 20,
     **options,  # of `evaluate`
 ) -> pd.DataFrame:  # muscle, alone (error without it alone), left (muscles that remain), error; the first row has all
-    "Errors with muscles taken away one after another, the least missed first"
+    """Errors with muscles taken away one after another, the least missed first
+
+    Parameters
+    ----------
+    model
+        takes a batch of tensors
+    ds
+        the test split, like `SplitDataset`
+    horizon : str, default '100 ms'
+        label
+    quantity : str, default 'moment'
+        or angle, phase
+    per_stride : int | None, default 20
+    **options
+        of `evaluate`
+
+    Returns
+    -------
+    pd.DataFrame
+        muscle, alone (error without it alone), left (muscles that remain), error; the first row
+        has all
+    """
     measured = np.zeros(13, bool)
     for batch in Loader(ds, 1024, per_stride=1):
         measured |= (batch["emg_mask"] > 0).any(0)
@@ -258,7 +412,25 @@ def predict_stride(
     stride: int,  # row of `ds.strides`
     emg: bool = True,  # False: the model is shown no EMG
 ) -> dict:  # phase (n,) %, and for angle (°) and moment (N·m/kg): true, predicted, each (n, H, 9); horizons
-    "Truth and prediction for all windows of one stride, at the target's place in the stride, NaN where there is none"
+    """Truth and prediction for all windows of one stride, at the target's place in the stride, NaN where there is none
+
+    Parameters
+    ----------
+    model
+        takes a batch of tensors
+    ds
+        like `SplitDataset`
+    stride : int
+        row of `ds.strides`
+    emg : bool, default True
+        False: the model is shown no EMG
+
+    Returns
+    -------
+    dict
+        phase (n,) %, and for angle (°) and moment (N·m/kg): true, predicted, each (n, H, 9);
+        horizons
+    """
     batch = to_tensors(ds.batch(ds.of_stride(stride)))
     error, truth = errors((model if emg else Altered(model, no_emg)).eval()(batch), batch)
     truth, predicted = truth.numpy(), (truth + error).numpy()
@@ -272,7 +444,16 @@ def plot_prediction(
     horizon: str,  # label
     cells: tuple = ("hip_flexion", "knee_flexion", "ankle_flexion"),
 ):
-    "Angles and moments over a stride, the truth in black"
+    """Angles and moments over a stride, the truth in black
+
+    Parameters
+    ----------
+    predictions : dict
+        name -> what `predict_stride` gave
+    horizon : str
+        label
+    cells : tuple, default ('hip_flexion', 'knee_flexion', 'ankle_flexion')
+    """
     import matplotlib.pyplot as plt
     fig, axs = plt.subplots(2, len(cells), figsize=(9, 4), sharex=True, squeeze=False, layout="constrained")
     for row, quantity in zip(axs, ("angle", "moment")):
@@ -298,7 +479,30 @@ def error_over_cycle(
     bins: int = 20,
     per_stride: int | None = 40,
 ) -> pd.DataFrame:  # model, phase (% of the cycle, of the target), quantity, joint, value (mean absolute error)
-    "Mean absolute error by phase"
+    """Mean absolute error by phase
+
+    Parameters
+    ----------
+    models : dict
+        name -> model
+    ds
+        the test split, like `SplitDataset`
+    horizon : str, default '100 ms'
+        label
+    bins : int, default 20
+    per_stride : int | None, default 40
+
+    Returns
+    -------
+    pd.DataFrame
+        model, phase (% of the cycle, of the target), quantity, joint, value (mean absolute
+        error)
+
+    Raises
+    ------
+    DataError
+        The horizon is …, expected one of …
+    """
     labels = [h["label"] for h in ds.horizons]
     if horizon not in labels:
         raise DataError(f"the horizon is {horizon!r}, expected one of {', '.join(labels)}")

@@ -15,7 +15,13 @@ from ..store.quality import measured_share, missing_reasons, plot_envelopes, plo
 def plot_learning(
     log: pd.DataFrame,  # rows of the training log: step, split, loss and its terms
 ):
-    "Loss and its terms over the steps, for training and validation"
+    """Loss and its terms over the steps, for training and validation
+
+    Parameters
+    ----------
+    log : pd.DataFrame
+        rows of the training log: step, split, loss and its terms
+    """
     import matplotlib.pyplot as plt
     terms = [c for c in ("loss", "kinematics", "phase", "torque") if c in log and log[c].notna().any()]
     fig, axs = plt.subplots(1, len(terms), figsize=(9.6, 2.6), layout="constrained", squeeze=False)
@@ -34,7 +40,18 @@ def add_data(
     splits: pd.DataFrame,  # dataset, patient, split
     outcomes: pd.DataFrame,  # one row a dataset, from `emgfm.store.build.summary`
 ):
-    "Who is in it, and what is missing and why"
+    """Who is in it, and what is missing and why
+
+    Parameters
+    ----------
+    page : Page
+    store
+        `Store`, native or aligned
+    splits : pd.DataFrame
+        dataset, patient, split
+    outcomes : pd.DataFrame
+        one row a dataset, from `emgfm.store.build.summary`
+    """
     page.section(
         "The data", "People are split as persons, with both legs and all activities; the same on every machine."
     )
@@ -54,7 +71,16 @@ def add_walking(
     means: pd.DataFrame,  # from `emgfm.store.quality.mean_strides`
     checks: pd.DataFrame,  # from `emgfm.store.quality.check_store`
 ):
-    "How people walked, and whether they could have"
+    """How people walked, and whether they could have
+
+    Parameters
+    ----------
+    page : Page
+    means : pd.DataFrame
+        from `emgfm.store.quality.mean_strides`
+    checks : pd.DataFrame
+        from `emgfm.store.quality.check_store`
+    """
     for activity in sorted(set(means.activity), key=lambda a: (a != "level_walk", a)):
         n = means[means.activity == activity].groupby("dataset").n.max()
         page.section(

@@ -21,7 +21,27 @@ def made_by(
     run: Path,  # folder of a run
     meta: dict,  # of its checkpoint
 ) -> tuple[str, str]:  # what it was trained on, and the command
-    "How a run on look-alikes came about; a run on anything else is refused"
+    """How a run on look-alikes came about; a run on anything else is refused
+
+    Parameters
+    ----------
+    run : Path
+        folder of a run
+    meta : dict
+        of its checkpoint
+
+    Returns
+    -------
+    tuple[str, str]
+        what it was trained on, and the command
+
+    Raises
+    ------
+    DataError
+        Is not a run on look-alikes: what was trained on people is not shipped
+    DataError
+        Mixes … people and the seeds …, expected one of each
+    """
     note = run / "raw" / ".lookalikes.json"
     if not note.is_file():
         raise data_error("is not a run on look-alikes: what was trained on people is not shipped", file=run)
@@ -36,7 +56,18 @@ def made_by(
 def errors_of(
     run: Path,  # folder of a run
 ) -> dict:  # horizon -> index, columns and data of a table of mean absolute errors
-    "The scores that a run wrote, short"
+    """The scores that a run wrote, short
+
+    Parameters
+    ----------
+    run : Path
+        folder of a run
+
+    Returns
+    -------
+    dict
+        horizon -> index, columns and data of a table of mean absolute errors
+    """
     scores = pd.read_csv(run / "scores.csv").fillna({"joint": ""})  # the phase is of no joint
     tables = {h: score_table(scores, horizons=[h])[h] for h in HORIZONS}
     return {h: t.rename_axis(columns=None).to_dict("split") for h, t in tables.items()}
@@ -46,7 +77,19 @@ def ship(
     run: str | Path,  # folder of a run on look-alikes: `emgfm run`
     out: str | Path,  # .safetensors
 ) -> Path:
-    "The best checkpoint of a run as one that may be given away, with its figures and how it was made"
+    """The best checkpoint of a run as one that may be given away, with its figures and how it was made
+
+    Parameters
+    ----------
+    run : str | Path
+        folder of a run on look-alikes: `emgfm run`
+    out : str | Path
+        .safetensors
+
+    Returns
+    -------
+    Path
+    """
     run = Path(run)
     model, meta = load_checkpoint(run / "model")
     on, command = made_by(run, meta)

@@ -221,7 +221,19 @@ def write_lookalike(
     people: int = 3,
     seed: int = 0,
 ) -> list[Recording]:  # the truth: what a reader must find
-    "Write generated trials as `AB06/10_09_18/ramp/emg/ramp_1_l_01_01.mat` and the like"
+    """Write generated trials as `AB06/10_09_18/ramp/emg/ramp_1_l_01_01.mat` and the like
+
+    Parameters
+    ----------
+    root : str | Path
+    people : int, default 3
+    seed : int, default 0
+
+    Returns
+    -------
+    list[Recording]
+        the truth: what a reader must find
+    """
     root, out, table = Path(root), [], []
     for patient, date in list(zip(_PLAN, ("10_09_18", "10_21_2018", "01_05_19")))[:people]:
         walker = Walker(NAME, patient, seed, 60)

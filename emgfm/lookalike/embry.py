@@ -32,7 +32,26 @@ def true_stride(
     emg_points: int,
     bipolar: bool,
 ) -> Recording:
-    "One stride as a perfect reader returns it"
+    """One stride as a perfect reader returns it
+
+    Parameters
+    ----------
+    walk : Walk
+    side : str
+    stride
+        a row of the true strides
+    labels : dict
+        condition columns
+    subtrial : int
+    points : int
+        of angles and moments
+    emg_points : int
+    bipolar : bool
+
+    Returns
+    -------
+    Recording
+    """
     T, t0 = stride.stop - stride.start, stride.start
     rate, x = (emg_points - 1) / T, empty_emg(emg_points)
     full = (emg(walk, side, rate, t0, emg_points, Electrodes(0.004, 0, 0, 0)) if bipolar
@@ -53,7 +72,20 @@ def joint_struct(
     quantity: str,  # angle or moment
     suffix: str = "",  # of the axes' names
 ) -> dict:
-    "Hip, knee and ankle about x, y, z, one column a stride, as Plug-in Gait has them"
+    """Hip, knee and ankle about x, y, z, one column a stride, as Plug-in Gait has them
+
+    Parameters
+    ----------
+    recs : list[Recording]
+    quantity : str
+        angle or moment
+    suffix : str, default ''
+        of the axes' names
+
+    Returns
+    -------
+    dict
+    """
     size = 180 / np.pi if quantity == "angle" else -1000.0
     full = np.stack([getattr(r, quantity).data for r in recs], 1).astype(float) * size
     return {joint: {f"{axis}{suffix}": full[:, :, j, m] for axis, m in (("x", 2), ("y", 0), ("z", 1))}
@@ -168,7 +200,21 @@ def write_lookalike(
     seed: int = 0,
     bipolar: bool = False,  # EMG that is not an envelope
 ) -> list[Recording]:  # what a perfect reader finds
-    "Write invented walking as `InclineExperiment.mat`"
+    """Write invented walking as `InclineExperiment.mat`
+
+    Parameters
+    ----------
+    root : str | Path
+    people : int, default 3
+    seed : int, default 0
+    bipolar : bool, default False
+        EMG that is not an envelope
+
+    Returns
+    -------
+    list[Recording]
+        what a perfect reader finds
+    """
     cycles, uncut, out = {}, {}, []
     for k in range(people):
         walker = Walker(NAME, _PEOPLE[k], seed, 60)

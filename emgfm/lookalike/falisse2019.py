@@ -85,7 +85,19 @@ def write_lookalike(
     cycles: int = 8,
     seed: int = 0,
 ) -> list[Recording]:  # the truth: what a reader must find
-    "Write generated walking as `ExperimentalData.mat`"
+    """Write generated walking as `ExperimentalData.mat`
+
+    Parameters
+    ----------
+    root : str | Path
+    cycles : int, default 8
+    seed : int, default 0
+
+    Returns
+    -------
+    list[Recording]
+        the truth: what a reader must find
+    """
     walker = Walker(NAME, "subject1", seed)
     walk = Walk(walker, "overground", [Bout("level_walk", cycles, 1.3)])
     muscles = tuple(m for m in MUSCLES if m != "gluteus_maximus")

@@ -24,7 +24,18 @@ from ..core.schema import (CELLS, CHAIR, MUSCLES, Recording, Signal, cell_index,
 def rng_for(
     *names: object,  # whatever identifies the stream: seed, dataset, patient, trial, ...
 ) -> np.random.Generator:  # the same for the same names, on every machine
-    "A random generator that belongs to `names`"
+    """A random generator that belongs to `names`
+
+    Parameters
+    ----------
+    *names : object
+        whatever identifies the stream: seed, dataset, patient, trial, ...
+
+    Returns
+    -------
+    np.random.Generator
+        the same for the same names, on every machine
+    """
     digest = hashlib.sha256("\x1f".join(map(str, names)).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
@@ -105,7 +116,21 @@ def shape_table(
     speed: float = 1.2,  # m/s
     incline: float = 0.0,  # degrees, uphill positive
 ) -> np.ndarray:  # (20, 18): angles in rad, moments in N·m/kg, in the order of `CURVES`
-    "The mean stride of an activity at a speed and an incline"
+    """The mean stride of an activity at a speed and an incline
+
+    Parameters
+    ----------
+    activity : str
+    speed : float, default 1.2
+        m/s
+    incline : float, default 0.0
+        degrees, uphill positive
+
+    Returns
+    -------
+    np.ndarray
+        (20, 18): angles in rad, moments in N·m/kg, in the order of `CURVES`
+    """
     table = np.array([{**_LEVEL, **_CHANGED.get(activity, {})}[c] for c in CURVES], float).T
     if activity in ("stand", "sit"):
         table[:, :9] = np.deg2rad(table[:, :9])
@@ -133,7 +158,16 @@ def shape_table(
 # %% ../../nbs/40_lookalike/00_gait.ipynb #068b477f
 @dataclass(frozen=True)
 class Walker:
-    "A person who walks: body, style, electrodes"
+    """A person who walks: body, style, electrodes
+
+    Parameters
+    ----------
+    dataset : str
+    patient : str
+    seed : int, default 0
+    mains : float, default 50.0
+        Hz
+    """
 
     dataset: str
     patient: str
@@ -142,7 +176,13 @@ class Walker:
 
     @cached_property
     def body(self) -> dict:  # age (years), sex, mass (kg), height (m)
-        "Plain facts, rounded as tables publish them"
+        """Plain facts, rounded as tables publish them
+
+        Returns
+        -------
+        dict
+            age (years), sex, mass (kg), height (m)
+        """
         r = rng_for(self.seed, self.dataset, self.patient, "body")
         sex = "fm"[int(r.integers(2))]
         height = round(float(np.clip(r.normal(1.67 if sex == "f" else 1.78, 0.07), 1.5, 2.0)), 2)
@@ -151,7 +191,13 @@ class Walker:
 
     @cached_property
     def style(self) -> dict:  # arrays over the 18 curves, and numbers
-        "How this person differs from the mean stride"
+        """How this person differs from the mean stride
+
+        Returns
+        -------
+        dict
+            arrays over the 18 curves, and numbers
+        """
         r = rng_for(self.seed, self.dataset, self.patient, "style")
         gain = np.concatenate([r.normal(1, 0.07, 9), r.normal(1, 0.08, 9)])
         offset = np.concatenate([np.deg2rad(r.normal(0, 2, 9)), np.zeros(9)])
@@ -168,7 +214,20 @@ class Walker:
 # %% ../../nbs/40_lookalike/00_gait.ipynb #4f6ecd6d
 @dataclass(frozen=True)
 class Bout:
-    "Some strides of one activity"
+    """Some strides of one activity
+
+    Parameters
+    ----------
+    activity : str
+        one of `GAIT`, or stand or sit
+    strides : int
+    speed : float, default 1.2
+        m/s
+    incline : float, default 0.0
+        degrees, uphill positive
+    labels : dict, default dict()
+        further condition columns
+    """
     activity: str  # one of `GAIT`, or stand or sit
     strides: int
     speed: float = 1.2  # m/s
@@ -177,12 +236,23 @@ class Bout:
 
     @property
     def gait(self) -> bool:
-        "Whether heel strikes happen"
+        """Whether heel strikes happen
+
+        Returns
+        -------
+        bool
+        """
         return self.activity in GAIT
 
     @property
     def duration(self) -> float:  # s
-        "Mean duration of a stride at this speed"
+        """Mean duration of a stride at this speed
+
+        Returns
+        -------
+        float
+            s
+        """
         return (1.1 if self.activity not in ("stair_ascent", "stair_descent") else 1.3) * (1.2 / self.speed) ** 0.45
 
 # %% ../../nbs/40_lookalike/00_gait.ipynb #649670f6
@@ -195,7 +265,16 @@ TOE_OFF = 0.62  # of the stride
 
 @dataclass
 class Walk:
-    "One trial of one walker, as functions of time"
+    """One trial of one walker, as functions of time
+
+    Parameters
+    ----------
+    walker : Walker
+    trial : str
+    bouts : list[Bout]
+    start : float, default 0.0
+        s, clock of the first right heel strike
+    """
     walker: Walker
     trial: str
     bouts: list[Bout]
@@ -222,7 +301,13 @@ class Walk:
 
     @property
     def stop(self) -> float:  # s
-        "Time of the last right heel strike"
+        """Time of the last right heel strike
+
+        Returns
+        -------
+        float
+            s
+        """
         return float(self._edges[-1])
 
 # %% ../../nbs/40_lookalike/00_gait.ipynb #39c8005b
@@ -243,7 +328,20 @@ def drive(
     side: str,
     t: np.ndarray,  # (n,) s
 ) -> np.ndarray:  # (n, 3) hip, knee, ankle; mean 0, standard deviation 1
-    "How hard each joint is driven, beyond the mean stride"
+    """How hard each joint is driven, beyond the mean stride
+
+    Parameters
+    ----------
+    walk : Walk
+    side : str
+    t : np.ndarray
+        (n,) s
+
+    Returns
+    -------
+    np.ndarray
+        (n, 3) hip, knee, ankle; mean 0, standard deviation 1
+    """
     f, a = (x[("left", "right").index(side)] for x in walk._drive)
     return np.sqrt(2 / f.shape[1]) * np.sin(2 * np.pi * f * t[:, None, None] + a).sum(-1)
 
@@ -253,7 +351,20 @@ def phase(
     side: str,
     t: np.ndarray,  # (n,) s
 ) -> np.ndarray:  # (n,) 0..1
-    "Gait phase, a smooth and monotone function through the heel strikes"
+    """Gait phase, a smooth and monotone function through the heel strikes
+
+    Parameters
+    ----------
+    walk : Walk
+    side : str
+    t : np.ndarray
+        (n,) s
+
+    Returns
+    -------
+    np.ndarray
+        (n,) 0..1
+    """
     return walk._phase[side](t) % 1.0
 
 
@@ -286,7 +397,20 @@ def moment(
     side: str,
     t: np.ndarray,  # (n,) s
 ) -> np.ndarray:  # (n, 3, 3) N·m/kg
-    "True joint moments"
+    """True joint moments
+
+    Parameters
+    ----------
+    walk : Walk
+    side : str
+    t : np.ndarray
+        (n,) s
+
+    Returns
+    -------
+    np.ndarray
+        (n, 3, 3) N·m/kg
+    """
     m = _curves(walk, side, t)[:, 9:].reshape(-1, 3, 3)
     return m * (1 + DRIVE_MOMENT * drive(walk, side, t))[:, :, None]
 
@@ -296,7 +420,20 @@ def angle(
     side: str,
     t: np.ndarray,  # (n,) s
 ) -> np.ndarray:  # (n, 3, 3) rad
-    "True joint angles"
+    """True joint angles
+
+    Parameters
+    ----------
+    walk : Walk
+    side : str
+    t : np.ndarray
+        (n,) s
+
+    Returns
+    -------
+    np.ndarray
+        (n, 3, 3) rad
+    """
     a = _curves(walk, side, t)[:, :9].reshape(-1, 3, 3)
     return a * (1 + DRIVE_ANGLE * drive(walk, side, t - ANGLE_LAG))[:, :, None]
 
@@ -325,7 +462,20 @@ def amplitude(
     side: str,
     t: np.ndarray,  # (n,) s
 ) -> np.ndarray:  # (n, 13) mV, standard deviation of the muscles' signals
-    "True EMG amplitude, which leads the moment by the electromechanical delay"
+    """True EMG amplitude, which leads the moment by the electromechanical delay
+
+    Parameters
+    ----------
+    walk : Walk
+    side : str
+    t : np.ndarray
+        (n,) s
+
+    Returns
+    -------
+    np.ndarray
+        (n, 13) mV, standard deviation of the muscles' signals
+    """
     style = walk.walker.style
     m, p = moment(walk, side, t + style["emd"]), phase(walk, side, t)
     gait = sum(w for b, w in zip(walk.bouts, _bout_weights(walk, t)) if b.gait)
@@ -342,7 +492,15 @@ def amplitude(
 # %% ../../nbs/40_lookalike/00_gait.ipynb #c46e0e95
 @dataclass(frozen=True)
 class Electrodes:
-    "What the amplifier adds, in mV"
+    """What the amplifier adds, in mV
+
+    Parameters
+    ----------
+    noise : float, default 0.004
+    hum : float, default 0.01
+    offset : float, default 0.02
+    knock : float, default 0.02
+    """
     noise: float = 0.004
     hum: float = 0.010
     offset: float = 0.02
@@ -360,7 +518,25 @@ def emg(
     n: int,  # samples
     electrodes: Electrodes = Electrodes(),
 ) -> np.ndarray:  # (n, 13) mV
-    "A raw surface EMG recording of all 13 muscles"
+    """A raw surface EMG recording of all 13 muscles
+
+    Parameters
+    ----------
+    walk : Walk
+    side : str
+    rate : float
+        Hz
+    start : float
+        s
+    n : int
+        samples
+    electrodes : Electrodes, default Electrodes()
+
+    Returns
+    -------
+    np.ndarray
+        (n, 13) mV
+    """
     w = walk.walker
     r = rng_for(w.seed, w.dataset, w.patient, walk.trial, side, "emg")
     rate, t = float(rate), start + np.arange(n) / float(rate)
@@ -381,7 +557,19 @@ def strides(
     walk: Walk,
     side: str,
 ) -> pd.DataFrame:  # start, stop (s), toe_off (s), activity, speed, incline, transition, and the bouts' labels
-    "Every stride of a leg between two heel strikes within gait"
+    """Every stride of a leg between two heel strikes within gait
+
+    Parameters
+    ----------
+    walk : Walk
+    side : str
+
+    Returns
+    -------
+    pd.DataFrame
+        start, stop (s), toe_off (s), activity, speed, incline, transition, and the bouts'
+        labels
+    """
     e, rows = walk._clock[side], []
     owner = walk._owner
     for i in range(len(e) - 1):
@@ -402,7 +590,28 @@ def sample(
     quantity: str,  # angle or moment
     cells: tuple[str, ...] = CELLS,  # those that the source measures
 ) -> Signal:  # (n, 3, 3), NaN in all other cells
-    "Joint angles or moments of a leg as a reader should return them"
+    """Joint angles or moments of a leg as a reader should return them
+
+    Parameters
+    ----------
+    walk : Walk
+    side : str
+    rate : float
+        Hz
+    start : float
+        s
+    n : int
+        samples
+    quantity : str
+        angle or moment
+    cells : tuple[str, ...], default CELLS
+        those that the source measures
+
+    Returns
+    -------
+    Signal
+        (n, 3, 3), NaN in all other cells
+    """
     t = start + np.arange(n) / float(rate)
     full = dict(angle=angle, moment=moment)[quantity](walk, side, t)
     data = empty_joints(n)
@@ -420,7 +629,27 @@ def sample_emg(
     muscles: tuple[str, ...] = MUSCLES,  # those that the source measures
     electrodes: Electrodes = Electrodes(),
 ) -> Signal:  # (n, 13) mV, NaN in all other columns
-    "Raw EMG of a leg as a reader should return it"
+    """Raw EMG of a leg as a reader should return it
+
+    Parameters
+    ----------
+    walk : Walk
+    side : str
+    rate : float
+        Hz
+    start : float
+        s
+    n : int
+        samples
+    muscles : tuple[str, ...], default MUSCLES
+        those that the source measures
+    electrodes : Electrodes, default Electrodes()
+
+    Returns
+    -------
+    Signal
+        (n, 13) mV, NaN in all other columns
+    """
     data, full = empty_emg(n), emg(walk, side, rate, start, n, electrodes)
     for m in muscles:
         data[:, muscle_index(m)] = full[:, muscle_index(m)]
@@ -438,7 +667,27 @@ def truth(
     margin: float = 0.5,  # s of recording before the first and after the last right heel strike
     electrodes: Electrodes = Electrodes(),
 ) -> Recording:
-    "A whole trial of one leg, as a perfect reader would return it"
+    """A whole trial of one leg, as a perfect reader would return it
+
+    Parameters
+    ----------
+    walk : Walk
+    side : str
+    emg_rate : float, default 1000
+        Hz
+    kin_rate : float, default 200
+        Hz
+    muscles : tuple[str, ...], default MUSCLES
+    angles : tuple[str, ...], default CELLS
+    moments : tuple[str, ...], default CELLS
+    margin : float, default 0.5
+        s of recording before the first and after the last right heel strike
+    electrodes : Electrodes, default Electrodes()
+
+    Returns
+    -------
+    Recording
+    """
     start, length = walk.start - margin, walk.stop - walk.start + 2 * margin
     n_emg, n_kin = int(length * float(emg_rate)) + 1, int(length * float(kin_rate)) + 1
     return Recording(
@@ -456,7 +705,21 @@ def cut(
 ) -> list[
     Recording
 ]:  # one a stride, on a clock that starts with it; angles and moments time-normalised, EMG at its rate
-    "The strides of a true recording, cut and normalised in time as some authors publish them"
+    """The strides of a true recording, cut and normalised in time as some authors publish them
+
+    Parameters
+    ----------
+    rec : Recording
+    points : int
+        points of a stride, both heel strikes included
+    walk : Walk
+
+    Returns
+    -------
+    list[Recording]
+        one a stride, on a clock that starts with it; angles and moments time-normalised, EMG at
+        its rate
+    """
     out = []
     for i, s in enumerate(rec.strides.itertuples()):
         T = s.stop - s.start
@@ -499,7 +762,19 @@ _CHANGED["chair"] = {k: [0] * 20 for k in CURVES} | {
 
 # %% ../../nbs/40_lookalike/00_gait.ipynb #7b05397b
 class Chair(Walk):
-    "Getting up from a chair once, or sitting down on it, as functions of time like a `Walk`"
+    """Getting up from a chair once, or sitting down on it, as functions of time like a `Walk`
+
+    Parameters
+    ----------
+    walker : Walker
+    trial : str
+    activity : str
+        one of `CHAIR`
+    start : float, default 0.0
+        s, of the movement
+    duration : float, default 1.6
+        s
+    """
 
     def __init__(
         self,
@@ -520,7 +795,18 @@ class Chair(Walk):
         self,
         t: np.ndarray,  # (n,) s
     ) -> np.ndarray:  # (n,) 0 before the movement, 1 after it
-        "How much of the movement is done"
+        """How much of the movement is done
+
+        Parameters
+        ----------
+        t : np.ndarray
+            (n,) s
+
+        Returns
+        -------
+        np.ndarray
+            (n,) 0 before the movement, 1 after it
+        """
         return np.clip((t - self._edges[0]) / (self._edges[1] - self._edges[0]), 0, 1)
 
 # %% ../../nbs/40_lookalike/00_gait.ipynb #9e527e58
@@ -530,7 +816,20 @@ def chair_truth(
     *args,  # rates, muscles, cells, margin, electrodes: as of `truth`
     **kwargs,
 ) -> Recording:
-    "A recording of one leg around a movement, as a perfect reader would return it"
+    """A recording of one leg around a movement, as a perfect reader would return it
+
+    Parameters
+    ----------
+    chair : Chair
+    side : str
+    *args
+        rates, muscles, cells, margin, electrodes: as of `truth`
+    **kwargs
+
+    Returns
+    -------
+    Recording
+    """
     rec = truth(chair, side, *args, **kwargs)
     rec.strides = pd.DataFrame(dict(start=[chair.start], stop=[chair.stop], activity=[chair.activity], not_gait=[True]))
     return rec

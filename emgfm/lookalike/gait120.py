@@ -174,7 +174,19 @@ def write_lookalike(
     people: int = 3,
     seed: int = 0,
 ) -> list[Recording]:  # the truth: what a reader must find
-    "Write generated steps as `Gait120_001_to_010/S001/JointAngle/.../step01.mot` and the like"
+    """Write generated steps as `Gait120_001_to_010/S001/JointAngle/.../step01.mot` and the like
+
+    Parameters
+    ----------
+    root : str | Path
+    people : int, default 3
+    seed : int, default 0
+
+    Returns
+    -------
+    list[Recording]
+        the truth: what a reader must find
+    """
     root, out, table = Path(root), [], []
     for patient, (home, plan) in list(_PLAN.items())[:people]:
         walker = Walker(NAME, patient, seed, 60)

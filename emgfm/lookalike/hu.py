@@ -124,7 +124,19 @@ def write_lookalike(
     people: int = 3,
     seed: int = 0,
 ) -> list[Recording]:  # the truth: what a reader must find
-    "Write generated circuits as `AB156/AB156/Processed/AB156_Circuit_001_post.csv`"
+    """Write generated circuits as `AB156/AB156/Processed/AB156_Circuit_001_post.csv`
+
+    Parameters
+    ----------
+    root : str | Path
+    people : int, default 3
+    seed : int, default 0
+
+    Returns
+    -------
+    list[Recording]
+        the truth: what a reader must find
+    """
     out = []
     for k in range(people):
         walker = Walker(NAME, _PEOPLE[k], seed, 60)

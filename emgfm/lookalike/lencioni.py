@@ -120,7 +120,21 @@ def write_lookalike(
     strides: int = 5,  # of level walking; other tasks have two
     seed: int = 0,
 ) -> list[Recording]:  # the truth: what a reader must find
-    "Write generated walking as `All_Subjects/SubjectN.mat`"
+    """Write generated walking as `All_Subjects/SubjectN.mat`
+
+    Parameters
+    ----------
+    root : str | Path
+    people : int, default 4
+    strides : int, default 5
+        of level walking; other tasks have two
+    seed : int, default 0
+
+    Returns
+    -------
+    list[Recording]
+        the truth: what a reader must find
+    """
     folder = Path(root) / "All_Subjects"
     folder.mkdir(parents=True, exist_ok=True)
     out = []

@@ -89,7 +89,21 @@ def write_lookalike(
     seed: int = 0,
     bipolar: bool = False,  # EMG that is not an envelope
 ) -> list[Recording]:  # what a perfect reader finds
-    "Write invented walking as `Subject1.mat` ..."
+    """Write invented walking as `Subject1.mat` ...
+
+    Parameters
+    ----------
+    root : str | Path
+    people : int, default 3
+    seed : int, default 0
+    bipolar : bool, default False
+        EMG that is not an envelope
+
+    Returns
+    -------
+    list[Recording]
+        what a perfect reader finds
+    """
     out = []
     Path(root).mkdir(parents=True, exist_ok=True)
     for k in range(min(people, len(_PEOPLE))):

@@ -155,7 +155,21 @@ def write_lookalike(
     seed: int = 0,
     masses: bool = True,  # whether the user knows them
 ) -> list[Recording]:  # the truth: what a reader must find
-    "Write generated trials as `Gait_Time_Series/P1Data/EMG/1.csv` and its sisters"
+    """Write generated trials as `Gait_Time_Series/P1Data/EMG/1.csv` and its sisters
+
+    Parameters
+    ----------
+    root : str | Path
+    people : int, default 3
+    seed : int, default 0
+    masses : bool, default True
+        whether the user knows them
+
+    Returns
+    -------
+    list[Recording]
+        the truth: what a reader must find
+    """
     out, rows = [], []
     for patient, trials in list(_PLAN.items())[:people]:
         walker, home = Walker(NAME, patient,

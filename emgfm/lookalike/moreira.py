@@ -88,7 +88,19 @@ def write_lookalike(
     people: int = 3,
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds
-    "Write invented walking as `MAT_files/MAT_files/Participant1/Processed_Data.mat` ..."
+    """Write invented walking as `MAT_files/MAT_files/Participant1/Processed_Data.mat` ...
+
+    Parameters
+    ----------
+    root : str | Path
+    people : int, default 3
+    seed : int, default 0
+
+    Returns
+    -------
+    list[Recording]
+        what a perfect reader finds
+    """
     out, sexes = [], dict(m="Male", f="Female")
     for k in range(min(people, len(_NUMBERS))):
         number, kind = _NUMBERS[k], k % 3

@@ -156,7 +156,19 @@ def write_lookalike(
     people: int = 3,
     seed: int = 0,
 ) -> list[Recording]:  # the truth: what a reader must find
-    "Write generated movements as `SIAT_LLMD20230404/Sub01/Data/Sub01_WAK_Data.csv` and the like"
+    """Write generated movements as `SIAT_LLMD20230404/Sub01/Data/Sub01_WAK_Data.csv` and the like
+
+    Parameters
+    ----------
+    root : str | Path
+    people : int, default 3
+    seed : int, default 0
+
+    Returns
+    -------
+    list[Recording]
+        the truth: what a reader must find
+    """
     folder, out, table = Path(root) / "SIAT_LLMD20230404" / "SIAT_LLMD20230404", [], []
     for patient, plan in list(_PLAN.items())[:people]:
         walker = Walker(NAME, patient, seed)

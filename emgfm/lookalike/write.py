@@ -32,7 +32,18 @@ BEYOND_CARD = {"angelidou": [f"{q}_{j}_{m}" for q in ("angle", "moment") for j i
 def writer(
     name: str,  # of a dataset, as in `readers()`
 ) -> Callable[..., list[Recording]]:  # write_lookalike(root, ..., seed=0): writes the files, returns the truth
-    "The function that writes the look-alike of a dataset"
+    """The function that writes the look-alike of a dataset
+
+    Parameters
+    ----------
+    name : str
+        of a dataset, as in `readers()`
+
+    Returns
+    -------
+    Callable[..., list[Recording]]
+        write_lookalike(root, ..., seed=0): writes the files, returns the truth
+    """
     reader(name)  # an unknown name is refused
     return importlib.import_module(f"emgfm.lookalike.{name}").write_lookalike
 
@@ -43,7 +54,23 @@ def write_one(
     people: int = 2,  # where the dataset has several
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds there
-    "The look-alike of one dataset"
+    """The look-alike of one dataset
+
+    Parameters
+    ----------
+    name : str
+        of a dataset
+    root : str | Path
+        folder that gets the files
+    people : int, default 2
+        where the dataset has several
+    seed : int, default 0
+
+    Returns
+    -------
+    list[Recording]
+        what a perfect reader finds there
+    """
     write = writer(name)
     several = "people" in inspect.signature(write).parameters
     return write(root, seed=seed, **(dict(people=people) if several else {}))
@@ -56,7 +83,24 @@ def write_lookalikes(
     seed: int = 0,
     progress: bool = True,
 ) -> dict[str, Path]:  # dataset -> its folder
-    "Invented walking in the real formats of several datasets"
+    """Invented walking in the real formats of several datasets
+
+    Parameters
+    ----------
+    out : str | Path
+        gets a folder for each dataset
+    datasets : list[str] | None, default None
+        names; by default all that have a reader
+    people : int, default 6
+        in each dataset that has several
+    seed : int, default 0
+    progress : bool, default True
+
+    Returns
+    -------
+    dict[str, Path]
+        dataset -> its folder
+    """
     names, folders = list(datasets or readers()), {}
     note = Path(out) / ".lookalikes.json"
     for name in names:
@@ -81,7 +125,20 @@ def example_raw(
     datasets: list[str],  # names that are needed
     people: int = 3,  # in each look-alike
 ) -> Path:  # with a folder for each dataset
-    "Your downloads (`EMGFM_RAW`), or look-alikes of these datasets in a temporary folder"
+    """Your downloads (`EMGFM_RAW`), or look-alikes of these datasets in a temporary folder
+
+    Parameters
+    ----------
+    datasets : list[str]
+        names that are needed
+    people : int, default 3
+        in each look-alike
+
+    Returns
+    -------
+    Path
+        with a folder for each dataset
+    """
     if os.environ.get("EMGFM_RAW"):
         raw = Path(os.environ["EMGFM_RAW"])
         find_datasets(raw, datasets)

@@ -34,7 +34,21 @@ def conceal(
     noise: Noise,
     patch: int,  # EMG samples
 ) -> dict:  # with hidden (B, muscles, patches), whole_kin_mask, and a kin_mask with more zeros
-    "Hide patches, muscles and joint cells"
+    """Hide patches, muscles and joint cells
+
+    Parameters
+    ----------
+    batch : dict
+        of tensors
+    noise : Noise
+    patch : int
+        EMG samples
+
+    Returns
+    -------
+    dict
+        with hidden (B, muscles, patches), whole_kin_mask, and a kin_mask with more zeros
+    """
     B, m, T = batch["emg"].shape
     n, cells = -(-T // patch), batch["kin_mask"].shape[1]
     hidden = (noise.uniform(m, n) < HIDE["patches"]) | (noise.uniform(m, 1) < HIDE["muscles"])
@@ -43,7 +57,12 @@ def conceal(
 
 # %% ../../nbs/70_models/06_adapt.ipynb #8c51acb1
 class Reconstructor(EMGTransformer):
-    "An `EMGTransformer` without heads that says what was hidden"
+    """An `EMGTransformer` without heads that says what was hidden
+
+    Parameters
+    ----------
+    config : ModelConfig
+    """
     def __init__(self, config: ModelConfig):
         super().__init__(replace(config, heads=()))
         c = self.config
@@ -64,7 +83,23 @@ def hidden_terms(
     scaler,  # the model's `Scaler`
     c: TrainConfig,
 ) -> dict:  # emg and state: (sum, weight)
-    "Squared errors of what was hidden, in units of its spread"
+    """Squared errors of what was hidden, in units of its spread
+
+    Parameters
+    ----------
+    out : dict
+        of `Reconstructor`
+    batch : dict
+        of tensors, from `conceal`
+    scaler
+        the model's `Scaler`
+    c : TrainConfig
+
+    Returns
+    -------
+    dict
+        emg and state: (sum, weight)
+    """
     *_, n, patch = out["emg"].shape
     T = batch["emg"].shape[2]
     exists = torch.arange(T, device=batch["emg"].device) >= T - batch["valid_length"][:, None]
@@ -79,7 +114,17 @@ def hidden_terms(
 def fill_in(
     patch: int,  # EMG samples
 ) -> Task:
-    "The task of saying what was hidden"
+    """The task of saying what was hidden
+
+    Parameters
+    ----------
+    patch : int
+        EMG samples
+
+    Returns
+    -------
+    Task
+    """
     return Task(lambda b, noise: conceal(b, noise, patch), hidden_terms, lambda out, batch: {})
 
 # %% ../../nbs/70_models/06_adapt.ipynb #81394df3
@@ -94,7 +139,26 @@ def pretrain(
     model: str | ModelConfig = "tiny",  # a size of `emgfm.models.transformer.SIZES`, or a configuration
     **options,  # resume, device, budget_s, progress, workers, tensorboard of `train_transformer`
 ) -> Result:  # its checkpoint is the `init` of a training run
-    "Learn from what is hidden, without any labels"
+    """Learn from what is hidden, without any labels
+
+    Parameters
+    ----------
+    train_ds
+        the training split, like `SplitDataset`: everybody, with moments or without
+    val_ds
+        the validation split
+    out_dir : str | Path
+    config : TrainConfig, default PRETRAIN
+    model : str | ModelConfig, default 'tiny'
+        a size of `emgfm.models.transformer.SIZES`, or a configuration
+    **options
+        resume, device, budget_s, progress, workers, tensorboard of `train_transformer`
+
+    Returns
+    -------
+    Result
+        its checkpoint is the `init` of a training run
+    """
     model = model_config(model) if isinstance(model, str) else model
     if config.augment is not None:  # the task hides EMG itself
         config = replace(config, augment=replace(config.augment, dropout=0.0, blackout=0.0))
@@ -106,7 +170,19 @@ def first_strides(
     ds: SplitDataset,
     n: int,  # strides of each patient
 ) -> tuple[SplitDataset, SplitDataset]:  # the first n of each patient, and the others
-    "Strides to adapt with, and strides to judge by"
+    """Strides to adapt with, and strides to judge by
+
+    Parameters
+    ----------
+    ds : SplitDataset
+    n : int
+        strides of each patient
+
+    Returns
+    -------
+    tuple[SplitDataset, SplitDataset]
+        the first n of each patient, and the others
+    """
     count = ds.strides.groupby(["dataset", "patient"]).cumcount().to_numpy()
     return ds.part(np.flatnonzero(count < n)), ds.part(np.flatnonzero(count >= n))
 
@@ -124,7 +200,31 @@ def adapt(
     config: TrainConfig = ADAPT,
     **options,  # of `train_transformer`
 ) -> Result:  # the network of the last step: there is nothing to choose the best by
-    "Fit a trained network to a new person"
+    """Fit a trained network to a new person
+
+    Parameters
+    ----------
+    checkpoint : str | Path
+        of a trained network, or the folder of its run
+    ds
+        strides of the new person, like `SplitDataset`
+    out_dir : str | Path
+    n_strides : int | None, default None
+        the first so many of each person; None: all
+    config : TrainConfig, default ADAPT
+    **options
+        of `train_transformer`
+
+    Returns
+    -------
+    Result
+        the network of the last step: there is nothing to choose the best by
+
+    Raises
+    ------
+    DataError
+        … looks … ahead, the strides are opened for …
+    """
     mine = ds if n_strides is None else first_strides(ds, n_strides)[0]
     old, meta = load_checkpoint(checkpoint)
     if meta["horizons"] != mine.horizons:
@@ -144,7 +244,32 @@ def calibration_curve(
     config: TrainConfig = ADAPT,
     **options,  # of `train_transformer`
 ) -> pd.DataFrame:  # a row for each count, 0 first: losses, and errors such as "angle_deg 100 ms"
-    "Mean errors over people against the strides that each gave; always judged on the strides after the last of them"
+    """Mean errors over people against the strides that each gave; always judged on the strides after the last of them
+
+    Parameters
+    ----------
+    checkpoint : str | Path
+        of a trained network, or the folder of its run
+    ds
+        people whom the network has not seen, like `SplitDataset`
+    out_dir : str | Path
+        gets a run for each
+    counts : tuple, default (1, 2, 4, 8)
+        strides of each person
+    config : TrainConfig, default ADAPT
+    **options
+        of `train_transformer`
+
+    Returns
+    -------
+    pd.DataFrame
+        a row for each count, 0 first: losses, and errors such as "angle_deg 100 ms"
+
+    Raises
+    ------
+    DataError
+        Has … strides, expected more than …: none would be left to judge by
+    """
     old, rows = load_checkpoint(checkpoint)[0], {n: [] for n in (0, *counts)}
     for (d, p), own in ds.strides.groupby(["dataset", "patient"]).indices.items():
         rest = ds.part(own[max(counts):])

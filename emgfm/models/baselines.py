@@ -32,7 +32,14 @@ class LinearExtrapolation(nn.Module):
 
 # %% ../../nbs/70_models/01_baselines.ipynb #80b2bcf7
 class MeanStride(nn.Module):
-    "Mean state and torque of the training split by phase and activity"
+    """Mean state and torque of the training split by phase and activity
+
+    Parameters
+    ----------
+    activities
+    table
+    advance
+    """
     def __init__(self, activities, table, advance):
         super().__init__()
         self.activities = list(activities)  # A names; the last row of the tables is for all others
@@ -48,7 +55,22 @@ class MeanStride(nn.Module):
         bins: int = 100,  # of the cycle
         batch_size: int = 4096,
     ) -> "MeanStride":
-        "Means over `ds` of what lies at the first horizon"
+        """Means over `ds` of what lies at the first horizon
+
+        Parameters
+        ----------
+        ds
+            the training split, like `SplitDataset`
+        per_stride : int | None, default None
+            windows of each stride: 20 do for 100,000. None: all
+        bins : int, default 100
+            of the cycle
+        batch_size : int, default 4096
+
+        Returns
+        -------
+        MeanStride
+        """
         means, everybody = {}, _Means(bins)
         for b in Loader(ds, batch_size, per_stride=per_stride):
             activity = np.asarray(b["metadata"]["activity"])

@@ -33,7 +33,24 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer | None = None,  # kept where training will continue
     mean: Network | None = None,  # the running mean of the weights, likewise
 ) -> Path:
-    "Weights, statistics and `meta` in one safetensors file, and `meta` as .json beside it"
+    """Weights, statistics and `meta` in one safetensors file, and `meta` as .json beside it
+
+    Parameters
+    ----------
+    path : str | Path
+        .safetensors
+    model : Network
+    meta : dict
+        JSON-able
+    optimizer : torch.optim.Optimizer | None, default None
+        kept where training will continue
+    mean : Network | None, default None
+        the running mean of the weights, likewise
+
+    Returns
+    -------
+    Path
+    """
     path = Path(path)
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     if mean is not None:
@@ -54,7 +71,14 @@ def replace_file(
     path: Path,
     write: Callable,  # function of the temporary path
 ) -> None:
-    "Write under a temporary name, then rename"
+    """Write under a temporary name, then rename
+
+    Parameters
+    ----------
+    path : Path
+    write : Callable
+        function of the temporary path
+    """
     part = path.with_name(path.name + ".part")
     write(part)
     os.replace(part, path)
@@ -64,7 +88,26 @@ def read_checkpoint(
     path: str | Path,  # a .safetensors file, or the folder of a run for its best one
     device: str | torch.device = "cpu",
 ) -> tuple[dict, dict]:  # tensors by name, description
-    "Everything in a checkpoint file"
+    """Everything in a checkpoint file
+
+    Parameters
+    ----------
+    path : str | Path
+        a .safetensors file, or the folder of a run for its best one
+    device : str | torch.device, default 'cpu'
+
+    Returns
+    -------
+    tuple[dict, dict]
+        tensors by name, description
+
+    Raises
+    ------
+    DataError
+        There is no checkpoint …
+    DataError
+        … is not a safetensors file (…)
+    """
     path = Path(path)
     path = path / "best.safetensors" if path.is_dir() else path
     if not path.is_file():
@@ -103,7 +146,26 @@ def load_checkpoint(
     device: str | torch.device = "cpu",
     network: type | None = None,  # class of the network; None: the one of emgfm that the checkpoint names
 ) -> tuple[Network, dict]:  # the model, ready for use, and the description
-    "A trained model and its description; `model.learned_from` names the patients of its training"
+    """A trained model and its description; `model.learned_from` names the patients of its training
+
+    Parameters
+    ----------
+    path : str | Path
+        a .safetensors file, or the folder of a run for its best one
+    device : str | torch.device, default 'cpu'
+    network : type | None, default None
+        class of the network; None: the one of emgfm that the checkpoint names
+
+    Returns
+    -------
+    tuple[Network, dict]
+        the model, ready for use, and the description
+
+    Raises
+    ------
+    DataError
+        …, field model: no network can be built from it (…)
+    """
     tensors, meta = read_checkpoint(path, device)
     network, tensors = network or _network_class(path, meta["network"]), with_prefix(tensors, "model.")
     try:
@@ -150,13 +212,35 @@ def with_prefix(
     tensors: dict,
     prefix: str,
 ) -> dict:  # without the prefix in the names
-    "The tensors whose names begin with `prefix`"
+    """The tensors whose names begin with `prefix`
+
+    Parameters
+    ----------
+    tensors : dict
+    prefix : str
+
+    Returns
+    -------
+    dict
+        without the prefix in the names
+    """
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def learned_from(
     meta: dict,  # of a checkpoint
 ) -> dict:  # dataset -> names of patients
-    "Whom a network has learned from"
+    """Whom a network has learned from
+
+    Parameters
+    ----------
+    meta : dict
+        of a checkpoint
+
+    Returns
+    -------
+    dict
+        dataset -> names of patients
+    """
     split = meta.get("split") if isinstance(meta.get("split"), dict) else {}
     return meta.get("learned_from") or split.get("train", {}).get("people", {})

@@ -19,7 +19,24 @@ def masked_square(
     weight: torch.Tensor,  # broadcasts to x, 0 where not measured
     scale: torch.Tensor | float = 1.0,  # unit of the error
 ) -> tuple[torch.Tensor, torch.Tensor]:  # weighted sum of squared errors, sum of the weights
-    "The two halves of a mean over what was measured; values under weight 0 are ignored, even NaN"
+    """The two halves of a mean over what was measured; values under weight 0 are ignored, even NaN
+
+    Parameters
+    ----------
+    x : torch.Tensor
+        (B, ...) predicted
+    target : torch.Tensor
+        the same shape
+    weight : torch.Tensor
+        broadcasts to x, 0 where not measured
+    scale : torch.Tensor | float, default 1.0
+        unit of the error
+
+    Returns
+    -------
+    tuple[torch.Tensor, torch.Tensor]
+        weighted sum of squared errors, sum of the weights
+    """
     weight = weight.expand_as(x)
     # NaN has to go before the subtraction, since 0 * NaN is NaN in the gradient as well
     error = (x - target.masked_fill(weight == 0, 0)) / scale
@@ -32,7 +49,25 @@ def loss_terms(
     scaler,  # the model's `Scaler`
     parts: tuple = (1.0, 1.0, 1.0),  # weights of angles, velocities, accelerations
 ) -> dict:  # name -> (sum, weight), for kinematics, phase, torque and offset, as far as `out` has them
-    "Masked squared errors in standardised units"
+    """Masked squared errors in standardised units
+
+    Parameters
+    ----------
+    out : dict
+        of the model
+    batch : dict
+        of tensors
+    scaler
+        the model's `Scaler`
+    parts : tuple, default (1.0, 1.0, 1.0)
+        weights of angles, velocities, accelerations
+
+    Returns
+    -------
+    dict
+        name -> (sum, weight), for kinematics, phase, torque and offset, as far as `out` has
+        them
+    """
     far, kin, terms = batch["target_mask"], batch["kin_mask"], {}
     weight = torch.cat([w * kin for w in parts], 1)[:, None] * far[..., None]
     terms["kinematics"] = masked_square(out["state"], batch["target_kin_state"], weight, scaler.delta_std)
@@ -54,7 +89,22 @@ def total_loss(
     c,  # `TrainConfig`: the weights `kinematics`, `phase`, `torque` and `offset_prior`
     means=lambda weights: weights,  # with several processes: from the weights here to those of all
 ) -> torch.Tensor:  # scalar
-    "Weighted sum of the terms' means; a term that was measured nowhere adds nothing"
+    """Weighted sum of the terms' means; a term that was measured nowhere adds nothing
+
+    Parameters
+    ----------
+    terms : dict
+        name -> (sum, weight)
+    c
+        `TrainConfig`: the weights `kinematics`, `phase`, `torque` and `offset_prior`
+    means, default lambda weights: weights
+        with several processes: from the weights here to those of all
+
+    Returns
+    -------
+    torch.Tensor
+        scalar
+    """
     factors = dict(kinematics=c.kinematics, phase=c.phase, torque=c.torque, offset=c.offset_prior)
     weights = means(torch.stack([w for _, w in terms.values()])).clamp(min=1e-9)
     return sum(factors.get(k, 1.0) * total / w for (k, (total, _)), w in zip(terms.items(), weights))
@@ -64,7 +114,20 @@ def errors(
     out: dict,  # of a model; state, torque and phase may be missing
     batch: dict,  # of tensors
 ) -> tuple[torch.Tensor, torch.Tensor]:  # error and true value, both (B, H, 19)
-    "Prediction minus truth of angles (degrees), moments (N·m/kg) and phase (%), NaN where either is missing"
+    """Prediction minus truth of angles (degrees), moments (N·m/kg) and phase (%), NaN where either is missing
+
+    Parameters
+    ----------
+    out : dict
+        of a model; state, torque and phase may be missing
+    batch : dict
+        of tensors
+
+    Returns
+    -------
+    tuple[torch.Tensor, torch.Tensor]
+        error and true value, both (B, H, 19)
+    """
     far = batch["target_mask"][..., None]
     phase = batch["target_gait_pct"][..., None]
     masks = [batch["kin_mask"][:, None] * far, batch["kinetic_mask"][:, None] * far, far]
@@ -88,7 +151,20 @@ def error_sums(
     out: dict,  # of the model
     batch: dict,  # of tensors
 ) -> dict:  # name -> tensor (2, H): sum of the absolute errors, number of values
-    "Sums behind the mean absolute errors of all joints, for what the model predicts"
+    """Sums behind the mean absolute errors of all joints, for what the model predicts
+
+    Parameters
+    ----------
+    out : dict
+        of the model
+    batch : dict
+        of tensors
+
+    Returns
+    -------
+    dict
+        name -> tensor (2, H): sum of the absolute errors, number of values
+    """
     error = errors(out, batch)[0].abs()
     own = dict(angle_deg="state", torque_Nm_kg="torque", phase_pct="phase")
     parts = {k: error[..., s] for k, s in PARTS.items() if own[k] in out}

@@ -30,7 +30,21 @@ def features(
     scaler: Scaler,
     patch: int = 20,  # EMG samples of a mean
 ) -> torch.Tensor:  # (B, features), the first is 1
-    "What a straight line is drawn through"
+    """What a straight line is drawn through
+
+    Parameters
+    ----------
+    batch : dict
+        of tensors
+    scaler : Scaler
+    patch : int, default 20
+        EMG samples of a mean
+
+    Returns
+    -------
+    torch.Tensor
+        (B, features), the first is 1
+    """
     kin, emg_mask = batch["kin_mask"].bool().repeat(1, 3), batch["emg_mask"]
     z = ((batch["input_kin_state"] - scaler.state_mean) / scaler.state_std).clamp(-10, 10).masked_fill(~kin, 0)
     emg = batch["emg"].masked_fill(emg_mask[:, :, None] == 0, 0)
@@ -44,7 +58,19 @@ def targets(
     batch: dict,  # of tensors
     scaler: Scaler,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # (B, H, 37) state differences, torques, phase, in spreads; and their masks
-    "What the line shall meet"
+    """What the line shall meet
+
+    Parameters
+    ----------
+    batch : dict
+        of tensors
+    scaler : Scaler
+
+    Returns
+    -------
+    tuple[torch.Tensor, torch.Tensor]
+        (B, H, 37) state differences, torques, phase, in spreads; and their masks
+    """
     far, H = batch["target_mask"][..., None], batch["target_mask"].shape[1]
     delta = (batch["target_kin_state"] - batch["input_kin_state"][:, None]) / scaler.delta_std
     torque = batch["target_torque"] / scaler.torque_std
@@ -63,7 +89,13 @@ def _add(sums: dict, x: torch.Tensor, y: torch.Tensor, patterns: torch.Tensor, o
 
 # %% ../../nbs/70_models/02_rivals.ipynb #e99daa24
 class Ridge(nn.Module):
-    "Least squares with a penalty, each target by itself"
+    """Least squares with a penalty, each target by itself
+
+    Parameters
+    ----------
+    scaler
+    weights
+    """
     def __init__(self, scaler, weights):
         super().__init__()
         self.scaler = scaler
@@ -77,7 +109,23 @@ class Ridge(nn.Module):
         max_windows: int = 50_000,  # enough for a few hundred features
         penalty: float = 1e-3,  # of the mean squared weight, per sample
     ) -> "Ridge":
-        "Solve the normal equations of `ds`"
+        """Solve the normal equations of `ds`
+
+        Parameters
+        ----------
+        ds
+            the training split, like `SplitDataset`
+        per_stride : int | None, default 8
+            windows drawn from each stride; all of them if None
+        max_windows : int, default 50000
+            enough for a few hundred features
+        penalty : float, default 0.001
+            of the mean squared weight, per sample
+
+        Returns
+        -------
+        Ridge
+        """
         scaler, seen, sums = Scaler(len(ds.horizons)).fit(ds), 0, {}
         for batch in map(to_tensors, Loader(ds, 2048, per_stride=per_stride)):
             x, (y, mask) = features(batch, scaler).double(), (t.double() for t in targets(batch, scaler))
@@ -100,7 +148,12 @@ class Ridge(nn.Module):
 
 # %% ../../nbs/70_models/02_rivals.ipynb #03d03623
 class PatchNetwork(Network):
-    "EMG patches (B, n, d) to one vector by `read`, joined with state and phase"
+    """EMG patches (B, n, d) to one vector by `read`, joined with state and phase
+
+    Parameters
+    ----------
+    config : ModelConfig
+    """
     def __init__(self, config: ModelConfig):
         super().__init__(config)
         c, d = config, config.d_model
@@ -121,25 +174,45 @@ class PatchNetwork(Network):
 
 # %% ../../nbs/70_models/02_rivals.ipynb #26cba4d3
 class GRU(PatchNetwork):
-    "Gated recurrent unit over EMG patches"
+    """Gated recurrent unit over EMG patches
+
+    Parameters
+    ----------
+    config
+    """
     def __init__(self, config):
         super().__init__(config)
         self.cells = nn.GRU(config.d_model, config.d_model, config.n_layers, batch_first=True)
 
     def read(self, x):
-        "The last state over the tokens"
+        """The last state over the tokens
+
+        Parameters
+        ----------
+        x
+        """
         return self.cells(x)[0][:, -1]
 
 
 class TCN(PatchNetwork):
-    "Dilated causal convolutions over EMG patches"
+    """Dilated causal convolutions over EMG patches
+
+    Parameters
+    ----------
+    config
+    """
     def __init__(self, config):
         super().__init__(config)
         d = config.d_model
         self.layers = nn.ModuleList(nn.Conv1d(d, d, 3, dilation=2 ** i) for i in range(2 + config.n_layers))
 
     def read(self, x):
-        "The last column of the causal stack"
+        """The last column of the causal stack
+
+        Parameters
+        ----------
+        x
+        """
         x = x.transpose(1, 2)
         for layer in self.layers:
             x = x + F.gelu(layer(F.pad(x, (2 * layer.dilation[0], 0))))
@@ -161,7 +234,14 @@ def _begin(m: nn.Module):
 
 # %% ../../nbs/70_models/02_rivals.ipynb #18848c6b
 class OriginalEncoder(nn.Module):
-    "EMG (B, 13, 200) to 13 tokens (B, 13, d)"
+    """EMG (B, 13, 200) to 13 tokens (B, 13, d)
+
+    Parameters
+    ----------
+    m
+    window
+    d
+    """
     def __init__(self, m, window, d):
         super().__init__()
         norm = lambda channels: nn.LayerNorm([channels, window])
@@ -176,7 +256,12 @@ class OriginalEncoder(nn.Module):
 
 # %% ../../nbs/70_models/02_rivals.ipynb #9edb2cfa
 class OriginalNetwork(nn.Module):
-    "The network of the original scripts"
+    """The network of the original scripts
+
+    Parameters
+    ----------
+    config : ModelConfig
+    """
     window = 200  # samples, fixed by its linear layer over time
 
     def __init__(self, config: ModelConfig):
@@ -210,7 +295,20 @@ class OriginalNetwork(nn.Module):
 # %% ../../nbs/70_models/02_rivals.ipynb #f5db3cc8
 @dataclass(frozen=True)
 class Rival:
-    "A rival, and how it comes about"
+    """A rival, and how it comes about
+
+    Parameters
+    ----------
+    network : type
+    fitted : bool, default False
+        by `network.fit(ds)`, at once
+    config : dict | None, default None
+        of `ModelConfig`, when it is trained by steps
+    says : tuple, default ('state', 'phase', 'torque')
+        what it has an answer for
+    training : dict, default dict()
+        fields of `TrainConfig` that suit it
+    """
     network: type
     fitted: bool = False  # by `network.fit(ds)`, at once
     config: dict | None = None  # of `ModelConfig`, when it is trained by steps
@@ -234,7 +332,28 @@ def make_rival(
     ds,  # the training split, like `SplitDataset`
     train=None,  # function of (network class, `ModelConfig`) -> trained network; only for those that are trained
 ) -> nn.Module:  # takes a batch of tensors, gives a dictionary
-    "A rival that is ready to be judged"
+    """A rival that is ready to be judged
+
+    Parameters
+    ----------
+    name : str
+        a key of `RIVALS`
+    ds
+        the training split, like `SplitDataset`
+    train, default None
+        function of (network class, `ModelConfig`) -> trained network; only for those that are
+        trained
+
+    Returns
+    -------
+    nn.Module
+        takes a batch of tensors, gives a dictionary
+
+    Raises
+    ------
+    DataError
+        … is trained by steps: pass train=, a function of its class and configuration
+    """
     r = RIVALS[one_of("the rival", name, RIVALS)]
     if r.config is not None:
         if train is None:

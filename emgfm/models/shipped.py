@@ -20,7 +20,23 @@ PLACE = Path(emgfm.__file__).parent / "checkpoints"
 def shipped(
     name: str = "lookalikes",  # of the checkpoint
 ) -> Path:  # .safetensors, with its facts as .json beside it
-    "The checkpoint that comes with emgfm, for whatever takes the path of one"
+    """The checkpoint that comes with emgfm, for whatever takes the path of one
+
+    Parameters
+    ----------
+    name : str, default 'lookalikes'
+        of the checkpoint
+
+    Returns
+    -------
+    Path
+        .safetensors, with its facts as .json beside it
+
+    Raises
+    ------
+    DataError
+        No checkpoint … comes with emgfm, expected one of: …
+    """
     path = PLACE / f"{name}.safetensors"
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in PLACE.glob("*.safetensors"))) or "none"
@@ -31,5 +47,15 @@ def shipped(
 def load_shipped(
     device: str = "cpu",
 ) -> tuple[Network, dict]:  # the network, ready for use, and the checkpoint's meta
-    "The network that comes with emgfm; it has never seen a person"
+    """The network that comes with emgfm; it has never seen a person
+
+    Parameters
+    ----------
+    device : str, default 'cpu'
+
+    Returns
+    -------
+    tuple[Network, dict]
+        the network, ready for use, and the checkpoint's meta
+    """
     return load_checkpoint(shipped(), device)

@@ -48,7 +48,52 @@ from ..windows.stream import RemoteStore, StreamLoader, open_store
 # %% ../../nbs/70_models/05_train.ipynb #0b33e0ba
 @dataclass
 class TrainConfig:
-    "How to train"
+    """How to train
+
+    Parameters
+    ----------
+    steps : int, default 1000
+        optimiser steps
+    batch_size : int, default 256
+        windows, of all ranks together
+    per_stride : int | None, default 8
+        windows of each stride and epoch; neighbours overlap by 97 %. None: all
+    balance : float | None, default None
+        how much of the datasets' imbalance stays, 0..1; None: all of it
+    lr : float, default 0.006
+        the highest; suits the tiny model, larger ones need 1e-3 or less
+    warmup : int, default 50
+        steps up to `lr`; a cosine takes it down to a tenth
+    weight_decay : float, default 0.01
+    clip : float, default 1.0
+        norm of the gradient
+    ema : float, default 0.0
+        share of the old in a running mean of the weights, which is judged; 0: none
+    kinematics : float, default 1.0
+        weight of the next state
+    phase : float, default 0.2
+        weight of the next phase
+    torque : float, default 1.0
+        weight of the torque
+    parts : tuple, default (1.0, 0.5, 0.1)
+        angles, velocities, accelerations: derivatives are noisier
+    offset_prior : float, default 0.01
+        weight of the squared equilibrium offset, 1/rad²
+    augment : Augment | None, default Augment(gain=0.2, dropout=0.1, blackout=0.1, offset=2.0, motion=0.07)
+    val_every : int | None, default None
+        steps; None: after each epoch
+    val_per_stride : int | None, default 8
+        the same windows at every validation; None: all
+    patience : int | None, default None
+        stop after so many validations without a better one; None: never
+    log_every : int, default 20
+        steps
+    precision : str, default 'auto'
+        fp32, bf16, or auto: bf16 on a GPU
+    compile : bool, default False
+        torch.compile: a minute at the start, for long runs
+    seed : int, default 0
+    """
     steps: int = 1000  # optimiser steps
     batch_size: int = 256  # windows, of all ranks together
     per_stride: int | None = 8  # windows of each stride and epoch; neighbours overlap by 97 %. None: all
@@ -85,7 +130,18 @@ def learning_rate(
     step: int,  # optimiser steps done
     c: TrainConfig,
 ) -> float:
-    "Learning rate of the next step: up in a line, down in a cosine to a tenth"
+    """Learning rate of the next step: up in a line, down in a cosine to a tenth
+
+    Parameters
+    ----------
+    step : int
+        optimiser steps done
+    c : TrainConfig
+
+    Returns
+    -------
+    float
+    """
     if step < c.warmup:
         return c.lr * (step + 1) / c.warmup
     progress = (step - c.warmup) / max(c.steps - c.warmup, 1)
@@ -94,19 +150,44 @@ def learning_rate(
 # %% ../../nbs/70_models/05_train.ipynb #15bb7aeb
 @dataclass(frozen=True)
 class Ranks:
-    "Which process of how many this is"
+    """Which process of how many this is
+
+    Parameters
+    ----------
+    rank : int, default 0
+    world : int, default 1
+    """
     rank: int = 0
     world: int = 1
 
     def sum(self, x: torch.Tensor) -> torch.Tensor:  # (...), one of each rank -> (...), the same everywhere
-        "Sum over all ranks"
+        """Sum over all ranks
+
+        Parameters
+        ----------
+        x : torch.Tensor
+
+        Returns
+        -------
+        torch.Tensor
+            (...), one of each rank -> (...), the same everywhere
+        """
         if self.world > 1:
             x = x.detach().clone()
             distributed.all_reduce(x)
         return x
 
     def from_first(self, x: object) -> object:
-        "The value of rank 0, on every rank"
+        """The value of rank 0, on every rank
+
+        Parameters
+        ----------
+        x : object
+
+        Returns
+        -------
+        object
+        """
         shared = [x]
         if self.world > 1:
             distributed.broadcast_object_list(shared)
@@ -119,7 +200,23 @@ ALONE = Ranks()
 def join_ranks(
     device: str | None,  # cpu, cuda, or None: cuda where there is one
 ) -> tuple[Ranks, torch.device]:  # and the device of this process
-    "Meet the other processes of `torchrun`, if there are any"
+    """Meet the other processes of `torchrun`, if there are any
+
+    Parameters
+    ----------
+    device : str | None
+        cpu, cuda, or None: cuda where there is one
+
+    Returns
+    -------
+    tuple[Ranks, torch.device]
+        and the device of this process
+
+    Raises
+    ------
+    DataError
+        Device is 'cuda', and torch finds no GPU; expected cpu
+    """
     kind = one_of("device", device or ("cuda" if torch.cuda.is_available() else "cpu"), ("cpu", "cuda"))
     if kind == "cuda" and not torch.cuda.is_available():
         raise DataError("device is 'cuda', and torch finds no GPU; expected cpu")
@@ -138,7 +235,20 @@ def not_finite(
     batch: dict,  # of tensors
     where: str,  # such as "at step 12"
 ) -> Exception:  # to be raised
-    "Why the loss of `batch` is not finite, with its strides by name"
+    """Why the loss of `batch` is not finite, with its strides by name
+
+    Parameters
+    ----------
+    batch : dict
+        of tensors
+    where : str
+        such as "at step 12"
+
+    Returns
+    -------
+    Exception
+        to be raised
+    """
     meta = batch["metadata"]
     for k, v in batch.items():
         if torch.is_tensor(v) and v.is_floating_point():
@@ -152,24 +262,64 @@ def not_finite(
 def mixed_seed(
     *numbers: int,  # such as seed, step and rank
 ) -> int:  # 32 bits: PyTorch's generator on the CPU ignores the higher ones
-    "One seed from several numbers"
+    """One seed from several numbers
+
+    Parameters
+    ----------
+    *numbers : int
+        such as seed, step and rank
+
+    Returns
+    -------
+    int
+        32 bits: PyTorch's generator on the CPU ignores the higher ones
+    """
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 class Noise:
-    "Random numbers of a batch: a function of seed, step and rank"
+    """Random numbers of a batch: a function of seed, step and rank
+
+    Parameters
+    ----------
+    seed : int
+    step : int
+    n : int
+    rank : int, default 0
+    device : str | torch.device, default 'cpu'
+    """
     def __init__(self, seed: int, step: int, n: int, rank: int = 0, device: str | torch.device = "cpu"):
         self.generator = torch.Generator().manual_seed(mixed_seed(seed, step, rank))
         self.n, self.device = n, device
 
     def uniform(self, *shape: int) -> torch.Tensor:  # (n, *shape) from 0..1
-        "Numbers for each window"
+        """Numbers for each window
+
+        Parameters
+        ----------
+        *shape : int
+
+        Returns
+        -------
+        torch.Tensor
+            (n, *shape) from 0..1
+        """
         return torch.rand(self.n, *shape, generator=self.generator).to(self.device)
 
 
 @dataclass(frozen=True)
 class Task:
-    "What the network gets and what it is judged by"
+    """What the network gets and what it is judged by
+
+    Parameters
+    ----------
+    prepare : Callable
+        (batch, Noise) -> batch
+    terms : Callable
+        (out, batch, Scaler, TrainConfig) -> name -> (sum, weight)
+    errors : Callable
+        (out, batch) -> name -> (2, H) sum and number, in physical units
+    """
     prepare: Callable  # (batch, Noise) -> batch
     terms: Callable  # (out, batch, Scaler, TrainConfig) -> name -> (sum, weight)
     errors: Callable  # (out, batch) -> name -> (2, H) sum and number, in physical units
@@ -188,7 +338,28 @@ def validate(
     task: Task = PREDICT,
     ranks: Ranks = ALONE,
 ) -> dict:  # loss, its terms, and errors such as "angle_deg 100 ms"
-    "Losses and physical errors over the validation split"
+    """Losses and physical errors over the validation split
+
+    Parameters
+    ----------
+    model : Network
+    ds : SplitDataset
+        the validation split
+    c : TrainConfig
+    device : str | torch.device, default 'cpu'
+    task : Task, default PREDICT
+    ranks : Ranks, default ALONE
+
+    Returns
+    -------
+    dict
+        loss, its terms, and errors such as "angle_deg 100 ms"
+
+    Raises
+    ------
+    DataError
+        The validation split has no windows
+    """
     if not len(ds):
         raise DataError("the validation split has no windows")
     model.eval()
@@ -206,7 +377,14 @@ def validate(
 
 
 def add_sums(sums: dict, terms: dict, errors: dict) -> None:
-    "Add the terms and errors of a batch"
+    """Add the terms and errors of a batch
+
+    Parameters
+    ----------
+    sums : dict
+    terms : dict
+    errors : dict
+    """
     for k, v in ({k: torch.stack(v).detach() for k, v in terms.items()} | errors).items():
         sums[k] = sums.get(k, 0) + v.double()
 
@@ -216,7 +394,21 @@ def mean_errors(
     horizons: list,  # of the dataset
     c: TrainConfig,
 ) -> dict:  # loss, its terms, and errors such as "angle_deg 100 ms"; None where nothing was measured
-    "Sums and weights to numbers by name"
+    """Sums and weights to numbers by name
+
+    Parameters
+    ----------
+    sums : dict
+        name -> (2,) or (2, H): sum and weight
+    horizons : list
+        of the dataset
+    c : TrainConfig
+
+    Returns
+    -------
+    dict
+        loss, its terms, and errors such as "angle_deg 100 ms"; None where nothing was measured
+    """
     terms = {k: (v[0], v[1]) for k, v in sums.items() if v.ndim == 1}
     row = {"loss": total_loss(terms, c).item()}
     row |= {k: (a / n).item() if n > 0 else None for k, (a, n) in terms.items()}
@@ -232,7 +424,17 @@ TERMS = ("loss", "kinematics", "phase", "torque")
 def describe(
     ds: SplitDataset,
 ) -> dict:  # people: dataset -> names; measured: dataset -> channels that somebody has
-    "Who is in a split, and what was measured there"
+    """Who is in a split, and what was measured there
+
+    Parameters
+    ----------
+    ds : SplitDataset
+
+    Returns
+    -------
+    dict
+        people: dataset -> names; measured: dataset -> channels that somebody has
+    """
     people, measured = {}, {}
     for b in Loader(ds, 2048, per_stride=1):
         mask = np.concatenate([b["emg_mask"], b["kin_mask"], b["kinetic_mask"]], 1) > 0
@@ -253,7 +455,26 @@ def start_from(
     init: str | Path,  # a checkpoint, or the folder of a run for its best one
     horizons: list,  # of the new run
 ) -> list[str]:  # names of what was not found there
-    "Take over weights and statistics"
+    """Take over weights and statistics
+
+    Parameters
+    ----------
+    model : Network
+    init : str | Path
+        a checkpoint, or the folder of a run for its best one
+    horizons : list
+        of the new run
+
+    Returns
+    -------
+    list[str]
+        names of what was not found there
+
+    Raises
+    ------
+    DataError
+        … holds a network of another kind or size: … with …
+    """
     tensors, meta = read_checkpoint(init)
     tensors, own = with_prefix(tensors, "model."), model.state_dict()
     skip = set() if meta.get("horizons") == horizons else set(OF_HORIZONS)
@@ -267,7 +488,18 @@ def start_from(
 # %% ../../nbs/70_models/05_train.ipynb #50a12e1f
 @dataclass
 class Progress:
-    "How far a run is"
+    """How far a run is
+
+    Parameters
+    ----------
+    step : int, default 0
+        optimiser steps done
+    epoch : int, default 0
+    best : float | None, default None
+        lowest validation loss
+    stale : int, default 0
+        validations since then
+    """
     step: int = 0  # optimiser steps done
     epoch: int = 0
     best: float | None = None  # lowest validation loss
@@ -275,7 +507,33 @@ class Progress:
 
 
 class Trainer:
-    "A run: network, optimiser, batches, and how far it is"
+    """A run: network, optimiser, batches, and how far it is
+
+    Parameters
+    ----------
+    train_ds : SplitDataset
+    val_ds : SplitDataset
+    out_dir : str | Path
+    config : TrainConfig
+    model : ModelConfig
+    network : type, default EMGTransformer
+    task : Task, default PREDICT
+    ranks : Ranks, default ALONE
+    device : str | torch.device, default 'cpu'
+    init : str | Path | None, default None
+        checkpoint to start from
+    resume : bool, default False
+        continue where the run in `out_dir` stopped
+    workers : int, default 0
+        processes that gather batches
+
+    Raises
+    ------
+    DataError
+        The training split has no windows
+    DataError
+        … holds a run already; pass resume=True to continue it, or another folder
+    """
     def __init__(
         self,
         train_ds: SplitDataset,
@@ -388,7 +646,23 @@ def changed_settings(
     free: tuple = FREE,  # names that may differ
     at: str = "",  # where in the settings these are
 ) -> list[str]:  # such as "lr 0.006 -> 0.001"
-    "What differs between two sets of settings"
+    """What differs between two sets of settings
+
+    Parameters
+    ----------
+    old : dict
+        nested dictionaries of settings
+    new : dict
+    free : tuple, default FREE
+        names that may differ
+    at : str, default ''
+        where in the settings these are
+
+    Returns
+    -------
+    list[str]
+        such as "lr 0.006 -> 0.001"
+    """
     out = []
     for k in dict.fromkeys([*old, *new]):
         a, b, name = old.get(k), new.get(k), f"{at}{k}"
@@ -405,7 +679,13 @@ def step(
     self: Trainer,
     batch: dict,  # this rank's share
 ):
-    "One optimiser step"
+    """One optimiser step
+
+    Parameters
+    ----------
+    batch : dict
+        this rank's share
+    """
     c, at = self.config, self.progress.step
     torch.manual_seed(mixed_seed(c.seed, at, self.ranks.rank))  # for dropout
     for group in self.optimizer.param_groups:
@@ -440,7 +720,12 @@ def _update(self: Trainer):
 # %% ../../nbs/70_models/05_train.ipynb #1f5d66c6
 @patch
 def write_row(self: Trainer, row: dict):
-    "A line of the log, and the same for TensorBoard"
+    """A line of the log, and the same for TensorBoard
+
+    Parameters
+    ----------
+    row : dict
+    """
     with open(self.log, "a", encoding="utf-8") as f:
         f.write(json.dumps(row) + "\n")
     if self.writer is not None:
@@ -451,7 +736,12 @@ def write_row(self: Trainer, row: dict):
 
 @patch
 def log_means(self: Trainer, bar):
-    "Log the means since the last line"
+    """Log the means since the last line
+
+    Parameters
+    ----------
+    bar
+    """
     sums, p = {k: self.ranks.sum(v).cpu() for k, v in self.sums.items()}, self.progress
     row = mean_errors(sums, self.train_ds.horizons, self.config)
     if self.ranks.rank == 0:
@@ -484,7 +774,15 @@ def train(
     budget_s: float | None = None,  # stop after so many seconds
     progress: bool = True,  # show a bar
 ):
-    "Train to the end"
+    """Train to the end
+
+    Parameters
+    ----------
+    budget_s : float | None, default None
+        stop after so many seconds
+    progress : bool, default True
+        show a bar
+    """
     began, c, p = time.monotonic(), self.config, self.progress
     show = progress and self.ranks.rank == 0
     with tqdm(total=c.steps, initial=p.step, disable=not show, unit="step") as bar:
@@ -518,7 +816,21 @@ def _out_of_patience(self: Trainer) -> bool:
 # %% ../../nbs/70_models/05_train.ipynb #46cae800
 @dataclass
 class Result:
-    "What a training run leaves"
+    """What a training run leaves
+
+    Parameters
+    ----------
+    model : Network
+        the best by validation
+    meta : dict
+        of its checkpoint
+    best : Path
+    last : Path
+    history : pd.DataFrame
+        the log: one row for each line
+    step : int
+        optimiser steps done
+    """
     model: Network  # the best by validation
     meta: dict  # of its checkpoint
     best: Path
@@ -543,7 +855,41 @@ def train_transformer(
     workers: int = 0,  # processes that gather batches
     tensorboard: bool = False,  # log for TensorBoard too, in `out_dir`/tensorboard
 ) -> Result:
-    "Train a network"
+    """Train a network
+
+    Parameters
+    ----------
+    train_ds : SplitDataset
+        the training split
+    val_ds : SplitDataset
+        the validation split
+    out_dir : str | Path
+        gets last and best .safetensors with .json, and log.jsonl
+    config : TrainConfig | None, default None
+    model : str | ModelConfig | None, default None
+        a size of `SIZES`; None: that of `init`, else tiny
+    resume : bool, default False
+        continue the run in `out_dir`, if there is one
+    device : str | None, default None
+        cpu or cuda; None: cuda where there is one
+    budget_s : float | None, default None
+        stop after so many seconds: then results depend on the machine
+    progress : bool, default True
+        show a bar
+    network : type, default EMGTransformer
+        class that is made from a `ModelConfig`: ours, a rival's, yours
+    init : str | Path | None, default None
+        checkpoint (or folder of a run) whose weights are the start
+    task : Task, default PREDICT
+    workers : int, default 0
+        processes that gather batches
+    tensorboard : bool, default False
+        log for TensorBoard too, in `out_dir`/tensorboard
+
+    Returns
+    -------
+    Result
+    """
     (ranks, where), out_dir = join_ranks(device), Path(out_dir)
     writer = _tensorboard(out_dir / "tensorboard") if tensorboard and ranks.rank == 0 else None
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -632,7 +978,60 @@ def train_store(
     device: str = "",  # cuda or cpu; by default cuda where there is one
     cache: Path | None = None,  # folder for what comes from an address
 ) -> Result:
-    "Train a network on the training split of a store: what `emgfm train` does"
+    """Train a network on the training split of a store: what `emgfm train` does
+
+    Parameters
+    ----------
+    store : str
+        an aligned store: a folder, or an address
+    out : Path
+        folder for checkpoints and the log; a run in it is continued
+    size : str, default ''
+        tiny, base or large; by default that of --init, else tiny
+    steps : int, default 1000
+        steps of the optimiser
+    batch_size : int, default 256
+        windows, of all ranks together
+    lr : float, default 0.0
+        highest learning rate; 0: 0.006, which suits tiny; 1e-3 suits larger networks
+    pretrain : bool, default False
+        learn to fill in hidden EMG and states, without labels
+    init : Path | None, default None
+        checkpoint to start from, of a pre-training or another run
+    splits : Path | None, default None
+        CSV of frozen splits, from `emgfm splits`; by default splits by name
+    query : str, default ''
+        which strides: a pandas query over their columns
+    sensors : str, default ''
+        muscles that are used, separated by commas; by default all
+    ema : float, default 0.0
+        share of the old in a running mean of the weights
+    patience : int, default 0
+        stop after so many validations without a better one; 0: never
+    precision : str, default 'auto'
+        fp32, bf16 or auto (bf16 on a GPU)
+    compile : bool, default False
+        use torch.compile
+    tensorboard : bool, default False
+        log for TensorBoard as well
+    workers : int, default 0
+        processes that gather batches
+    seed : int, default 0
+        of weights, order and augmentation
+    device : str, default ''
+        cuda or cpu; by default cuda where there is one
+    cache : Path | None, default None
+        folder for what comes from an address
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    DataError
+        Pretrain and init were given, expected one of them
+    """
     if pretrain and init:
         raise DataError("pretrain and init were given, expected one of them")
     c = TrainConfig(steps=steps, batch_size=batch_size, warmup=min(50, steps // 4), ema=ema, seed=seed,
@@ -651,7 +1050,12 @@ def train_store(
 
 # %% ../../nbs/70_models/05_train.ipynb #c856f311
 def train_parser() -> argparse.ArgumentParser:
-    "The options of `train_store` as words of a command line"
+    """The options of `train_store` as words of a command line
+
+    Returns
+    -------
+    argparse.ArgumentParser
+    """
     p = argparse.ArgumentParser("emgfm.models.train", description=train_store.__doc__.splitlines()[0])
     for name, one in inspect.signature(train_store).parameters.items():
         help = docments(train_store)[name]
@@ -668,7 +1072,17 @@ def train_parser() -> argparse.ArgumentParser:
 def main(
     args: list | None = None,  # words of the command line; None: those of the shell
 ) -> Result:
-    "`emgfm train` without the command"
+    """`emgfm train` without the command
+
+    Parameters
+    ----------
+    args : list | None, default None
+        words of the command line; None: those of the shell
+
+    Returns
+    -------
+    Result
+    """
     result = train_store(**vars(train_parser().parse_args(args)))
     if int(os.environ.get("RANK", 0)) == 0:
         print(f"best validation loss {result.meta['best']:.4f} at step {result.meta['step']} "

@@ -28,7 +28,34 @@ LARGEST = dict(n_horizons=64, d_model=4096, n_heads=64, n_layers=64, ff=16, patc
 
 @dataclass
 class ModelConfig:
-    "Size and limits of a network"
+    """Size and limits of a network
+
+    Parameters
+    ----------
+    n_horizons : int, default 1
+        H, targets ahead of each window
+    d_model : int, default 64
+    n_heads : int, default 2
+    n_layers : int, default 1
+        of the encoder, and again of the decoder
+    ff : int, default 2
+        width of the feed-forward part, in d_model
+    patch : int, default 40
+        EMG samples in a token
+    n_filters : int, default 16
+        each as long as a patch, shared by all muscles
+    dropout : float, default 0.0
+    heads : tuple, default ('state', 'phase', 'torque')
+        each is optional
+    K_max : float, default 10.0
+        N·m/rad/kg
+    C_max : float, default 0.2
+        N·m·s/rad/kg
+    M_max : float, default 0.005
+        N·m·s²/rad/kg
+    n_muscles : int, default len(MUSCLES)
+    n_state : int, default 27
+    """
     n_horizons: int = 1  # H, targets ahead of each window
     d_model: int = 64
     n_heads: int = 2
@@ -65,14 +92,37 @@ def model_config(
     size: str = "tiny",  # a key of `SIZES`
     **changes,  # fields of `ModelConfig` that shall differ
 ) -> ModelConfig:
-    "The `ModelConfig` of a named size"
+    """The `ModelConfig` of a named size
+
+    Parameters
+    ----------
+    size : str, default 'tiny'
+        a key of `SIZES`
+    **changes
+        fields of `ModelConfig` that shall differ
+
+    Returns
+    -------
+    ModelConfig
+    """
     return ModelConfig(**{**SIZES[one_of("size", size, SIZES)], **changes})
 
 # %% ../../nbs/70_models/00_transformer.ipynb #6e600d2b
 def unit_circle(
     phase: torch.Tensor,  # (...,) in cycles
 ) -> torch.Tensor:  # (..., 2) cos, sin
-    "The point on the unit circle at `phase`"
+    """The point on the unit circle at `phase`
+
+    Parameters
+    ----------
+    phase : torch.Tensor
+        (...,) in cycles
+
+    Returns
+    -------
+    torch.Tensor
+        (..., 2) cos, sin
+    """
     return torch.stack([torch.cos(2 * math.pi * phase), torch.sin(2 * math.pi * phase)], -1)
 
 
@@ -80,12 +130,26 @@ def phase_difference(
     a,  # phase in cycles, tensor or array
     b,  # phase in cycles
 ):  # a - b in -0.5..0.5 cycles
-    "How far phase `a` is ahead of phase `b`, the short way round"
+    """How far phase `a` is ahead of phase `b`, the short way round
+
+    Parameters
+    ----------
+    a
+        phase in cycles, tensor or array
+    b
+        phase in cycles
+    """
     return (a - b + 0.5) % 1 - 0.5
 
 # %% ../../nbs/70_models/00_transformer.ipynb #610539b8
 class Scaler(nn.Module):
-    "Means and spreads of the training split, as buffers"
+    """Means and spreads of the training split, as buffers
+
+    Parameters
+    ----------
+    n_horizons
+    n_state, default 27
+    """
     def __init__(self, n_horizons, n_state=27):
         super().__init__()
         for name, shape, value in (("state_mean", (n_state,), 0), ("state_std", (n_state,), 1),
@@ -99,7 +163,20 @@ def masked_moments(
     x: np.ndarray,  # (n, ...)
     mask: np.ndarray,  # 0/1, broadcasts to x
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # count, sum, sum of squares over the first axis
-    "What means and spreads are made of"
+    """What means and spreads are made of
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, ...)
+    mask : np.ndarray
+        0/1, broadcasts to x
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray, np.ndarray]
+        count, sum, sum of squares over the first axis
+    """
     x, mask = np.broadcast_arrays(np.asarray(x, np.float64), mask)
     x = np.where(mask > 0, x, 0)
     return (mask > 0).sum(0), x.sum(0), (x * x).sum(0)
@@ -109,7 +186,19 @@ def stride_names(
     metadata: dict,  # of a batch
     rows: np.ndarray,  # samples of interest
 ) -> str:
-    "The strides that `rows` of a batch belong to, for an error message"
+    """The strides that `rows` of a batch belong to, for an error message
+
+    Parameters
+    ----------
+    metadata : dict
+        of a batch
+    rows : np.ndarray
+        samples of interest
+
+    Returns
+    -------
+    str
+    """
     who = zip(*(np.asarray(metadata[k])[rows].tolist() for k in ("dataset", "patient", "stride")))
     names = list(dict.fromkeys(f"{d} {p} stride {s}" for d, p, s in who))
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
@@ -141,7 +230,28 @@ def fit(
     max_windows: int = 200_000,  # enough for three digits
     batch_size: int = 2048,
 ) -> Scaler:  # itself
-    "Statistics of what was measured in `ds`"
+    """Statistics of what was measured in `ds`
+
+    Parameters
+    ----------
+    ds
+        the training split, like `SplitDataset`
+    per_stride : int | None, default 4
+        windows drawn from each stride; all of them if None
+    max_windows : int, default 200000
+        enough for three digits
+    batch_size : int, default 2048
+
+    Returns
+    -------
+    Scaler
+        itself
+
+    Raises
+    ------
+    DataError
+        … holds values that are not finite: …
+    """
     sums, n = {}, 0
     for b in Loader(ds, batch_size, per_stride=per_stride):
         kin, far = np.tile(b["kin_mask"], (1, 3)), b["target_mask"]
@@ -174,7 +284,29 @@ def compute_impedance_torque(
     omega_d,  # (..., 9) desired angular velocity, rad/s
     alpha_d,  # (..., 9) desired angular acceleration, rad/s²
 ):  # (..., 9) joint moment, N·m/kg, internal and conjugate to the angle
-    "K (theta_d - theta) + C (omega_d - omega) + M (alpha_d - alpha), for each joint cell by itself"
+    """K (theta_d - theta) + C (omega_d - omega) + M (alpha_d - alpha), for each joint cell by itself
+
+    Parameters
+    ----------
+    K
+        (..., 9) stiffness, N·m/rad/kg, >= 0
+    C
+        (..., 9) damping, N·m·s/rad/kg, >= 0
+    M
+        (..., 9) inertia, N·m·s²/rad/kg, >= 0
+    theta
+        (..., 9) angle, rad
+    omega
+        (..., 9) angular velocity, rad/s
+    alpha
+        (..., 9) angular acceleration, rad/s²
+    theta_d
+        (..., 9) equilibrium angle, rad
+    omega_d
+        (..., 9) desired angular velocity, rad/s
+    alpha_d
+        (..., 9) desired angular acceleration, rad/s²
+    """
     return K * (theta_d - theta) + C * (omega_d - omega) + M * (alpha_d - alpha)
 
 # %% ../../nbs/70_models/00_transformer.ipynb #18cb71d0
@@ -183,14 +315,33 @@ def time_encoding(
     d: int,  # features, even
     device=None,
 ) -> torch.Tensor:  # (n, d), the last row is now
-    "Sines and cosines of the tokens' distance from now (Vaswani et al., 2017)"
+    """Sines and cosines of the tokens' distance from now (Vaswani et al., 2017)
+
+    Parameters
+    ----------
+    n : int
+        tokens
+    d : int
+        features, even
+    device, default None
+
+    Returns
+    -------
+    torch.Tensor
+        (n, d), the last row is now
+    """
     back = torch.arange(n - 1, -1, -1, device=device, dtype=torch.float32)[:, None]
     rate = torch.exp(torch.arange(0, d, 2, device=device, dtype=torch.float32) * (-math.log(1000.0) / d))
     return torch.cat([torch.sin(back * rate), torch.cos(back * rate)], -1)
 
 # %% ../../nbs/70_models/00_transformer.ipynb #de6b5021
 class EMGFrontEnd(nn.Module):
-    "Masked EMG (B, muscles, T) to tokens (B, n, d_model)"
+    """Masked EMG (B, muscles, T) to tokens (B, n, d_model)
+
+    Parameters
+    ----------
+    c : ModelConfig
+    """
     def __init__(self, c: ModelConfig):
         super().__init__()
         self.patch = c.patch
@@ -213,14 +364,26 @@ class EMGFrontEnd(nn.Module):
 
 # %% ../../nbs/70_models/00_transformer.ipynb #431576db
 class Attention(nn.Module):
-    "Multi-head attention of `x` (B, n, d) over `context` (B, m, d)"
+    """Multi-head attention of `x` (B, n, d) over `context` (B, m, d)
+
+    Parameters
+    ----------
+    d
+    n_heads
+    dropout
+    """
     def __init__(self, d, n_heads, dropout):
         super().__init__()
         self.n_heads, self.dropout = n_heads, dropout
         self.query, self.key_value, self.out = nn.Linear(d, d), nn.Linear(d, 2 * d, bias=False), nn.Linear(d, d)
 
     def split(self, x):
-        "The heads side by side: (B, heads, tokens, d / heads)"
+        """The heads side by side: (B, heads, tokens, d / heads)
+
+        Parameters
+        ----------
+        x
+        """
         return x.view(x.shape[0], x.shape[1], self.n_heads, -1).transpose(1, 2)
 
     def forward(self, x, context, mask=None):
@@ -231,7 +394,13 @@ class Attention(nn.Module):
 
 # %% ../../nbs/70_models/00_transformer.ipynb #d6753245
 class Block(nn.Module):
-    "Self-attention, attention over a `memory` if it is a decoder's, feed-forward; each added to what came in"
+    """Self-attention, attention over a `memory` if it is a decoder's, feed-forward; each added to what came in
+
+    Parameters
+    ----------
+    c : ModelConfig
+    cross : bool
+    """
     def __init__(self, c: ModelConfig, cross: bool):
         super().__init__()
         d = c.d_model
@@ -251,7 +420,12 @@ class Block(nn.Module):
 
 # %% ../../nbs/70_models/00_transformer.ipynb #7e91e306
 class Network(nn.Module):
-    "Statistics and heads: features (B, H, d) of the horizons and (B, d) of the phase to physical units"
+    """Statistics and heads: features (B, H, d) of the horizons and (B, d) of the phase to physical units
+
+    Parameters
+    ----------
+    config : ModelConfig
+    """
     def __init__(self, config: ModelConfig):
         super().__init__()
         c = self.config = config
@@ -264,7 +438,12 @@ class Network(nn.Module):
             nn.init.zeros_(head.bias)
 
     def inputs(self, batch):
-        "State with zeros where nothing was measured, standardised state beside its mask, point of the phase"
+        """State with zeros where nothing was measured, standardised state beside its mask, point of the phase
+
+        Parameters
+        ----------
+        batch
+        """
         measured = batch["kin_mask"].bool().repeat(1, 3)
         state = batch["input_kin_state"].masked_fill(~measured, 0)
         # a derivative of noise can be far out; ten spreads are enough to say so
@@ -272,7 +451,15 @@ class Network(nn.Module):
         return state, torch.cat([z, measured.to(z.dtype)], -1), unit_circle(batch["input_gait_pct"])
 
     def answer(self, q, p, state, phase):
-        "Outputs of the heads that the network has"
+        """Outputs of the heads that the network has
+
+        Parameters
+        ----------
+        q
+        p
+        state
+        phase
+        """
         out = self._next_state(q, state)
         if "phase" in self.heads:
             out |= self._next_phase(p, phase)
@@ -313,7 +500,12 @@ def _impedance(self: Network, q, state, ahead):
 
 # %% ../../nbs/70_models/00_transformer.ipynb #97602b8b
 class EMGTransformer(Network):
-    "EMG window, joint state and gait phase -> next states, next phases, impedance and torque"
+    """EMG window, joint state and gait phase -> next states, next phases, impedance and torque
+
+    Parameters
+    ----------
+    config : ModelConfig
+    """
     def __init__(self, config: ModelConfig):
         super().__init__(config)
         c, d = config, config.d_model
@@ -327,7 +519,13 @@ class EMGTransformer(Network):
         self.norm = nn.LayerNorm(d)
 
     def encode(self, batch, hidden=None):
-        "EMG tokens (B, n, d), and what their absence takes from the attention scores"
+        """EMG tokens (B, n, d), and what their absence takes from the attention scores
+
+        Parameters
+        ----------
+        batch
+        hidden, default None
+        """
         x, exists = self.front(batch["emg"], batch["emg_mask"], batch["valid_length"], batch.get("muscles"), hidden)
         keys = torch.zeros_like(exists, dtype=x.dtype).masked_fill(~exists, -1e4)[:, None, None]  # added to the scores
         for block in self.encoder:
@@ -335,7 +533,15 @@ class EMGTransformer(Network):
         return self.memory_norm(x), keys
 
     def decode(self, z, point, memory, keys):
-        "Queries (B, H + 1, d): one for each horizon, and one for the phase"
+        """Queries (B, H + 1, d): one for each horizon, and one for the phase
+
+        Parameters
+        ----------
+        z
+        point
+        memory
+        keys
+        """
         q = torch.cat([self.embed_state(z)[:, None] + self.horizons, self.embed_phase(point)[:, None]], 1)
         for block in self.decoder:
             q = block(q, memory=memory, memory_mask=keys)
@@ -347,7 +553,20 @@ def forward(
     self: EMGTransformer,
     batch: dict,  # of tensors: emg, emg_mask, valid_length, input_kin_state, kin_mask, input_gait_pct; perhaps muscles
 ) -> dict:  # state (B, H, 27), phase (B, H), phase_vector (B, H, 2), torque (B, H, 9), K, C, M, theta_d, ...
-    "Predictions of the heads that the model has, in rad, s, cycles and N·m/kg"
+    """Predictions of the heads that the model has, in rad, s, cycles and N·m/kg
+
+    Parameters
+    ----------
+    batch : dict
+        of tensors: emg, emg_mask, valid_length, input_kin_state, kin_mask, input_gait_pct;
+        perhaps muscles
+
+    Returns
+    -------
+    dict
+        state (B, H, 27), phase (B, H), phase_vector (B, H, 2), torque (B, H, 9), K, C, M,
+        theta_d, ...
+    """
     state, z, point = self.inputs(batch)
     q = self.decode(z, point, *self.encode(batch))
     return self.answer(q[:, :-1], q[:, -1], state, batch["input_gait_pct"])

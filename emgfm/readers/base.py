@@ -32,7 +32,18 @@ from ..files.tables import read_sheet
 def natural(
     name: object,  # str or Path
 ) -> tuple:  # sort key
-    "Key that sorts Subject2 before Subject10"
+    """Key that sorts Subject2 before Subject10
+
+    Parameters
+    ----------
+    name : object
+        str or Path
+
+    Returns
+    -------
+    tuple
+        sort key
+    """
     return tuple((0, int(p), "") if p.isdigit() else (1, 0, p.lower())
                  for p in re.split(r"(\d+)", str(name)) if p)
 
@@ -60,7 +71,24 @@ def listing(
     folder: Path,
     pattern: str,  # regular expression for the whole name, case-insensitive
 ) -> list[Path]:  # in natural order, without hidden files and second downloads of the same
-    "The entries of `folder` whose name matches `pattern`"
+    """The entries of `folder` whose name matches `pattern`
+
+    Parameters
+    ----------
+    folder : Path
+    pattern : str
+        regular expression for the whole name, case-insensitive
+
+    Returns
+    -------
+    list[Path]
+        in natural order, without hidden files and second downloads of the same
+
+    Raises
+    ------
+    DataError
+        Cannot be listed (…)
+    """
     note_folder(folder)
     try:
         found = [p for p in Path(folder).iterdir()
@@ -80,7 +108,30 @@ def raw_folder(
     expected: str,  # in words: what should be there
     depth: int = 4,  # folders within folders that are looked into
 ) -> Path:  # the folder that holds the entries; the one nearest to `root`
-    "The folder at or below `root` in which this dataset's files lie"
+    """The folder at or below `root` in which this dataset's files lie
+
+    Parameters
+    ----------
+    root : str | Path
+        what the user gave
+    dataset : str
+    pattern : str
+        of the entries that make a folder this dataset's, as for `listing`
+    expected : str
+        in words: what should be there
+    depth : int, default 4
+        folders within folders that are looked into
+
+    Returns
+    -------
+    Path
+        the folder that holds the entries; the one nearest to `root`
+
+    Raises
+    ------
+    DataError
+        …, expected …
+    """
     root = Path(root)
     if not root.is_dir():
         found = "is a file, expected a folder" if root.exists() else "does not exist"
@@ -102,7 +153,19 @@ DEG = np.pi / 180
 
 @dataclass(frozen=True)
 class Row:
-    "One column of a source"
+    """One column of a source
+
+    Parameters
+    ----------
+    source : str
+        label in the source
+    channel : str
+        one of `CHANNELS`
+    scale : float, default 1.0
+        source unit and sign -> ours
+    note : str, default ''
+        why, where the sign or unit is not obvious
+    """
 
     source: str  # label in the source
     channel: str  # one of `CHANNELS`
@@ -118,7 +181,32 @@ def gather(
     optional: bool = False,  # labels that the source lacks stay NaN, else they are an error
     **place: object,  # dataset, patient and file for the error's sentence
 ) -> np.ndarray:  # (n, 13) or (n, 3, 3) float32, NaN where no row fills it
-    "Put the columns of a source into the canonical array"
+    """Put the columns of a source into the canonical array
+
+    Parameters
+    ----------
+    rows : Iterable[Row]
+    columns : Mapping[str, np.ndarray]
+        label -> (n,) samples
+    quantity : str
+        emg, angle or moment
+    factor : float, default 1.0
+        for what differs between people, such as 1 / body mass
+    optional : bool, default False
+        labels that the source lacks stay NaN, else they are an error
+    **place : object
+        dataset, patient and file for the error's sentence
+
+    Returns
+    -------
+    np.ndarray
+        (n, 13) or (n, 3, 3) float32, NaN where no row fills it
+
+    Raises
+    ------
+    DataError
+        Has shape …, expected … samples as …
+    """
     have, n = _sources(rows, columns, quantity, optional, place)
     out = np.full((n, GROUPS[quantity].stop - GROUPS[quantity].start), np.nan, np.float32)
     for r in have:
@@ -146,7 +234,20 @@ def rows_decided(
     factors: Mapping[str, float | None],  # angle, moment -> factor of unit and sign; None leaves it
     flips: Mapping[str, float],  # joint -> 1 or -1, for its flexion angle and its moment
 ) -> list[Row]:
-    "The table of a reader with what was decided from the data"
+    """The table of a reader with what was decided from the data
+
+    Parameters
+    ----------
+    rows : Iterable[Row]
+    factors : Mapping[str, float | None]
+        angle, moment -> factor of unit and sign; None leaves it
+    flips : Mapping[str, float]
+        joint -> 1 or -1, for its flexion angle and its moment
+
+    Returns
+    -------
+    list[Row]
+    """
     out = []
     for r in rows:
         quantity, joint, *motion = r.channel.split("_")
@@ -163,7 +264,18 @@ _OPENSIM = {"hip_adduction": "hip_adduction", "hip_rotation": "hip_rotation",
 def opensim_rows(
     letter: str,  # r or l, at the end of OpenSim's names
 ) -> tuple[Row, ...]:  # angles, then moments
-    "Angles and moments of one leg of OpenSim's gait models"
+    """Angles and moments of one leg of OpenSim's gait models
+
+    Parameters
+    ----------
+    letter : str
+        r or l, at the end of OpenSim's names
+
+    Returns
+    -------
+    tuple[Row, ...]
+        angles, then moments
+    """
     angles, moments = [], []
     for name, cell in _OPENSIM.items():
         turned = name == "knee_angle"
@@ -182,7 +294,17 @@ _SCALES = {DEG: "degrees", -DEG: "degrees, sign turned", 1.0: "", -1.0: "sign tu
 def declaration(
     rows: Iterable[Row],
 ) -> pd.DataFrame:  # source, channel, scale in words, note
-    "The table of a reader, for people"
+    """The table of a reader, for people
+
+    Parameters
+    ----------
+    rows : Iterable[Row]
+
+    Returns
+    -------
+    pd.DataFrame
+        source, channel, scale in words, note
+    """
     return pd.DataFrame([dict(source=r.source, channel=r.channel, note=r.note,
                               scale=_SCALES.get(r.scale, f"x {r.scale:g}")) for r in rows],
                         columns=["source", "channel", "scale", "note"])
@@ -194,7 +316,18 @@ _NUMBER = re.compile(r"\s*([-+]?\d+(?:[.,]\d+)?)\s*(?:mm|cm|m|kg|years?|yrs?|y)?
 def to_number(
     value: object,  # number, text, or an array of one number
 ) -> float:  # NaN where it is no number
-    "A number as people write it, with a decimal point or comma"
+    """A number as people write it, with a decimal point or comma
+
+    Parameters
+    ----------
+    value : object
+        number, text, or an array of one number
+
+    Returns
+    -------
+    float
+        NaN where it is no number
+    """
     if isinstance(value, str):
         m = _NUMBER.fullmatch(value)
         return float(m[1].replace(",", ".")) if m else np.nan
@@ -214,7 +347,18 @@ BODY_MASS_INDEX = (8.0, 90.0)  # kg/m^2; beyond it, mass and height contradict e
 def person_facts(
     values: Mapping[str, object],  # names out of `RANGES` and sex -> as they are written
 ) -> tuple[dict, tuple[str, ...]]:  # facts in our units; sentences about those that make no sense
-    "Facts of a person; lengths in m, cm or mm, told apart by their size"
+    """Facts of a person; lengths in m, cm or mm, told apart by their size
+
+    Parameters
+    ----------
+    values : Mapping[str, object]
+        names out of `RANGES` and sex -> as they are written
+
+    Returns
+    -------
+    tuple[dict, tuple[str, ...]]
+        facts in our units; sentences about those that make no sense
+    """
     info, notes = {}, []
     for name, value in values.items():
         x = _sex(value) if name == "sex" else _fact(to_number(value), *RANGES[name])
@@ -256,7 +400,17 @@ def _index(info: Mapping) -> float:
 def guarded(
     rec: Recording,
 ) -> Recording:  # the same; facts and conditions outside `RANGES` are left out, with a note
-    "Take out of a recording what no person and no stride can be"
+    """Take out of a recording what no person and no stride can be
+
+    Parameters
+    ----------
+    rec : Recording
+
+    Returns
+    -------
+    Recording
+        the same; facts and conditions outside `RANGES` are left out, with a note
+    """
     notes = []
     for name, (low, high, _) in RANGES.items():
         if name in rec.info and not low <= to_number(rec.info[name]) <= high:
@@ -286,7 +440,25 @@ def people_table(
     file: Path,  # .xlsx or .csv
     **place: object,  # dataset and patient, for the error's sentence
 ) -> pd.DataFrame:  # columns among subject, age, sex, height and mass, as they were written
-    "A sheet of people, its columns found by words in their headers"
+    """A sheet of people, its columns found by words in their headers
+
+    Parameters
+    ----------
+    file : Path
+        .xlsx or .csv
+    **place : object
+        dataset and patient, for the error's sentence
+
+    Returns
+    -------
+    pd.DataFrame
+        columns among subject, age, sex, height and mass, as they were written
+
+    Raises
+    ------
+    DataError
+        Is missing; found …
+    """
     table = read_sheet(file, having=_HEADERS["subject"], **place)
     apart = {c: re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(c)) for c in table}
     words = {c: re.sub(r"[_\W]+", " ", text).strip().lower() for c, text in apart.items()}
@@ -302,7 +474,20 @@ def person(
     people: pd.DataFrame,  # as of `people_table`
     patient: str,  # its number is looked up
 ) -> dict:  # age (years), sex, height (m), mass (kg), as far as known and possible
-    "Facts of one person in a sheet"
+    """Facts of one person in a sheet
+
+    Parameters
+    ----------
+    people : pd.DataFrame
+        as of `people_table`
+    patient : str
+        its number is looked up
+
+    Returns
+    -------
+    dict
+        age (years), sex, height (m), mass (kg), as far as known and possible
+    """
     number = people.subject.map(_first_number)
     rows = people[number == _first_number(patient)].drop(columns="subject")
     return person_facts(rows.iloc[0].to_dict())[0] if len(rows) else {}
@@ -315,27 +500,58 @@ def _first_number(text: object) -> int:
 # %% ../../nbs/30_readers/00_base.ipynb #3de83435
 @dataclass(frozen=True)
 class Lost:
-    "Something of a patient that could not be read"
+    """Something of a patient that could not be read
+
+    Parameters
+    ----------
+    patient : str
+    trial : str
+    sentence : str
+        names dataset, patient, file and field where they are known
+    """
     patient: str
     trial: str
     sentence: str  # names dataset, patient, file and field where they are known
 
 
 class LostList(list):
-    "The losses of one patient, collected while a reader goes through the files"
+    """The losses of one patient, collected while a reader goes through the files
+
+    Parameters
+    ----------
+    **place : object
+        dataset, patient and, where there is one, file
+    """
 
     def __init__(self, **place: object):  # dataset, patient and, where there is one, file
         super().__init__()
         self.place = place
 
     def add(self, trial: str, sentence: object, **place: object) -> None:
-        "Note a loss; the sentence gets those of dataset, patient, file and field that it lacks"
+        """Note a loss; the sentence gets those of dataset, patient, file and field that it lacks
+
+        Parameters
+        ----------
+        trial : str
+        sentence : object
+        **place : object
+        """
         sentence = placed(str(sentence), **{**self.place, **place})
         self.append(Lost(self.place["patient"], trial, sentence))
 
     @contextmanager
     def piece(self, trial: str, **place: object) -> Iterator[None]:
-        "Whatever is wrong with the data within this block costs the block alone"
+        """Whatever is wrong with the data within this block costs the block alone
+
+        Parameters
+        ----------
+        trial : str
+        **place : object
+
+        Returns
+        -------
+        Iterator[None]
+        """
         try:
             yield
         except DataError as e:
@@ -346,7 +562,19 @@ def placed(
     sentence: str,  # of a `DataError`
     **place: object,  # some of dataset, patient, file and field
 ) -> str:
-    "A sentence that names its place, also when it comes from a function that was not given it"
+    """A sentence that names its place, also when it comes from a function that was not given it
+
+    Parameters
+    ----------
+    sentence : str
+        of a `DataError`
+    **place : object
+        some of dataset, patient, file and field
+
+    Returns
+    -------
+    str
+    """
     known = {k: re.escape(str(v)) + "|" for k, v in place.items() if str(v)}
     parts = [f"(?:{k} (?P<{k}>{known.get(k, '')}.+?)(?:, (?=[a-z]+ )|: ))?"
              for k in ("dataset", "patient", "file", "field")]
@@ -359,7 +587,16 @@ def placed(
 # %% ../../nbs/30_readers/00_base.ipynb #e186f38f
 @contextmanager
 def placing(**place: object) -> Iterator[None]:
-    "Name some of dataset, patient, file and field in whatever is wrong with the data within this block"
+    """Name some of dataset, patient, file and field in whatever is wrong with the data within this block
+
+    Parameters
+    ----------
+    **place : object
+
+    Returns
+    -------
+    Iterator[None]
+    """
     try:
         yield
     except DataError as e:
@@ -372,7 +609,21 @@ def read_patient(
     patient: str,
     **options: object,  # that this reader's `recordings` takes, such as a table of body masses
 ) -> tuple[list[Recording], list[Lost]]:
-    "All valid recordings of a patient, and what was lost"
+    """All valid recordings of a patient, and what was lost
+
+    Parameters
+    ----------
+    reader
+        module or object with `recordings`
+    root : str | Path
+    patient : str
+    **options : object
+        that this reader's `recordings` takes, such as a table of body masses
+
+    Returns
+    -------
+    tuple[list[Recording], list[Lost]]
+    """
     place = dict(dataset=getattr(reader, "NAME", ""), patient=patient)
     good, lost = [], LostList(**place)
     try:
@@ -390,14 +641,31 @@ def read_patient(
 
 # %% ../../nbs/30_readers/00_base.ipynb #4388221c
 def readers() -> list[str]:  # sorted
-    "Names of all datasets that can be read"
+    """Names of all datasets that can be read
+
+    Returns
+    -------
+    list[str]
+        sorted
+    """
     return sorted(n for n in CARDS if importlib.util.find_spec(f"emgfm.readers.{n}"))
 
 
 def reader(
     name: str,  # of a dataset
 ):  # module with `patients` and `recordings`
-    "The reader of dataset `name`"
+    """The reader of dataset `name`
+
+    Parameters
+    ----------
+    name : str
+        of a dataset
+
+    Raises
+    ------
+    DataError
+        Has no reader; there are readers for …
+    """
     if name not in readers():
         raise data_error(f"has no reader; there are readers for {', '.join(readers())}", name)
     return importlib.import_module(f"emgfm.readers.{name}")
@@ -407,7 +675,25 @@ def find_datasets(
     raw: str | Path,  # folder with downloads
     datasets: list[str] | None = None,  # names; by default all that are found
 ) -> dict[str, Path]:  # dataset -> its folder
-    "Which datasets lie under `raw`, and where"
+    """Which datasets lie under `raw`, and where
+
+    Parameters
+    ----------
+    raw : str | Path
+        folder with downloads
+    datasets : list[str] | None, default None
+        names; by default all that are found
+
+    Returns
+    -------
+    dict[str, Path]
+        dataset -> its folder
+
+    Raises
+    ------
+    DataError
+        Is not in …, expected a folder …
+    """
     raw = Path(raw)
     if not raw.is_dir():
         found = "is a file, expected a folder" if raw.exists() else "does not exist"
@@ -447,7 +733,18 @@ def _all_found(raw: Path, found: dict[str, Path], beside: list[str]) -> dict[str
 def samples(
     *parts: str,  # below the folder of samples
 ) -> Path | None:  # None where there are none
-    "A file of the real samples that the environment variable EMGFM_SAMPLES points to"
+    """A file of the real samples that the environment variable EMGFM_SAMPLES points to
+
+    Parameters
+    ----------
+    *parts : str
+        below the folder of samples
+
+    Returns
+    -------
+    Path | None
+        None where there are none
+    """
     folder = os.environ.get("EMGFM_SAMPLES")
     path = Path(folder, *parts) if folder else None
     return path if path is not None and path.exists() else None
@@ -458,7 +755,22 @@ def zero_phase_envelope(
     rate: float,  # Hz
     cut: float = 6.0,  # Hz
 ) -> np.ndarray:  # same shape
-    "Linear envelope: rectify, then a 2nd-order Butterworth low-pass forth and back"
+    """Linear envelope: rectify, then a 2nd-order Butterworth low-pass forth and back
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, ...) EMG
+    rate : float
+        Hz
+    cut : float, default 6.0
+        Hz
+
+    Returns
+    -------
+    np.ndarray
+        same shape
+    """
     sos = butter(2, cut, fs=float(rate), output="sos")
     pad = min(len(x) - 1, int(float(rate)))
     return sosfiltfilt(sos, np.abs(x - np.nanmean(x, 0)), axis=0, padlen=pad)

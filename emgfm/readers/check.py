@@ -138,7 +138,19 @@ def compare(
     got: list[Recording],
     want: list[Recording],  # the truth
 ) -> list[str]:  # sentences; empty where both agree
-    "How recordings differ from the truth"
+    """How recordings differ from the truth
+
+    Parameters
+    ----------
+    got : list[Recording]
+    want : list[Recording]
+        the truth
+
+    Returns
+    -------
+    list[str]
+        sentences; empty where both agree
+    """
     a, b = ({r.key: r for r in x} for x in (got, want))
     out = [
         f"{' '.join(filter(None, k))}: {'is missing' if k in b else 'is not in the truth'}"
@@ -263,7 +275,23 @@ def contradictions(
     slack: float = 0.0,  # s that the edges of strides may lie elsewhere, for readers that find them in the data
     untold: frozenset[tuple[str, str]] = frozenset(),  # (patient, trial) of which the truth does not hold every stride
 ) -> list[str]:  # sentences; empty where all that was found is true
-    "What recordings say that the truth does not; what they leave out does not count"
+    """What recordings say that the truth does not; what they leave out does not count
+
+    Parameters
+    ----------
+    got : list[Recording]
+    want : list[Recording]
+        the truth
+    slack : float, default 0.0
+        s that the edges of strides may lie elsewhere, for readers that find them in the data
+    untold : frozenset[tuple[str, str]], default frozenset()
+        (patient, trial) of which the truth does not hold every stride
+
+    Returns
+    -------
+    list[str]
+        sentences; empty where all that was found is true
+    """
     out = []
     for g in sorted(got, key=lambda r: r.key):
         family = [r for r in want if (r.patient, r.trial, r.side) == (g.patient, g.trial, g.side)]
@@ -300,7 +328,17 @@ def _mean_stride(
 def check_physics(
     recordings: list[Recording],
 ) -> dict[str, str]:  # claim -> evidence; a claim that fails starts with FAILS
-    "Claims about level walking (or stairs, where there is nothing else) that hold for every leg, with their evidence"
+    """Claims about level walking (or stairs, where there is nothing else) that hold for every leg, with their evidence
+
+    Parameters
+    ----------
+    recordings : list[Recording]
+
+    Returns
+    -------
+    dict[str, str]
+        claim -> evidence; a claim that fails starts with FAILS
+    """
     out = {}
     knee = _mean_stride(recordings, "angle", "knee_flexion")
     level = any((r.strides.activity == "level_walk").any() for r in recordings)
@@ -341,7 +379,26 @@ def reader_checks(
     channels: Iterable[str] | None = None,  # those that the dataset measures; each must be found, and no other
     losses: int | Mapping[str, int] = 0,  # how many are expected, in all or of each patient
 ) -> Iterator[tuple[str, Callable[[], str]]]:  # name; function that returns evidence or raises
-    "What a reader must keep, one check after the other"
+    """What a reader must keep, one check after the other
+
+    Parameters
+    ----------
+    reader
+        module or object with `patients` and `recordings`
+    root : str | Path
+        raw folder
+    truth : list[Recording] | None, default None
+        what `write_lookalike` returned
+    channels : Iterable[str] | None, default None
+        those that the dataset measures; each must be found, and no other
+    losses : int | Mapping[str, int], default 0
+        how many are expected, in all or of each patient
+
+    Returns
+    -------
+    Iterator[tuple[str, Callable[[], str]]]
+        name; function that returns evidence or raises
+    """
     read = cache(lambda: {p: read_patient(reader, root, p) for p in reader.patients(root)})
     all_ = cache(lambda: [r for good, _ in read().values() for r in good])
     yield "people", lambda: _check_people(list(reader.patients(root)))
@@ -444,7 +501,29 @@ def check_reader(
     losses: int | Mapping[str, int] = 0,  # how many are expected, in all or of each patient
     excused: Mapping[str, str] | None = None,  # name of a check -> why it may fail
 ) -> pd.DataFrame:  # check, verdict (passed, excused), evidence; a `Broken` error carries the table with failed ones
-    "Whether a reader keeps the contract on the files under `root`"
+    """Whether a reader keeps the contract on the files under `root`
+
+    Parameters
+    ----------
+    reader
+        module or object with `patients` and `recordings`
+    root : str | Path
+        raw folder
+    truth : list[Recording] | None, default None
+        what `write_lookalike` returned
+    channels : Iterable[str] | None, default None
+        those that the dataset measures; each must be found, and no other
+    losses : int | Mapping[str, int], default 0
+        how many are expected, in all or of each patient
+    excused : Mapping[str, str] | None, default None
+        name of a check -> why it may fail
+
+    Returns
+    -------
+    pd.DataFrame
+        check, verdict (passed, excused), evidence; a `Broken` error carries the table with
+        failed ones
+    """
     rows, faults = [], []
     for name, check in reader_checks(reader, root, truth, channels, losses):
         try:
@@ -460,7 +539,14 @@ def check_reader(
 
 
 class Broken(DataError):
-    "A reader that breaks its contract, with the table of all checks"
+    """A reader that breaks its contract, with the table of all checks
+
+    Parameters
+    ----------
+    faults : str
+    dataset : str
+    table : pd.DataFrame
+    """
 
     def __init__(self, faults: str, dataset: str, table: pd.DataFrame):
         super().__init__(str(data_error(f"the reader breaks its contract: {faults}", dataset)))

@@ -52,7 +52,19 @@ def tests(
     units: Iterable[Unit],  # of the moments; those of one axis end in its name
     axes: tuple[str, ...] = ("x", "y"),  # that may be sagittal; the expected one first
 ) -> tuple:
-    "Axis, signs and EMG state of this laboratory and of those who publish like it"
+    """Axis, signs and EMG state of this laboratory and of those who publish like it
+
+    Parameters
+    ----------
+    units : Iterable[Unit]
+        of the moments; those of one axis end in its name
+    axes : tuple[str, ...], default ('x', 'y')
+        that may be sagittal; the expected one first
+
+    Returns
+    -------
+    tuple
+    """
     knee = {a: range_of(f"knee {a}") for a in AXES}
     each = [test for a in axes for test in (
         Sign(f"knee sign {a}", balance_of(f"knee {a}"), 0, words=("positive in flexion", "negative in flexion")),
@@ -71,7 +83,19 @@ def joint_rows(
     side: str,
     suffix: str = "",  # of the axes' names
 ) -> tuple[Row, ...]:  # nine angles and nine moments
-    "The joint cells of a leg, in the laboratory's usual unit and sign"
+    """The joint cells of a leg, in the laboratory's usual unit and sign
+
+    Parameters
+    ----------
+    side : str
+    suffix : str, default ''
+        of the axes' names
+
+    Returns
+    -------
+    tuple[Row, ...]
+        nine angles and nine moments
+    """
     cells = tuple(product(("hip", "knee", "ankle"), AXES.items()))
     angles = [Row(f"kinematics/jointangles/{side}/{j}/{a}{suffix}", f"angle_{j}_{m}", DEG) for j, (a, m) in cells]
     moments = [Row(f"kinetics/jointmoment/{side}/{j}/{a}{suffix}", f"moment_{j}_{m}", -0.001,
@@ -82,7 +106,18 @@ def joint_rows(
 
 @dataclass(frozen=True)
 class Layout:
-    "Where a dataset of this laboratory keeps the strides of a leg, below a trial"
+    """Where a dataset of this laboratory keeps the strides of a leg, below a trial
+
+    Parameters
+    ----------
+    dataset : str
+    rows : dict[str, tuple[Row, ...]]
+        side -> rows
+    time : dict[str, str]
+        side -> path
+    points : dict[str, int | None]
+        emg, angle, moment -> points of a stride; None where they are not known
+    """
     dataset: str
     rows: dict[str, tuple[Row, ...]]  # side -> rows
     time: dict[str, str]  # side -> path
@@ -99,7 +134,20 @@ def recordings(
     patient: str,
     outliers: bool = False,  # keep the strides that the authors call outliers
 ) -> Iterator[Recording | Lost]:  # one a stride
-    "The strides of one person"
+    """The strides of one person
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+    outliers : bool, default False
+        keep the strides that the authors call outliers
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+        one a stride
+    """
     file = _file(root)
     lost = LostList(dataset=NAME, patient=patient, file=file)
     decided = decide(survey(root), **lost.place)
@@ -117,7 +165,17 @@ def recordings(
 def patients(
     root: str | Path,  # folder that holds `InclineExperiment.mat`, or one above it
 ) -> list[str]:
-    "AB01 to AB10"
+    """AB01 to AB10
+
+    Parameters
+    ----------
+    root : str | Path
+        folder that holds `InclineExperiment.mat`, or one above it
+
+    Returns
+    -------
+    list[str]
+    """
     file = _file(root)
     with placing(dataset=NAME), open_mat(file, squeeze=False) as f:
         return _people(f, file)
@@ -126,7 +184,17 @@ def patients(
 def survey(
     root: str | Path,
 ) -> pd.DataFrame:  # one row a person, a column for each measure
-    "What the level walking of everybody says"
+    """What the level walking of everybody says
+
+    Parameters
+    ----------
+    root : str | Path
+
+    Returns
+    -------
+    pd.DataFrame
+        one row a person, a column for each measure
+    """
     return signs.survey({"": _file(root)}, _look, TESTS)
 
 # %% ../../nbs/30_readers/14_embry.ipynb #c31ed5b0
@@ -151,13 +219,39 @@ def reach(
     place: dict,  # with file
     above: str = "",  # path of `node` itself
 ):  # the value
-    "What lies at `path`"
+    """What lies at `path`
+
+    Parameters
+    ----------
+    node
+        struct of any version
+    path : str
+        below `node`
+    place : dict
+        with file
+    above : str, default ''
+        path of `node` itself
+    """
     return matfiles.field(node, path, place["file"], above)
 
 # %% ../../nbs/30_readers/14_embry.ipynb #e067c327
 @dataclass
 class Trial:
-    "A trial of one person, not yet read"
+    """A trial of one person, not yet read
+
+    Parameters
+    ----------
+    name : str
+    node : object
+        its struct
+    path : str
+        where that lies in the file
+    conditions : dict
+        activity, and the condition columns of its strides
+    out : dict, default dict()
+        side -> numbers of strides, from 1, that the authors leave out
+    notes : tuple[str, ...], default ()
+    """
     name: str
     node: object  # its struct
     path: str  # where that lies in the file
@@ -169,7 +263,18 @@ class Trial:
 def conditions(
     name: str,  # of a trial, like s1x2d7x5
 ) -> dict | None:  # activity, speed (m/s), incline (degrees, uphill positive); None for another name
-    "What the name of a trial says"
+    """What the name of a trial says
+
+    Parameters
+    ----------
+    name : str
+        of a trial, like s1x2d7x5
+
+    Returns
+    -------
+    dict | None
+        activity, speed (m/s), incline (degrees, uphill positive); None for another name
+    """
     m = re.fullmatch(TRIAL, name)
     if not m:
         return None
@@ -229,7 +334,18 @@ def _outliers(trial: Trial) -> dict[str, frozenset[int]]:
 def described_person(
     details,  # the cells of subjectdetails, names beside values
 ) -> tuple[dict, tuple[str, ...]]:  # age, sex, mass, height, lengths of the legs; what made no sense
-    "Plain facts of a person, found by their names, or by their order where no name is known"
+    """Plain facts of a person, found by their names, or by their order where no name is known
+
+    Parameters
+    ----------
+    details
+        the cells of subjectdetails, names beside values
+
+    Returns
+    -------
+    tuple[dict, tuple[str, ...]]
+        age, sex, mass, height, lengths of the legs; what made no sense
+    """
     rows = [(str(n), v) for n, v in as_rows(details, 2)]
     named = {f: v for f, words in FACTS.items() for n, v in rows if re.search(words, n, re.I)}
     values = named or dict(zip(FACTS, (v for _, v in rows)))
@@ -244,7 +360,20 @@ def blank_zeros(
     x: np.ndarray,  # (points, strides)
     run: int = ZERO_RUN,  # shortest run that means missing
 ) -> np.ndarray:  # a copy with NaN there
-    "Turn runs of exact zeros into NaN"
+    """Turn runs of exact zeros into NaN
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (points, strides)
+    run : int, default ZERO_RUN
+        shortest run that means missing
+
+    Returns
+    -------
+    np.ndarray
+        a copy with NaN there
+    """
     starts = np.lib.stride_tricks.sliding_window_view(x == 0, run, axis=0).all(-1)
     missing = np.zeros(x.shape, bool)
     for i in range(run):
@@ -258,7 +387,26 @@ def block(
     points: int | None,  # expected; None takes any
     place: dict,
 ) -> np.ndarray:  # (points, strides), NaN where data are missing
-    "One signal of all strides of a leg"
+    """One signal of all strides of a leg
+
+    Parameters
+    ----------
+    trial : Trial
+    path : str
+    points : int | None
+        expected; None takes any
+    place : dict
+
+    Returns
+    -------
+    np.ndarray
+        (points, strides), NaN where data are missing
+
+    Raises
+    ------
+    DataError
+        Has type … and shape …, expected … points x strides
+    """
     x = np.asarray(reach(trial.node, path, place, trial.path))
     if x.size == 0:
         return np.empty((points or ZERO_RUN, 0))
@@ -275,7 +423,21 @@ def read_leg(
     points: dict[str, int | None],  # of each quantity
     place: dict,
 ) -> tuple[dict[str, np.ndarray], list[str]]:  # source -> (points, strides); sentences about what is missing
-    "All signals of a leg"
+    """All signals of a leg
+
+    Parameters
+    ----------
+    trial : Trial
+    rows : tuple[Row, ...]
+    points : dict[str, int | None]
+        of each quantity
+    place : dict
+
+    Returns
+    -------
+    tuple[dict[str, np.ndarray], list[str]]
+        source -> (points, strides); sentences about what is missing
+    """
     blocks, said = {}, []
     for quantity, n in points.items():
         errors = []
@@ -293,7 +455,20 @@ def candidates(
     time: np.ndarray,  # (points, strides) s
     out=(),  # numbers of strides, from 1, that the authors leave out
 ) -> pd.DataFrame:  # start, stop, reason ("" for a stride)
-    "What the authors cut"
+    """What the authors cut
+
+    Parameters
+    ----------
+    time : np.ndarray
+        (points, strides) s
+    out, default ()
+        numbers of strides, from 1, that the authors leave out
+
+    Returns
+    -------
+    pd.DataFrame
+        start, stop, reason ("" for a stride)
+    """
     back = [np.isfinite(t[-1] - t[0]) and (np.diff(t[np.isfinite(t)]) < 0).any() for t in time.T]
     table = pd.DataFrame(dict(start=time[0], stop=time[-1], reason=np.where(back, LIMITS.backwards, "")))
     table = judged(table, LIMITS, usual=np.nan)
@@ -307,7 +482,20 @@ def leg_curves(
     layout: Layout,
     place: dict,
 ) -> dict[str, np.ndarray]:  # cell of the tests -> (strides, 101)
-    "Knee, ankle, ankle moment and EMG of a leg"
+    """Knee, ankle, ankle moment and EMG of a leg
+
+    Parameters
+    ----------
+    trial : Trial
+    side : str
+    layout : Layout
+    place : dict
+
+    Returns
+    -------
+    dict[str, np.ndarray]
+        cell of the tests -> (strides, 101)
+    """
     joints = {"angle_knee": "knee", "angle_ankle": "ankle", "moment_ankle": "moment"}
     letter = {motion: a for a, motion in AXES.items()}
     named = {r: f"{joints[key]} {letter[r.channel.split('_')[2]]}" for r in layout.rows[side]
@@ -321,7 +509,17 @@ def leg_curves(
 def pooled(
     parts: list[dict[str, np.ndarray]],  # cell -> (strides, 101)
 ) -> dict[str, np.ndarray]:
-    "Strides of several signals or legs, one after the other, those of a leg at the same places in all cells"
+    """Strides of several signals or legs, one after the other, those of a leg at the same places in all cells
+
+    Parameters
+    ----------
+    parts : list[dict[str, np.ndarray]]
+        cell -> (strides, 101)
+
+    Returns
+    -------
+    dict[str, np.ndarray]
+    """
     return {c: np.concatenate([p[c] for p in parts if c in p]) for c in sorted({c for p in parts for c in p})}
 
 
@@ -330,7 +528,20 @@ def person_evidence(
     layout: Layout,
     place: dict,
 ) -> dict[str, float]:  # a number for each column of `TESTS`
-    "The row of one person, from two trials"
+    """The row of one person, from two trials
+
+    Parameters
+    ----------
+    trials : list[Trial]
+        of level walking
+    layout : Layout
+    place : dict
+
+    Returns
+    -------
+    dict[str, float]
+        a number for each column of `TESTS`
+    """
     legs = [leg_curves(t, side, layout, place) for t in trials[:2] for side in SIDES]
     return median_evidence(legs, TESTS)
 
@@ -339,7 +550,19 @@ def median_evidence(
     legs: list[dict[str, np.ndarray]],  # of a person: cell -> (strides, 101)
     tests: tuple,
 ) -> dict[str, float]:  # a number for each column of the tests
-    "The median over legs"
+    """The median over legs
+
+    Parameters
+    ----------
+    legs : list[dict[str, np.ndarray]]
+        of a person: cell -> (strides, 101)
+    tests : tuple
+
+    Returns
+    -------
+    dict[str, float]
+        a number for each column of the tests
+    """
     columns = [c for t in tests for c in t.columns]
     return pd.DataFrame([signs.evidence(x, tests) for x in legs], columns=columns).astype(float).median().to_dict()
 
@@ -358,7 +581,20 @@ def _look(_: str, file: Path) -> dict[str, dict[str, float]]:
 # %% ../../nbs/30_readers/14_embry.ipynb #cfca4e08
 @dataclass(frozen=True)
 class Decided:
-    "What was decided for a dataset, with the evidence"
+    """What was decided for a dataset, with the evidence
+
+    Parameters
+    ----------
+    axis : str, default 'x'
+        the sagittal one; with y, x is frontal
+    unit : str, default 'N·mm/kg'
+    turn : int, default 1
+        -1 where moments are internal already
+    bipolar : bool, default False
+    evidence : dict, default dict()
+    values : dict, default dict()
+        name of the test -> what was decided
+    """
     axis: str = "x"  # the sagittal one; with y, x is frontal
     unit: str = "N·mm/kg"
     turn: int = 1  # -1 where moments are internal already
@@ -372,7 +608,28 @@ def decide(
     tests: tuple = TESTS,
     **place: object,  # dataset, patient, file
 ) -> Decided:
-    "Axis, unit, sign and EMG state of a dataset, if the person does not contradict"
+    """Axis, unit, sign and EMG state of a dataset, if the person does not contradict
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        one row a person, as of `survey`
+    tests : tuple, default TESTS
+    **place : object
+        dataset, patient, file
+
+    Returns
+    -------
+    Decided
+
+    Raises
+    ------
+    DataError
+        Is negative in flexion (…), expected positive numbers
+    DataError
+        Times the ankle's velocity says that push-off absorbs power: push-off absorbs power each
+        other
+    """
     axis = tests[0].decide(table, **place).value
     others = tuple(f" {a}" for a in AXES if a != axis)
     used = [t for t in tests if not t.name.endswith(others)]
@@ -397,7 +654,21 @@ def trial_recordings(
     info: dict,  # of the person
     lost: LostList,
 ) -> Iterator[Recording]:
-    "The strides of both legs in all trials of a person"
+    """The strides of both legs in all trials of a person
+
+    Parameters
+    ----------
+    trials : list[Trial]
+    layout : Layout
+    decided : Decided
+    info : dict
+        of the person
+    lost : LostList
+
+    Returns
+    -------
+    Iterator[Recording]
+    """
     tables = {}
     for t, side in product(trials, SIDES):
         with lost.piece(f"{t.name} {side}"):
@@ -418,7 +689,23 @@ def leg_recordings(
     info: dict,
     lost: LostList,
 ) -> list[Recording]:
-    "The strides of one leg in one trial"
+    """The strides of one leg in one trial
+
+    Parameters
+    ----------
+    trial : Trial
+    side : str
+    table : pd.DataFrame
+        `candidates`
+    layout : Layout
+    decided : Decided
+    info : dict
+    lost : LostList
+
+    Returns
+    -------
+    list[Recording]
+    """
     rows, factor = decided_rows(layout.rows[side], decided), moments_by(decided, info.get("mass"))
     blocks, said = read_leg(trial, rows, layout.points, lost.place)
     for sentence in said:
@@ -462,7 +749,17 @@ def decided_rows(
     rows: tuple[Row, ...],
     decided: Decided,
 ) -> tuple[Row, ...]:
-    "The rows with the components that the data call for"
+    """The rows with the components that the data call for
+
+    Parameters
+    ----------
+    rows : tuple[Row, ...]
+    decided : Decided
+
+    Returns
+    -------
+    tuple[Row, ...]
+    """
     if decided.axis == "x":
         return rows
     other = {"x": "y", "y": "x"}
@@ -474,7 +771,19 @@ def moments_by(
     decided: Decided,
     mass: float | None,  # kg
 ) -> float | None:  # None where the mass is wanted and unknown
-    "What moments are multiplied with, beyond the rows, which declare external N·mm/kg"
+    """What moments are multiplied with, beyond the rows, which declare external N·mm/kg
+
+    Parameters
+    ----------
+    decided : Decided
+    mass : float | None
+        kg
+
+    Returns
+    -------
+    float | None
+        None where the mass is wanted and unknown
+    """
     size = moment_factor(decided.unit, mass)
     return None if size is None else 1000 * size * decided.turn
 

@@ -44,7 +44,17 @@ ROWS = (*[Row(label, f"emg_{muscle}") for label, muscle in _MUSCLES.items()],
 def patients(
     root: str | Path,  # folder that holds `ExperimentalData.mat`
 ) -> list[str]:
-    "The one patient of this dataset"
+    """The one patient of this dataset
+
+    Parameters
+    ----------
+    root : str | Path
+        folder that holds `ExperimentalData.mat`
+
+    Returns
+    -------
+    list[str]
+    """
     raw_folder(root, NAME, r"ExperimentalData\.mat", FILE)
     return [PATIENT]
 
@@ -53,7 +63,25 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one a gait cycle
-    "The eleven cycles, each as a recording of the right leg"
+    """The eleven cycles, each as a recording of the right leg
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+        one a gait cycle
+
+    Raises
+    ------
+    DataError
+        Is missing; found …
+    DataError
+        Hold … cycles, expected the same number
+    """
     file = raw_folder(root, NAME, r"ExperimentalData\.mat", FILE) / FILE
     data = read_mat(file)
     if "ExperimentalData" not in data:
@@ -116,7 +144,20 @@ def durations(
     angle: np.ndarray,  # (points, columns, cycles) degrees
     velocity: np.ndarray,  # the same, degrees/s
 ) -> np.ndarray:  # (columns, cycles) s
-    "How long each cycle lasted, from the slope of its angles and from their velocities"
+    """How long each cycle lasted, from the slope of its angles and from their velocities
+
+    Parameters
+    ----------
+    angle : np.ndarray
+        (points, columns, cycles) degrees
+    velocity : np.ndarray
+        the same, degrees/s
+
+    Returns
+    -------
+    np.ndarray
+        (columns, cycles) s
+    """
     # per cycle; the ends are left out, which are one-sided differences
     slope = np.gradient(angle, axis=0)[2:-2] * (len(angle) - 1)
     v = velocity[2:-2]

@@ -71,7 +71,23 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one for each run of steps that follow each other
-    "All tasks of one man"
+    """All tasks of one man
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+        one for each run of steps that follow each other
+
+    Raises
+    ------
+    DataError
+        Lies in … folders, expected one
+    """
     found, lost = homes(root).get(patient, []), LostList(dataset=NAME, patient=patient)
     if len(found) != 1:
         raise data_error(f"lies in {len(found)} folders, expected one", NAME, patient, root)
@@ -94,7 +110,17 @@ def recordings(
 def homes(
     root: str | Path,
 ) -> dict[str, list[Path]]:  # patient -> the folders of that name
-    "Where the men lie: in packs, doubled packs, or all in one folder"
+    """Where the men lie: in packs, doubled packs, or all in one folder
+
+    Parameters
+    ----------
+    root : str | Path
+
+    Returns
+    -------
+    dict[str, list[Path]]
+        patient -> the folders of that name
+    """
     top = raw_folder(root, NAME, f"{FOLDERS}|{PACKS}", EXPECTED)
     packs = [p for p in listing(top, PACKS) if p.is_dir()]
     found = {}
@@ -108,7 +134,17 @@ def homes(
 def patients(
     root: str | Path,  # folder that holds the packs or the men, or one above it
 ) -> list[str]:
-    "Names of the folders: S001, S002, ..."
+    """Names of the folders: S001, S002, ...
+
+    Parameters
+    ----------
+    root : str | Path
+        folder that holds the packs or the men, or one above it
+
+    Returns
+    -------
+    list[str]
+    """
     return list(homes(root))
 
 # %% ../../nbs/30_readers/16_gait120.ipynb #76b6fe5f
@@ -137,7 +173,17 @@ def _emg_structs(home: Path, lost: LostList) -> dict[str, Mapping]:
 def motion_files(
     home: Path,
 ) -> dict[tuple[str, str, str], Path]:  # (task, trial, step) in lower case -> .mot
-    "All joint angles of a man"
+    """All joint angles of a man
+
+    Parameters
+    ----------
+    home : Path
+
+    Returns
+    -------
+    dict[tuple[str, str, str], Path]
+        (task, trial, step) in lower case -> .mot
+    """
     top, out = _one(home, "JointAngle"), {}
     for task in listing(top, "|".join(TASKS)) if top else ():
         for trial in listing(task, r"Trial\d+"):
@@ -149,7 +195,18 @@ def motion_files(
 def emg_steps(
     task: Mapping,  # struct of a task
 ) -> dict[tuple[str, str], Mapping]:  # (trial, step) in lower case -> struct
-    "All steps of a task that have EMG"
+    """All steps of a task that have EMG
+
+    Parameters
+    ----------
+    task : Mapping
+        struct of a task
+
+    Returns
+    -------
+    dict[tuple[str, str], Mapping]
+        (trial, step) in lower case -> struct
+    """
     trials = {t.lower(): task[t] for t in task if re.fullmatch(r"Trial\d+", t, re.I)}
     return {(t, s.lower()): x[s] for t, x in trials.items() if isinstance(x, Mapping)
             for s in x if re.fullmatch(r"Step\d+", s, re.I) and isinstance(x[s], Mapping)}
@@ -165,7 +222,18 @@ def _facts(root: str | Path, patient: str) -> dict:
 def maxima(
     tasks: list[Mapping],  # structs of tasks
 ) -> dict[str, float]:  # muscle -> V
-    "Maximum voluntary contractions: the largest in any trial"
+    """Maximum voluntary contractions: the largest in any trial
+
+    Parameters
+    ----------
+    tasks : list[Mapping]
+        structs of tasks
+
+    Returns
+    -------
+    dict[str, float]
+        muscle -> V
+    """
     seen = [numbers(x["MVCs"], field="MVCs").ravel() for task in tasks for x in task.values()
             if isinstance(x, Mapping) and "MVCs" in x]
     n = len(ELECTRODES)
@@ -176,7 +244,24 @@ def maxima(
 # %% ../../nbs/30_readers/16_gait120.ipynb #e5eb6360
 @dataclass
 class Step:
-    "A stride or a movement"
+    """A stride or a movement
+
+    Parameters
+    ----------
+    trial : str
+    name : str
+    start : float
+        s, in the trial
+    duration : float
+        s
+    angle : np.ndarray | None
+        (n, 3, 3)
+    emg : np.ndarray | None
+        (20 n, 13)
+    state : str, default ''
+    second : np.ndarray | None, default None
+        (20 n,) the other electrode of the soleus
+    """
     trial: str
     name: str
     start: float  # s, in the trial
@@ -219,7 +304,23 @@ def _step_emg(step: Mapping) -> tuple[np.ndarray, np.ndarray | None, str]:
 def emg_columns(
     table: Mapping[str, np.ndarray],  # (n,) each: a MATLAB table or a struct of the twelve channels
 ) -> dict[str, np.ndarray]:  # name as in `ELECTRODES` -> samples
-    "Channels of a step by name, compared without blanks, case and the misspelling"
+    """Channels of a step by name, compared without blanks, case and the misspelling
+
+    Parameters
+    ----------
+    table : Mapping[str, np.ndarray]
+        (n,) each: a MATLAB table or a struct of the twelve channels
+
+    Returns
+    -------
+    dict[str, np.ndarray]
+        name as in `ELECTRODES` -> samples
+
+    Raises
+    ------
+    DataError
+        Is missing; found …
+    """
     found = {_key(c): numbers(table[c], field=c) for c in table}
     out = {n: found[_key(n)] for n in ELECTRODES if _key(n) in found}
     lacking = [r.source for r in EMG_ROWS if r.source not in out]
@@ -283,7 +384,17 @@ def _list_alone(task: str, emg: dict, mine: dict, lost: LostList):
 def chains(
     steps: list[Step],  # in order
 ) -> list[list[Step]]:
-    "Runs of steps that follow each other"
+    """Runs of steps that follow each other
+
+    Parameters
+    ----------
+    steps : list[Step]
+        in order
+
+    Returns
+    -------
+    list[list[Step]]
+    """
     out = []
     for s in steps:
         if out and follows(out[-1][-1], s):
@@ -297,7 +408,17 @@ def follows(
     a: Step,
     b: Step,
 ) -> bool:
-    "Whether `b` begins on the last frame of `a`, by the clock and by the samples that both have"
+    """Whether `b` begins on the last frame of `a`, by the clock and by the samples that both have
+
+    Parameters
+    ----------
+    a : Step
+    b : Step
+
+    Returns
+    -------
+    bool
+    """
     lacking = a.angle is None or b.angle is None or (a.emg is None) != (b.emg is None)
     if a.trial != b.trial or lacking:
         return False

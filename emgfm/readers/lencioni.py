@@ -48,7 +48,17 @@ TESTS = tuple(Sign(f"{j.lower()} moments", agreement_of(f"{j}Pwr",
 def patients(
     root: str | Path,  # folder that holds `Subject1.mat` ..., or one above it
 ) -> list[str]:
-    "Stems of the files: Subject1, Subject2, ..."
+    """Stems of the files: Subject1, Subject2, ...
+
+    Parameters
+    ----------
+    root : str | Path
+        folder that holds `Subject1.mat` ..., or one above it
+
+    Returns
+    -------
+    list[str]
+    """
     return [p.stem for p in listing(raw_folder(root, NAME, FILES, EXPECTED), FILES)]
 
 # %% ../../nbs/30_readers/20_lencioni.ipynb #7956bcd8
@@ -56,7 +66,18 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one a stride
-    "The strides of one patient"
+    """The strides of one patient
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+        one a stride
+    """
     file = raw_folder(root, NAME, FILES, EXPECTED) / f"{patient}.mat"
     lost, s = LostList(dataset=NAME, patient=patient, file=file), _struct(file)
     names, info = _names(s, file), _person(s, file)

@@ -90,14 +90,34 @@ def _files(root: str | Path) -> list[Path]:
 def patients(
     root: str | Path,  # folder that holds the files, or one above it
 ) -> list[str]:
-    "Names of the files, without .mat"
+    """Names of the files, without .mat
+
+    Parameters
+    ----------
+    root : str | Path
+        folder that holds the files, or one above it
+
+    Returns
+    -------
+    list[str]
+    """
     return [p.stem for p in _files(root)]
 
 # %% ../../nbs/30_readers/21_macaluso.ipynb #ee4a4d9c
 def survey(
     root: str | Path,
 ) -> pd.DataFrame:  # one row a person, a column for each measure
-    "What the level walking of everybody says"
+    """What the level walking of everybody says
+
+    Parameters
+    ----------
+    root : str | Path
+
+    Returns
+    -------
+    pd.DataFrame
+        one row a person, a column for each measure
+    """
     return signs.survey({p.stem: p for p in _files(root) if p.is_file()}, _look, TESTS)
 
 
@@ -113,7 +133,23 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one a stride
-    "The strides of one person"
+    """The strides of one person
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+        one a stride
+
+    Raises
+    ------
+    DataError
+        Has no file ….mat; found …
+    """
     file = next((p for p in _files(root) if p.stem == patient), None)
     if file is None:
         raise data_error(f"has no file {patient}.mat; found {', '.join(patients(root)[:8])}", NAME, patient, root)

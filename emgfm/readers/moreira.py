@@ -57,7 +57,18 @@ def recordings(
     root: str | Path,
     patient: str,
 ) -> Iterator[Recording | Lost]:  # one a stride
-    "The strides of one person"
+    """The strides of one person
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+        one a stride
+    """
     file = _file(root, patient)
     lost = LostList(dataset=NAME, patient=patient, file=file)
     decided = decide(survey(root), TESTS, **lost.place)
@@ -78,7 +89,17 @@ def recordings(
 def patients(
     root: str | Path,  # folder that holds people, or one above it
 ) -> list[str]:
-    "Names of the folders: Participant1 to Participant16"
+    """Names of the folders: Participant1 to Participant16
+
+    Parameters
+    ----------
+    root : str | Path
+        folder that holds people, or one above it
+
+    Returns
+    -------
+    list[str]
+    """
     return list(_folders(root))
 
 # %% ../../nbs/30_readers/23_moreira.ipynb #12589027
@@ -122,7 +143,18 @@ def _person(f, place: dict) -> tuple[str, Mapping]:
 def described_person(
     text: str,  # of `Metadata.txt`
 ) -> tuple[dict, tuple[str, ...]]:  # sex, age, mass (kg), height and lengths (m); what makes no sense
-    "Plain facts of a person"
+    """Plain facts of a person
+
+    Parameters
+    ----------
+    text : str
+        of `Metadata.txt`
+
+    Returns
+    -------
+    tuple[dict, tuple[str, ...]]
+        sex, age, mass (kg), height and lengths (m); what makes no sense
+    """
     return person_facts({k: m[1].strip() for k, pattern in FACTS.items() if (m := re.search(pattern, text, re.I))})
 
 
@@ -174,7 +206,18 @@ def _cells(
 def match(
     cells: dict[str, list[tuple[str, object]]],  # quantity -> label and table of each trial
 ) -> tuple[list[str], dict[str, list]]:  # labels of the trials; quantity -> tables in their order, None where there is none
-    "Bring the tables of different signals together"
+    """Bring the tables of different signals together
+
+    Parameters
+    ----------
+    cells : dict[str, list[tuple[str, object]]]
+        quantity -> label and table of each trial
+
+    Returns
+    -------
+    tuple[list[str], dict[str, list]]
+        labels of the trials; quantity -> tables in their order, None where there is none
+    """
     first = next((cells[q] for q in ("angle", "emg", "moment") if cells.get(q)), [])
     labels, out = [x for x, _ in first], {}
     for q, rows in cells.items():
@@ -188,7 +231,21 @@ def match(
 # %% ../../nbs/30_readers/23_moreira.ipynb #e7c0468a
 @dataclass
 class Leg:
-    "What the file holds of a leg at one speed"
+    """What the file holds of a leg at one speed
+
+    Parameters
+    ----------
+    time : pd.DataFrame
+        St1_Time, St2_Time: s, a row a trial
+    labels : list[str]
+        of the trials
+    tables : dict[str, list[pd.DataFrame | None]]
+        quantity -> table of each trial
+    fields : dict[str, str]
+        quantity -> name of the field
+    lost : list[str]
+        sentences about what is missing
+    """
     time: pd.DataFrame  # St1_Time, St2_Time: s, a row a trial
     labels: list[str]  # of the trials
     tables: dict[str, list[pd.DataFrame | None]]  # quantity -> table of each trial
@@ -201,7 +258,26 @@ def read_leg(
     above: str,  # path of `leg` in the file
     place: dict,
 ) -> Leg:
-    "Tables and times of a leg at one speed"
+    """Tables and times of a leg at one speed
+
+    Parameters
+    ----------
+    leg : Mapping
+    above : str
+        path of `leg` in the file
+    place : dict
+
+    Returns
+    -------
+    Leg
+
+    Raises
+    ------
+    DataError
+        Is no struct
+    DataError
+        Is no MATLAB table: no_duration
+    """
     if not isinstance(leg, Mapping):
         raise data_error("is no struct", field=above)
     cells, fields, said = {}, {}, []
@@ -225,7 +301,19 @@ def candidates(
     time: pd.DataFrame,  # St1_Time, St2_Time: s, a row a trial
     labels: list[str],
 ) -> pd.DataFrame:  # start (0), stop (s), label, row, number of the stride, reason ("" for a stride)
-    "What the authors cut"
+    """What the authors cut
+
+    Parameters
+    ----------
+    time : pd.DataFrame
+        St1_Time, St2_Time: s, a row a trial
+    labels : list[str]
+
+    Returns
+    -------
+    pd.DataFrame
+        start (0), stop (s), label, row, number of the stride, reason ("" for a stride)
+    """
     rows = []
     for c in sorted((c for c in time if re.fullmatch(r"St\d+_Time", c)), key=natural):
         lasted = numbers(time[c], field=f"Stride_Time.{c}")
@@ -277,7 +365,17 @@ def _look(patient: str, file: Path) -> dict[str, dict[str, float]]:
 def survey(
     root: str | Path,
 ) -> pd.DataFrame:  # one row a person with a MAT file, a column for each measure
-    "What the level walking of everybody says"
+    """What the level walking of everybody says
+
+    Parameters
+    ----------
+    root : str | Path
+
+    Returns
+    -------
+    pd.DataFrame
+        one row a person with a MAT file, a column for each measure
+    """
     files = {n: f[0] / FILE for n, f in _folders(root).items()}
     return signs.survey({n: p for n, p in files.items() if p.is_file()}, _look, TESTS)
 

@@ -76,7 +76,17 @@ ROWS = {"left": EMG_ROWS + _joint_rows("left"), "right": _joint_rows("right")}
 def patients(
     root: str | Path,  # folder that holds `Sub01` ..., or one above it
 ) -> list[str]:
-    "Names of the folders: Sub01, Sub02, ..."
+    """Names of the folders: Sub01, Sub02, ...
+
+    Parameters
+    ----------
+    root : str | Path
+        folder that holds `Sub01` ..., or one above it
+
+    Returns
+    -------
+    list[str]
+    """
     return [p.name for p in listing(raw_folder(root, NAME, FOLDERS, EXPECTED), FOLDERS)
             if p.is_dir()]
 
@@ -87,7 +97,25 @@ def recordings(
     # also the groups from toe-off to toe-off, turned to begin at heel strike
     wrapped: bool = False,
 ) -> Iterator[Recording | Lost]:  # one for each stride, and one for each leg on the chair
-    "All movements of one patient"
+    """All movements of one patient
+
+    Parameters
+    ----------
+    root : str | Path
+    patient : str
+    wrapped : bool, default False
+        also the groups from toe-off to toe-off, turned to begin at heel strike
+
+    Returns
+    -------
+    Iterator[Recording | Lost]
+        one for each stride, and one for each leg on the chair
+
+    Raises
+    ------
+    DataError
+        Is missing
+    """
     home = raw_folder(root, NAME, FOLDERS, EXPECTED) / patient
     if not home.is_dir():
         raise data_error("is missing", NAME, patient, home)
@@ -117,7 +145,20 @@ def read_move(
     home: Path,  # folder of a patient
     move: str,  # WAK, UPS, ...
 ) -> pd.DataFrame:  # the columns of the signals, Status and Group
-    "Signals and labels of a movement"
+    """Signals and labels of a movement
+
+    Parameters
+    ----------
+    home : Path
+        folder of a patient
+    move : str
+        WAK, UPS, ...
+
+    Returns
+    -------
+    pd.DataFrame
+        the columns of the signals, Status and Group
+    """
     legs = ("left",) if move in GAIT else ROWS
     columns = [r.source for side in legs for r in ROWS[side]]
     return _read(*_files(home, move), columns if move in GAIT else ["Time", *columns])
@@ -161,7 +202,18 @@ def _table(file: Path, columns: list[str]) -> pd.DataFrame:
 def runs(
     x: np.ndarray,  # (n,) numbers; NaN belongs to none
 ) -> list[tuple[float, int, int]]:  # value, first row, row after the last
-    "Stretches of equal values"
+    """Stretches of equal values
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n,) numbers; NaN belongs to none
+
+    Returns
+    -------
+    list[tuple[float, int, int]]
+        value, first row, row after the last
+    """
     edges = np.flatnonzero((x[1:] != x[:-1]) & ~(np.isnan(x[1:]) & np.isnan(x[:-1]))) + 1
     parts = zip([0, *edges], [*edges, len(x)]) if len(x) else ()
     return [(float(x[a]), int(a), int(b)) for a, b in parts if not np.isnan(x[a])]
@@ -170,7 +222,17 @@ def runs(
 def phases(
     status: np.ndarray,  # (n,) of one group
 ) -> tuple[int, ...]:
-    "The phases that a group runs through"
+    """The phases that a group runs through
+
+    Parameters
+    ----------
+    status : np.ndarray
+        (n,) of one group
+
+    Returns
+    -------
+    tuple[int, ...]
+    """
     return tuple(int(v) for v, _, _ in runs(status[status > 0]))
 
 # %% ../../nbs/30_readers/24_siat.ipynb #1b8d5f6b
@@ -184,7 +246,22 @@ def fault(
     status: np.ndarray,  # (n,) of one group
     knee: np.ndarray,  # (n,) positive in flexion
 ) -> str:  # "" for a stride
-    "Why a group that should be a stride is none"
+    """Why a group that should be a stride is none
+
+    Parameters
+    ----------
+    move : str
+        a key of `GAIT`
+    status : np.ndarray
+        (n,) of one group
+    knee : np.ndarray
+        (n,) positive in flexion
+
+    Returns
+    -------
+    str
+        "" for a stride
+    """
     order = phases(status)
     if len(order) not in PHASES[move] or order != tuple(range(1, len(order) + 1)):
         ran = "-".join(map(str, order[:12])) + ("-..." if len(order) > 12 else "")
@@ -198,7 +275,18 @@ def fault(
 def seen(
     folder: Path,  # that holds `Sub01` ...
 ) -> pd.DataFrame:  # a row for each patient, a column for each of `TESTS`
-    "What the walking of each patient says about signs and units"
+    """What the walking of each patient says about signs and units
+
+    Parameters
+    ----------
+    folder : Path
+        that holds `Sub01` ...
+
+    Returns
+    -------
+    pd.DataFrame
+        a row for each patient, a column for each of `TESTS`
+    """
     files, untold = {}, LostList(patient="")
     for home in [p for p in listing(folder, FOLDERS) if p.is_dir()]:
         with untold.piece(home.name):  # listed when the patient is read
@@ -218,7 +306,19 @@ def _look(patient: str, data: Path, label: Path) -> dict[str, dict[str, float]]:
 # %% ../../nbs/30_readers/24_siat.ipynb #a3077406
 @dataclass(frozen=True)
 class Known:
-    "What holds for all movements of a patient"
+    """What holds for all movements of a patient
+
+    Parameters
+    ----------
+    rows : dict
+        side -> table, with what was decided
+    info : dict
+        facts of the patient
+    decisions : dict
+        name -> evidence
+    mass : bool
+        whether moments can be given for each kilogram
+    """
     rows: dict  # side -> table, with what was decided
     info: dict  # facts of the patient
     decisions: dict  # name -> evidence

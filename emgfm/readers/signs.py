@@ -24,7 +24,18 @@ from .base import DEG
 def percent(
     block: np.ndarray,  # (points, strides)
 ) -> np.ndarray:  # (strides, 101)
-    "Strides of one length on 0 to 100 %, by straight lines"
+    """Strides of one length on 0 to 100 %, by straight lines
+
+    Parameters
+    ----------
+    block : np.ndarray
+        (points, strides)
+
+    Returns
+    -------
+    np.ndarray
+        (strides, 101)
+    """
     if not np.size(block):
         return np.zeros((0, 101))
     i = np.linspace(0, len(block) - 1, 101)
@@ -36,7 +47,18 @@ def percent(
 def curves(
     pieces: Iterable[np.ndarray],  # (samples,) each, of one stride
 ) -> np.ndarray:  # (strides, 101); those shorter than two samples are left out
-    "Strides of any length on 0 to 100 %, by straight lines"
+    """Strides of any length on 0 to 100 %, by straight lines
+
+    Parameters
+    ----------
+    pieces : Iterable[np.ndarray]
+        (samples,) each, of one stride
+
+    Returns
+    -------
+    np.ndarray
+        (strides, 101); those shorter than two samples are left out
+    """
     pieces = [np.asarray(x, float) for x in pieces]
     at = [np.interp(np.linspace(0, len(x) - 1, 101), np.arange(len(x)), x) for x in pieces if len(x) > 1]
     return np.array(at).reshape(-1, 101)
@@ -44,7 +66,19 @@ def curves(
 # %% ../../nbs/30_readers/01_signs.ipynb #d7b81a2e
 @dataclass(frozen=True)
 class Measure:
-    "A number of each stride"
+    """A number of each stride
+
+    Parameters
+    ----------
+    words : str
+        what is measured, for the evidence
+    cells : tuple[str, ...]
+        names of the curves that it needs
+    take : Callable[..., np.ndarray]
+        of (strides, 101) arrays of the cells
+    window : tuple[int, int], default (0, 100)
+        %, first and last, within which nothing may be missing
+    """
     words: str  # what is measured, for the evidence
     cells: tuple[str, ...]  # names of the curves that it needs
     take: Callable[..., np.ndarray]  # of (strides, 101) arrays of the cells
@@ -61,28 +95,78 @@ class Measure:
 
 # %% ../../nbs/30_readers/01_signs.ipynb #bafdf31a
 def range_of(cell: str) -> Measure:
-    "How far a cell moves"
+    """How far a cell moves
+
+    Parameters
+    ----------
+    cell : str
+
+    Returns
+    -------
+    Measure
+    """
     return Measure(f"range of {cell}", (cell,), lambda x: np.ptp(x, axis=1))
 
 
 def peak_of(cell: str, first: int = 0, last: int = 100) -> Measure:
-    "The largest size of a cell, whatever its sign, from `first` to `last` % of the stride"
+    """The largest size of a cell, whatever its sign, from `first` to `last` % of the stride
+
+    Parameters
+    ----------
+    cell : str
+    first : int, default 0
+    last : int, default 100
+
+    Returns
+    -------
+    Measure
+    """
     return Measure(f"largest {cell}", (cell,), lambda x: np.abs(x[:, first:last + 1]).max(1), (first, last))
 
 
 def extreme_of(cell: str) -> Measure:
-    "The value of a cell where it is largest in size"
+    """The value of a cell where it is largest in size
+
+    Parameters
+    ----------
+    cell : str
+
+    Returns
+    -------
+    Measure
+    """
     return Measure(f"extreme of {cell}", (cell,),
                    lambda x: np.take_along_axis(x, np.abs(x).argmax(1)[:, None], 1)[:, 0])
 
 
 def balance_of(cell: str) -> Measure:
-    "Largest plus smallest value of a cell: positive where it moves more to the positive side"
+    """Largest plus smallest value of a cell: positive where it moves more to the positive side
+
+    Parameters
+    ----------
+    cell : str
+
+    Returns
+    -------
+    Measure
+    """
     return Measure(f"largest plus smallest {cell}", (cell,), lambda x: x.max(1) + x.min(1))
 
 # %% ../../nbs/30_readers/01_signs.ipynb #c6a6dede
 def mean_of(cell: str, first: int = 0, last: int = 100, relative: bool = False) -> Measure:
-    "The mean of a cell from `first` to `last` % of the stride, as a share of its peak if `relative`"
+    """The mean of a cell from `first` to `last` % of the stride, as a share of its peak if `relative`
+
+    Parameters
+    ----------
+    cell : str
+    first : int, default 0
+    last : int, default 100
+    relative : bool, default False
+
+    Returns
+    -------
+    Measure
+    """
     def take(x):
         mean, peak = x[:, first:last + 1].mean(1), np.abs(x).max(1)
         return mean / np.where(peak > 0, peak, 1) if relative else mean
@@ -91,12 +175,33 @@ def mean_of(cell: str, first: int = 0, last: int = 100, relative: bool = False) 
 
 
 def change_of(cell: str, first: int, last: int) -> Measure:
-    "What a cell has at `first` % of the stride less what it has at `last` %"
+    """What a cell has at `first` % of the stride less what it has at `last` %
+
+    Parameters
+    ----------
+    cell : str
+    first : int
+    last : int
+
+    Returns
+    -------
+    Measure
+    """
     return Measure(f"{cell} at {first} % less at {last} %", (cell,), lambda x: x[:, first] - x[:, last], (first, last))
 
 # %% ../../nbs/30_readers/01_signs.ipynb #0a3133cc
 def dip_of(cell: str, slack: float = 0.0) -> Measure:
-    "The smallest over the largest value of a cell, plus `slack`: below 0 where a signal swings about 0"
+    """The smallest over the largest value of a cell, plus `slack`: below 0 where a signal swings about 0
+
+    Parameters
+    ----------
+    cell : str
+    slack : float, default 0.0
+
+    Returns
+    -------
+    Measure
+    """
     def take(x):
         top = x.max(1)
         return np.where(top > 0, x.min(1) / np.where(top > 0, top, 1) + slack, np.nan)
@@ -104,7 +209,19 @@ def dip_of(cell: str, slack: float = 0.0) -> Measure:
 
 # %% ../../nbs/30_readers/01_signs.ipynb #d8998b36
 def work_of(moment: str, angle: str, first: int, last: int) -> Measure:
-    "Balance of the work of a joint from `first` to `last` %: 1 where all is generated, -1 where all is absorbed"
+    """Balance of the work of a joint from `first` to `last` %: 1 where all is generated, -1 where all is absorbed
+
+    Parameters
+    ----------
+    moment : str
+    angle : str
+    first : int
+    last : int
+
+    Returns
+    -------
+    Measure
+    """
     def take(m, a):
         work = (m * np.gradient(a, axis=1))[:, first:last + 1]
         size = np.abs(work).sum(1)
@@ -113,7 +230,17 @@ def work_of(moment: str, angle: str, first: int, last: int) -> Measure:
 
 
 def agreement_of(power: str, moments: Mapping[str, str]) -> Measure:
-    "Correlation of a published power with moments times velocities, for `moments`: moment -> its angle"
+    """Correlation of a published power with moments times velocities, for `moments`: moment -> its angle
+
+    Parameters
+    ----------
+    power : str
+    moments : Mapping[str, str]
+
+    Returns
+    -------
+    Measure
+    """
     names, n = tuple(moments), len(moments)
 
     def take(p, *x):
@@ -127,7 +254,14 @@ def agreement_of(power: str, moments: Mapping[str, str]) -> Measure:
 # %% ../../nbs/30_readers/01_signs.ipynb #03d8ddcd
 @dataclass(frozen=True)
 class Decision:
-    "What was decided, and why"
+    """What was decided, and why
+
+    Parameters
+    ----------
+    value : object
+        1 or -1 of a sign; name of a unit; name of an axis
+    evidence : str
+    """
     value: object  # 1 or -1 of a sign; name of a unit; name of an axis
     evidence: str
 
@@ -141,7 +275,20 @@ def moment_factor(
     unit: str,  # one of `MOMENT_UNITS`
     mass: float | None,  # kg
 ) -> float | None:  # to N·m/kg; None where the mass is wanted and unknown
-    "What moments are multiplied with"
+    """What moments are multiplied with
+
+    Parameters
+    ----------
+    unit : str
+        one of `MOMENT_UNITS`
+    mass : float | None
+        kg
+
+    Returns
+    -------
+    float | None
+        to N·m/kg; None where the mass is wanted and unknown
+    """
     size = 0.001 if unit.startswith("N·mm") else 1.0
     return size if unit.endswith("/kg") else size / mass if mass else None
 
@@ -149,7 +296,17 @@ def moment_factor(
 def angle_factor(
     unit: str,  # one of `ANGLE_UNITS`
 ) -> float:
-    "What angles are multiplied with that a table of rows declares in degrees"
+    """What angles are multiplied with that a table of rows declares in degrees
+
+    Parameters
+    ----------
+    unit : str
+        one of `ANGLE_UNITS`
+
+    Returns
+    -------
+    float
+    """
     return 1.0 if unit == "degrees" else 1 / DEG
 
 # %% ../../nbs/30_readers/01_signs.ipynb #be3f21d9
@@ -162,7 +319,20 @@ def _split(numbers, patient: str | None) -> tuple[float, float, int]:
 
 @dataclass(frozen=True)
 class Sign:
-    "A sign: positive numbers mean that the files have it as declared"
+    """A sign: positive numbers mean that the files have it as declared
+
+    Parameters
+    ----------
+    name : str
+    measure : Measure
+    clear : float
+        size beyond which a median decides
+    default : int, default 1
+        where nothing decides
+    words : tuple[str, str], default ('as declared', 'turned')
+    fewest : int, default 1
+        strides of a person, or people, that can decide
+    """
     name: str
     measure: Measure
     clear: float  # size beyond which a median decides
@@ -172,11 +342,31 @@ class Sign:
 
     @property
     def columns(self) -> dict[str, Measure]:
-        "What `evidence` has to measure"
+        """What `evidence` has to measure
+
+        Returns
+        -------
+        dict[str, Measure]
+        """
         return {self.name: self.measure}
 
     def decide(self, table: pd.DataFrame, **place: object) -> Decision:
-        "By the median over people, which the patient must not contradict"
+        """By the median over people, which the patient must not contradict
+
+        Parameters
+        ----------
+        table : pd.DataFrame
+        **place : object
+
+        Returns
+        -------
+        Decision
+
+        Raises
+        ------
+        DataError
+            Is … (…), but … in the median of … people: the signs contradict each other
+        """
         median, own, n = _split(table[self.name], place.get("patient"))
         sign = self.default if n < self.fewest or not abs(median) > self.clear else 1 if median > 0 else -1
         if sign * own < -self.clear:
@@ -185,7 +375,18 @@ class Sign:
         return Decision(sign, self._why(sign, median, f"{n} people", n >= self.fewest and abs(median) > self.clear))
 
     def own(self, numbers: np.ndarray, others: Iterable[float] = (), **place: object) -> Decision:
-        "By the strides of one person; where they do not tell, by the majority of the `others`, one number each"
+        """By the strides of one person; where they do not tell, by the majority of the `others`, one number each
+
+        Parameters
+        ----------
+        numbers : np.ndarray
+        others : Iterable[float], default ()
+        **place : object
+
+        Returns
+        -------
+        Decision
+        """
         x = np.asarray(numbers, float)
         x = x[np.isfinite(x)]
         median = float(np.median(x)) if len(x) else np.nan
@@ -205,7 +406,17 @@ class Sign:
 # %% ../../nbs/30_readers/01_signs.ipynb #9290ba06
 @dataclass(frozen=True)
 class Unit:
-    "A unit, told by a size that people share"
+    """A unit, told by a size that people share
+
+    Parameters
+    ----------
+    name : str
+    measure : Measure
+    sizes : Mapping[str, tuple[float, float]]
+        unit -> smallest and largest size
+    default : str, default ''
+        where nothing can be measured; "" for the first
+    """
     name: str
     measure: Measure
     sizes: Mapping[str, tuple[float, float]]  # unit -> smallest and largest size
@@ -213,15 +424,47 @@ class Unit:
 
     @property
     def columns(self) -> dict[str, Measure]:
-        "What `evidence` has to measure"
+        """What `evidence` has to measure
+
+        Returns
+        -------
+        dict[str, Measure]
+        """
         return {self.name: self.measure}
 
     def of(self, size: float) -> str | None:
-        "The unit in which a person has this size"
+        """The unit in which a person has this size
+
+        Parameters
+        ----------
+        size : float
+
+        Returns
+        -------
+        str | None
+        """
         return next((u for u, (low, high) in self.sizes.items() if low <= size <= high), None)
 
     def decide(self, table: pd.DataFrame, said: str = "", **place: object) -> Decision:
-        "By the median over people, which neither the patient nor what the file says (`said`) may contradict"
+        """By the median over people, which neither the patient nor what the file says (`said`) may contradict
+
+        Parameters
+        ----------
+        table : pd.DataFrame
+        said : str, default ''
+        **place : object
+
+        Returns
+        -------
+        Decision
+
+        Raises
+        ------
+        DataError
+            Has the size … (…)…, expected …
+        DataError
+            Has the size … (…), expected … as of the other people, whose median is …
+        """
         median, own, n = _split(table[self.name], place.get("patient"))
         if not np.isfinite(median):
             unit = self.default or next(iter(self.sizes))
@@ -243,14 +486,38 @@ def named_unit(
     text: str,  # what a file says about a unit
     units: Iterable[str],
 ) -> str:  # one of `units`, "" where it names none
-    "The unit that a text names, however it writes the dot and the division"
+    """The unit that a text names, however it writes the dot and the division
+
+    Parameters
+    ----------
+    text : str
+        what a file says about a unit
+    units : Iterable[str]
+
+    Returns
+    -------
+    str
+        one of `units`, "" where it names none
+    """
     known = {u.replace("·", "").lower(): u for u in units}
     return known.get(re.sub(r"[^a-z/]", "", str(text).lower().replace("kg^-1", "/kg").replace("*", "")), "")
 
 # %% ../../nbs/30_readers/01_signs.ipynb #815ec010
 @dataclass(frozen=True)
 class Axis:
-    "The axis about which a joint moves most"
+    """The axis about which a joint moves most
+
+    Parameters
+    ----------
+    name : str
+    measures : Mapping[str, Measure]
+        axis -> its measure
+    low : float
+        smallest and largest size about the right one
+    high : float
+    allowed : tuple[str, ...]
+        axes that may be it; the first where nothing can be measured
+    """
     name: str
     measures: Mapping[str, Measure]  # axis -> its measure
     low: float  # smallest and largest size about the right one
@@ -259,17 +526,46 @@ class Axis:
 
     @property
     def columns(self) -> dict[str, Measure]:
-        "What `evidence` has to measure"
+        """What `evidence` has to measure
+
+        Returns
+        -------
+        dict[str, Measure]
+        """
         return {f"{self.name} {a}": m for a, m in self.measures.items()}
 
     def of(self, sizes: Mapping[str, float]) -> str | None:
-        "The axis with the largest size, if it is possible"
+        """The axis with the largest size, if it is possible
+
+        Parameters
+        ----------
+        sizes : Mapping[str, float]
+
+        Returns
+        -------
+        str | None
+        """
         found = {a: s for a in self.measures if np.isfinite(s := sizes.get(f"{self.name} {a}", np.nan))}
         best = max(found, key=found.get, default=None)
         return best if best in self.allowed and self.low <= found[best] <= self.high else None
 
     def decide(self, table: pd.DataFrame, **place: object) -> Decision:
-        "By the medians over people, which the patient must not contradict"
+        """By the medians over people, which the patient must not contradict
+
+        Parameters
+        ----------
+        table : pd.DataFrame
+        **place : object
+
+        Returns
+        -------
+        Decision
+
+        Raises
+        ------
+        DataError
+            Ranges over … along …, expected … to … along … and less elsewhere
+        """
         medians = table[list(self.columns)].median()
         axis = self.of(medians) or self.allowed[0]
         patient = place.get("patient")
@@ -288,7 +584,20 @@ def evidence(
     strides: Mapping[str, np.ndarray],  # cell -> (strides, 101)
     tests: Iterable,  # `Sign`, `Unit`, `Axis`
 ) -> dict[str, float]:  # a number for each column of the tests, NaN where no stride tells
-    "What the strides of one person say: medians"
+    """What the strides of one person say: medians
+
+    Parameters
+    ----------
+    strides : Mapping[str, np.ndarray]
+        cell -> (strides, 101)
+    tests : Iterable
+        `Sign`, `Unit`, `Axis`
+
+    Returns
+    -------
+    dict[str, float]
+        a number for each column of the tests, NaN where no stride tells
+    """
     out = {}
     for test in tests:
         for name, measure in test.columns.items():
@@ -312,7 +621,21 @@ def survey(
     look: Callable[..., dict],  # (patient, *files) -> {patient: `evidence`}; a function of the module
     tests: Iterable,
 ) -> pd.DataFrame:  # a row for each patient, a column for each measure
-    "The evidence of everybody in a dataset; files that have not changed are read once"
+    """The evidence of everybody in a dataset; files that have not changed are read once
+
+    Parameters
+    ----------
+    files : Mapping[str, Path | tuple[Path, ...]]
+        patient (or "" for a file of everybody) -> files
+    look : Callable[..., dict]
+        (patient, *files) -> {patient: `evidence`}; a function of the module
+    tests : Iterable
+
+    Returns
+    -------
+    pd.DataFrame
+        a row for each patient, a column for each measure
+    """
     columns, rows = [c for t in tests for c in t.columns], {}
     for name, found in files.items():
         found = tuple(found) if isinstance(found, (tuple, list)) else (found,)
@@ -327,5 +650,19 @@ def decide(
     table: pd.DataFrame,  # as of `survey`
     **place: object,  # patient, whose row is held against the others; dataset and file for an error's sentence
 ) -> dict[str, Decision]:  # name of the test -> what was decided
-    "All tests for one patient"
+    """All tests for one patient
+
+    Parameters
+    ----------
+    tests : Iterable
+    table : pd.DataFrame
+        as of `survey`
+    **place : object
+        patient, whose row is held against the others; dataset and file for an error's sentence
+
+    Returns
+    -------
+    dict[str, Decision]
+        name of the test -> what was decided
+    """
     return {t.name: t.decide(table, **place) for t in tests}

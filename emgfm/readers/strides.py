@@ -18,7 +18,20 @@ from ..signals.events import strides_from_strikes
 # %% ../../nbs/30_readers/02_strides.ipynb #9596302f
 @dataclass(frozen=True)
 class Limits:
-    "What a stride may last, and the words for one that lasts longer"
+    """What a stride may last, and the words for one that lasts longer
+
+    Parameters
+    ----------
+    shortest : float, default 0.4
+        s
+    longest : float, default 6.0
+        s; 3.0 where events are found in the data, 6.0 where the authors cut
+    merged : float, default 1.6
+        times the usual duration of comparable strides
+    unknown : str, default 'an event is unknown'
+    backwards : str, default 'no_duration: its time does not increase'
+    too_long : str, default 'too long for one stride: a heel strike was missed'
+    """
     shortest: float = 0.4  # s
     longest: float = 6.0  # s; 3.0 where events are found in the data, 6.0 where the authors cut
     merged: float = 1.6  # times the usual duration of comparable strides
@@ -27,7 +40,17 @@ class Limits:
     too_long: str = "too long for one stride: a heel strike was missed"
 
     def reason(self, duration: float, usual: float = np.nan) -> str:
-        "Why something of this duration (s) is no stride, beside one that usually lasts `usual` s; empty for a stride"
+        """Why something of this duration (s) is no stride, beside one that usually lasts `usual` s; empty for a stride
+
+        Parameters
+        ----------
+        duration : float
+        usual : float, default np.nan
+
+        Returns
+        -------
+        str
+        """
         if not np.isfinite(duration):
             return self.unknown
         if duration <= 0:
@@ -41,7 +64,20 @@ def between(
     events: np.ndarray,  # (m,) heel strikes of one leg in order, s; NaN: unknown
     **columns: object,  # of all strides, or of each
 ) -> pd.DataFrame:  # m - 1 rows: start, stop (s) and the columns
-    "What lies between successive events"
+    """What lies between successive events
+
+    Parameters
+    ----------
+    events : np.ndarray
+        (m,) heel strikes of one leg in order, s; NaN: unknown
+    **columns : object
+        of all strides, or of each
+
+    Returns
+    -------
+    pd.DataFrame
+        m - 1 rows: start, stop (s) and the columns
+    """
     events = np.asarray(events, float)
     return pd.DataFrame(dict(start=events[:-1], stop=events[1:])).assign(**columns)
 
@@ -50,7 +86,20 @@ def inside(
     table: pd.DataFrame,  # with start, stop
     events: np.ndarray,  # such as toe-offs of the same leg, s
 ) -> np.ndarray:  # (rows,) how many lie inside, the ends excluded
-    "Count the events within each cut"
+    """Count the events within each cut
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        with start, stop
+    events : np.ndarray
+        such as toe-offs of the same leg, s
+
+    Returns
+    -------
+    np.ndarray
+        (rows,) how many lie inside, the ends excluded
+    """
     at = np.sort(np.asarray(events, float)[np.isfinite(events)])
     return np.searchsorted(at, table.stop, "left") - np.searchsorted(at, table.start, "right")
 
@@ -61,7 +110,23 @@ def judged(
     usual: float | Mapping | None = None,  # s, or label -> s; None: the median of this table
     by: str | list[str] | None = "activity",  # columns of what is comparable; those that are missing are left out
 ) -> pd.DataFrame:  # a copy with `reason`, "" for a stride
-    "Say of each cut whether it is a stride"
+    """Say of each cut whether it is a stride
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        start, stop, and `reason` where some are rejected already
+    limits : Limits
+    usual : float | Mapping | None, default None
+        s, or label -> s; None: the median of this table
+    by : str | list[str] | None, default 'activity'
+        columns of what is comparable; those that are missing are left out
+
+    Returns
+    -------
+    pd.DataFrame
+        a copy with `reason`, "" for a stride
+    """
     table = table.assign(reason=table["reason"] if "reason" in table else "").reset_index(drop=True)
     T = (table.stop - table.start).to_numpy(float)
     first = np.array([r or limits.reason(t) for r, t in zip(table.reason, T)], object)
@@ -77,7 +142,20 @@ def typical(
     tables: Iterable[pd.DataFrame],  # with start, stop, reason
     by: str | list[str] | None = "activity",  # columns of what is comparable
 ) -> float | dict:  # s, or label -> s
-    "How long the strides last that are comparable: the median"
+    """How long the strides last that are comparable: the median
+
+    Parameters
+    ----------
+    tables : Iterable[pd.DataFrame]
+        with start, stop, reason
+    by : str | list[str] | None, default 'activity'
+        columns of what is comparable
+
+    Returns
+    -------
+    float | dict
+        s, or label -> s
+    """
     tables = list(tables)
     good = pd.concat([t[t.reason == ""] for t in tables]) if tables else pd.DataFrame(columns=["start", "stop"])
     names, T = _names(good, by), (good.stop - good.start).astype(float)
@@ -105,7 +183,16 @@ def reject_merged(
     limits: Limits,
     by: str | list[str] | None = "activity",  # columns of what is comparable
 ) -> None:
-    "Give a reason to strides that last much longer than the comparable ones in all tables together"
+    """Give a reason to strides that last much longer than the comparable ones in all tables together
+
+    Parameters
+    ----------
+    tables : Iterable[pd.DataFrame]
+        with start, stop, reason, and the columns of `by`; changed in place
+    limits : Limits
+    by : str | list[str] | None, default 'activity'
+        columns of what is comparable
+    """
     tables = list(tables)
     known = typical(tables, by)
     for t in tables:
@@ -118,7 +205,20 @@ def divided(
     table: pd.DataFrame,  # as of `judged`
     columns: Iterable[str] = (),  # that are left out of the strides
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # strides without reason; rejected: start, stop, reason
-    "The strides that are kept, and the list of cuts that are none"
+    """The strides that are kept, and the list of cuts that are none
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        as of `judged`
+    columns : Iterable[str], default ()
+        that are left out of the strides
+
+    Returns
+    -------
+    tuple[pd.DataFrame, pd.DataFrame]
+        strides without reason; rejected: start, stop, reason
+    """
     good = table.reason == ""
     kept = table[good].drop(columns=["reason", *columns]).reset_index(drop=True)
     return kept, table.loc[~good, ["start", "stop", "reason"]].reset_index(drop=True)
@@ -127,7 +227,17 @@ def divided(
 def usable(
     rec: Recording,  # of one stride
 ) -> bool:
-    "Whether anything of its EMG and angles was measured: else it is no stride worth keeping"
+    """Whether anything of its EMG and angles was measured: else it is no stride worth keeping
+
+    Parameters
+    ----------
+    rec : Recording
+        of one stride
+
+    Returns
+    -------
+    bool
+    """
     return bool((stride_codes(rec)[0, :GROUPS["moment"].start] == 0).any())
 
 
@@ -135,7 +245,20 @@ def listed(
     good: list[Recording],  # of one stride each
     rejected: pd.DataFrame,  # start, stop, reason
 ) -> list[Recording]:  # the same
-    "Give the list of rejected cuts to the first recording"
+    """Give the list of rejected cuts to the first recording
+
+    Parameters
+    ----------
+    good : list[Recording]
+        of one stride each
+    rejected : pd.DataFrame
+        start, stop, reason
+
+    Returns
+    -------
+    list[Recording]
+        the same
+    """
     if good:
         good[0].rejected = rejected.reset_index(drop=True) if len(rejected) else None
     return good
@@ -146,6 +269,20 @@ def from_strikes(
     limits: Limits,
     **options: object,  # of `strides_from_strikes`: toe_offs, activity, median, other
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # kept: start, stop, activity; rejected: with reason
-    "Strides of one leg between heel strikes that were found in the data"
+    """Strides of one leg between heel strikes that were found in the data
+
+    Parameters
+    ----------
+    strikes : np.ndarray
+        (m,) heel strikes of one leg in order, s; NaN: unknown
+    limits : Limits
+    **options : object
+        of `strides_from_strikes`: toe_offs, activity, median, other
+
+    Returns
+    -------
+    tuple[pd.DataFrame, pd.DataFrame]
+        kept: start, stop, activity; rejected: with reason
+    """
     return strides_from_strikes(strikes, min_duration=limits.shortest, max_duration=limits.longest,
                                 merge_factor=limits.merged, **options)

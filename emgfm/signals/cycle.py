@@ -14,7 +14,20 @@ def circular_mean(
     total: np.ndarray,  # (bins, cells) weighted sum of the values in each bin
     weight: np.ndarray,  # (bins, cells) sum of the weights, 0 where nothing was measured
 ) -> np.ndarray:  # (bins, cells) means; empty bins are bridged, a cell without values is NaN
-    "Mean in each bin of a cycle"
+    """Mean in each bin of a cycle
+
+    Parameters
+    ----------
+    total : np.ndarray
+        (bins, cells) weighted sum of the values in each bin
+    weight : np.ndarray
+        (bins, cells) sum of the weights, 0 where nothing was measured
+
+    Returns
+    -------
+    np.ndarray
+        (bins, cells) means; empty bins are bridged, a cell without values is NaN
+    """
     bins, out = len(total), np.full(np.shape(total), np.nan)
     for c in np.flatnonzero((weight > 0).any(0)):
         k = np.flatnonzero(weight[:, c] > 0)
@@ -26,7 +39,19 @@ def neighbours(
     phase: np.ndarray,  # of any shape, cycles; NumPy or torch
     bins: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # lower and upper bin (floats), the upper's weight
-    "The two bins around a phase"
+    """The two bins around a phase
+
+    Parameters
+    ----------
+    phase : np.ndarray
+        of any shape, cycles; NumPy or torch
+    bins : int
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray, np.ndarray]
+        lower and upper bin (floats), the upper's weight
+    """
     at = phase % 1 * bins - 0.5
     low = at // 1
     return low % bins, (low + 1) % bins, at - low
@@ -36,14 +61,35 @@ def at_phase(
     table: np.ndarray,  # (bins, cells)
     phase: np.ndarray,  # of any shape, cycles; 1.25 is the same as 0.25
 ) -> np.ndarray:  # (..., cells)
-    "Values of a table at phases, by straight lines between the middles of its bins"
+    """Values of a table at phases, by straight lines between the middles of its bins
+
+    Parameters
+    ----------
+    table : np.ndarray
+        (bins, cells)
+    phase : np.ndarray
+        of any shape, cycles; 1.25 is the same as 0.25
+
+    Returns
+    -------
+    np.ndarray
+        (..., cells)
+    """
     low, high, w = neighbours(np.asarray(phase, float), len(table))
     w = w[..., None]
     return (1 - w) * table[low.astype(int)] + w * table[high.astype(int)]
 
 # %% ../../nbs/20_signals/06_cycle.ipynb #f66ba672
 class CycleMean:
-    "Weighted means and spreads of values by gait phase, collected batch by batch"
+    """Weighted means and spreads of values by gait phase, collected batch by batch
+
+    Parameters
+    ----------
+    bins : int, default 100
+        of one cycle
+    cells : int, default 36
+        values of each sample
+    """
     def __init__(
         self,
         bins: int = 100,  # of one cycle
@@ -57,7 +103,22 @@ class CycleMean:
         values: np.ndarray,  # (n, cells), NaN where nothing was measured
         weight: np.ndarray | None = None,  # (n, cells) or (n, 1), from 0; None: 1
     ) -> "CycleMean":  # itself
-        "Take samples in"
+        """Take samples in
+
+        Parameters
+        ----------
+        phase : np.ndarray
+            (n,) cycles
+        values : np.ndarray
+            (n, cells), NaN where nothing was measured
+        weight : np.ndarray | None, default None
+            (n, cells) or (n, 1), from 0; None: 1
+
+        Returns
+        -------
+        CycleMean
+            itself
+        """
         bins = len(self.total)
         k = (np.asarray(phase, float) % 1 * bins).astype(int) % bins
         w = np.where(np.isnan(values), 0.0, 1.0 if weight is None else weight)
@@ -69,13 +130,25 @@ class CycleMean:
 # %% ../../nbs/20_signals/06_cycle.ipynb #a1f83efc
 @patch
 def mean(self: CycleMean) -> np.ndarray:  # (bins, cells), NaN in cells without values
-    "The mean stride"
+    """The mean stride
+
+    Returns
+    -------
+    np.ndarray
+        (bins, cells), NaN in cells without values
+    """
     return circular_mean(self.total, self.weight)
 
 
 @patch
 def spread(self: CycleMean) -> np.ndarray:  # (cells,), NaN in cells without values
-    "Standard deviation about the mean stride"
+    """Standard deviation about the mean stride
+
+    Returns
+    -------
+    np.ndarray
+        (cells,), NaN in cells without values
+    """
     n = self.weight.sum(0)
     # a bin without values adds 0 - 0 * mean**2
     square = (self.squares - self.weight * np.nan_to_num(self.mean()) ** 2).sum(0)
@@ -88,5 +161,16 @@ def at(
     self: CycleMean,
     phase: np.ndarray,  # of any shape, cycles
 ) -> np.ndarray:  # (..., cells)
-    "The mean stride at phases"
+    """The mean stride at phases
+
+    Parameters
+    ----------
+    phase : np.ndarray
+        of any shape, cycles
+
+    Returns
+    -------
+    np.ndarray
+        (..., cells)
+    """
     return at_phase(self.mean(), phase)

@@ -29,7 +29,26 @@ def three_points(
     b: np.ndarray,  # s, and to `after`
     method: str,  # central, or causal: then the sample is the last of the three
 ) -> tuple[np.ndarray, np.ndarray]:  # omega (rad/s) and alpha (rad/s^2)
-    "Derivatives from three samples: those of the parabola through them, but for a causal velocity the last slope"
+    """Derivatives from three samples: those of the parabola through them, but for a causal velocity the last slope
+
+    Parameters
+    ----------
+    before : np.ndarray
+        (..., n, channels) slopes from each sample's neighbour to it
+    after : np.ndarray
+        (..., n, channels) and from it to the next
+    a : np.ndarray
+        s, the steps in time that belong to `before`
+    b : np.ndarray
+        s, and to `after`
+    method : str
+        central, or causal: then the sample is the last of the three
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        omega (rad/s) and alpha (rad/s^2)
+    """
     omega = after if method == "causal" else (b * before + a * after) / (a + b)
     return omega, 2 * (after - before) / (a + b)
 
@@ -63,7 +82,28 @@ def derivatives(
     dt: np.ndarray | float,  # s, time from each sample to the next: a number or (..., n - 1)
     method: str = "causal",  # one of `METHODS`
 ) -> tuple[np.ndarray, np.ndarray]:  # omega (rad/s), alpha (rad/s^2), both (..., n, channels); NaN where neighbours do not exist
-    "Angular velocity and acceleration from true time"
+    """Angular velocity and acceleration from true time
+
+    Parameters
+    ----------
+    theta : np.ndarray
+        (..., n, channels) rad, samples along the last axis but one
+    dt : np.ndarray | float
+        s, time from each sample to the next: a number or (..., n - 1)
+    method : str, default 'causal'
+        one of `METHODS`
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        omega (rad/s), alpha (rad/s^2), both (..., n, channels); NaN where neighbours do not
+        exist
+
+    Raises
+    ------
+    DataError
+        The derivative method is …, expected one of …
+    """
     if method not in METHODS:
         raise DataError(f"the derivative method is {method!r}, expected one of {', '.join(METHODS)}")
     if "smooth" in method:
@@ -83,7 +123,22 @@ def compute_omega(
     dt: np.ndarray | float,  # s, as for `derivatives`
     method: str = "causal",  # as for `derivatives`
 ) -> np.ndarray:  # (..., n, channels) rad/s
-    "Angular velocity, the first part of `derivatives`"
+    """Angular velocity, the first part of `derivatives`
+
+    Parameters
+    ----------
+    theta : np.ndarray
+        (..., n, channels) rad
+    dt : np.ndarray | float
+        s, as for `derivatives`
+    method : str, default 'causal'
+        as for `derivatives`
+
+    Returns
+    -------
+    np.ndarray
+        (..., n, channels) rad/s
+    """
     return derivatives(theta, dt, method)[0]
 
 # %% ../../nbs/20_signals/05_derivatives.ipynb #c01b0bc8
@@ -92,5 +147,20 @@ def compute_alpha(
     dt: np.ndarray | float,  # s, as for `derivatives`
     method: str = "causal",  # as for `derivatives`
 ) -> np.ndarray:  # (..., n, channels) rad/s^2
-    "Angular acceleration, the second part of `derivatives`"
+    """Angular acceleration, the second part of `derivatives`
+
+    Parameters
+    ----------
+    theta : np.ndarray
+        (..., n, channels) rad
+    dt : np.ndarray | float
+        s, as for `derivatives`
+    method : str, default 'causal'
+        as for `derivatives`
+
+    Returns
+    -------
+    np.ndarray
+        (..., n, channels) rad/s^2
+    """
     return derivatives(theta, dt, method)[1]

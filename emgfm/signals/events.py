@@ -37,7 +37,24 @@ def contacts_from_force(
     threshold: float = 20.0,  # N, where a contact begins and ends
     start: float = 0.0,  # time of the first sample, s
 ) -> pd.DataFrame:  # strike, toe_off (s, NaN where not in the data), confidence 0..1
-    "Contacts of one foot with the ground"
+    """Contacts of one foot with the ground
+
+    Parameters
+    ----------
+    fz : np.ndarray
+        (n,) vertical force of one foot, N, of either sign, NaN where unknown
+    rate : float
+        Hz
+    threshold : float, default 20.0
+        N, where a contact begins and ends
+    start : float, default 0.0
+        time of the first sample, s
+
+    Returns
+    -------
+    pd.DataFrame
+        strike, toe_off (s, NaN where not in the data), confidence 0..1
+    """
     f, rate = np.asarray(fz, float), float(rate)
     gaps = np.isnan(f)
     if gaps.all():
@@ -99,7 +116,24 @@ def strikes_from_force(
     threshold: float = 20.0,  # N
     start: float = 0.0,  # time of the first sample, s
 ) -> tuple[np.ndarray, np.ndarray]:  # heel strikes in s (NaN: hidden in a gap), confidence 0..1
-    "Heel strikes from the force under one foot"
+    """Heel strikes from the force under one foot
+
+    Parameters
+    ----------
+    fz : np.ndarray
+        (n,) vertical force of one foot, N
+    rate : float
+        Hz
+    threshold : float, default 20.0
+        N
+    start : float, default 0.0
+        time of the first sample, s
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        heel strikes in s (NaN: hidden in a gap), confidence 0..1
+    """
     c = contacts_from_force(fz, rate, threshold, start)
     gaps = np.isnan(np.asarray(fz, float))
     return _with_unknown(c.strike.to_numpy(), c.confidence.to_numpy(), gaps, float(rate), start)
@@ -111,7 +145,24 @@ def toe_offs_from_force(
     threshold: float = 20.0,  # N
     start: float = 0.0,  # time of the first sample, s
 ) -> tuple[np.ndarray, np.ndarray]:  # toe-offs in s, confidence 0..1
-    "Toe-offs from the force under one foot; those in gaps are left out"
+    """Toe-offs from the force under one foot; those in gaps are left out
+
+    Parameters
+    ----------
+    fz : np.ndarray
+        (n,) vertical force of one foot, N
+    rate : float
+        Hz
+    threshold : float, default 20.0
+        N
+    start : float, default 0.0
+        time of the first sample, s
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        toe-offs in s, confidence 0..1
+    """
     c = contacts_from_force(fz, rate, threshold, start).dropna(subset="toe_off")
     return c.toe_off.to_numpy(), c.confidence.to_numpy()
 
@@ -122,7 +173,24 @@ def strikes_from_heel(
     cut: float = 15.0,  # of the smoothing, Hz
     start: float = 0.0,  # time of the first sample, s
 ) -> tuple[np.ndarray, np.ndarray]:  # heel strikes in s (NaN: hidden in a gap), confidence 0..1
-    "Heel strikes from the height of a heel marker; confidence is the share within 20 ms"
+    """Heel strikes from the height of a heel marker; confidence is the share within 20 ms
+
+    Parameters
+    ----------
+    z : np.ndarray
+        (n,) height of the heel marker, in any unit, NaN where it was hidden
+    rate : float
+        Hz
+    cut : float, default 15.0
+        of the smoothing, Hz
+    start : float, default 0.0
+        time of the first sample, s
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        heel strikes in s (NaN: hidden in a gap), confidence 0..1
+    """
     z, rate = np.asarray(z, float), float(rate)
     gaps = np.isnan(z)
     if len(z) < 0.5 * rate or gaps.all():
@@ -164,7 +232,22 @@ def strikes_from_cycle(
     rate: float,  # Hz
     start: float = 0.0,  # time of the first sample, s
 ) -> np.ndarray:  # heel strikes in s, and NaN wherever two neighbours do not enclose a stride
-    "Heel strikes from a gait-cycle percentage"
+    """Heel strikes from a gait-cycle percentage
+
+    Parameters
+    ----------
+    percent : np.ndarray
+        (n,) gait cycle, 0..100, NaN where unknown
+    rate : float
+        Hz
+    start : float, default 0.0
+        time of the first sample, s
+
+    Returns
+    -------
+    np.ndarray
+        heel strikes in s, and NaN wherever two neighbours do not enclose a stride
+    """
     p = np.asarray(percent, float)
     step = np.diff(p)
     reset = np.r_[False, step < -50]  # at the strike's own sample
@@ -189,7 +272,24 @@ def strikes_from_moment(
     start: float = 0.0,  # time of the first sample, s
     quiet: float = 0.02,  # of the usual peak; more than this away from swing's level is loading
 ) -> tuple[np.ndarray, np.ndarray]:  # heel strikes in s, confidence 0..1
-    "Heel strikes from the onset of the ankle moment"
+    """Heel strikes from the onset of the ankle moment
+
+    Parameters
+    ----------
+    moment : np.ndarray
+        (n,) ankle moment, N·m/kg, plantarflexor negative, NaN where unknown
+    rate : float
+        Hz
+    start : float, default 0.0
+        time of the first sample, s
+    quiet : float, default 0.02
+        of the usual peak; more than this away from swing's level is loading
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        heel strikes in s, confidence 0..1
+    """
     m, rate, found = np.asarray(moment, float), float(rate), []
     peak = -np.nanquantile(m, 0.02) if len(m) >= rate and not np.isnan(m).all() else 0.0
     if not peak > 0.3:  # N·m/kg; the least that carries a person is several times that
@@ -232,7 +332,24 @@ def strikes_from_knee(
     start: float = 0.0,  # time of the first sample, s
     cut: float = 6.0,  # of the smoothing, Hz
 ) -> tuple[np.ndarray, np.ndarray]:  # heel strikes in s (NaN: hidden in a gap), confidence 0..1
-    "Heel strikes from the knee angle: the straightest knee after each flexion in swing"
+    """Heel strikes from the knee angle: the straightest knee after each flexion in swing
+
+    Parameters
+    ----------
+    flexion : np.ndarray
+        (n,) knee flexion, positive when it bends, any unit, NaN where unknown
+    rate : float
+        Hz
+    start : float, default 0.0
+        time of the first sample, s
+    cut : float, default 6.0
+        of the smoothing, Hz
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        heel strikes in s (NaN: hidden in a gap), confidence 0..1
+    """
     x, rate = np.asarray(flexion, float), float(rate)
     gaps = np.isnan(x)
     if len(x) < rate or gaps.all():
@@ -254,7 +371,29 @@ def strikes_from_acceleration(
     start: float = 0.0,  # time of the first sample, s
     cut: float = 15.0,  # Hz; jolts are faster, movement is slower
 ) -> tuple[np.ndarray, np.ndarray]:  # heel strikes in s, confidence 0..1
-    "Heel strikes from the jolts of a foot"
+    """Heel strikes from the jolts of a foot
+
+    Parameters
+    ----------
+    acceleration : np.ndarray
+        (n, 3) of the foot or shank, in any unit
+    rate : float
+        Hz, 80 or more
+    start : float, default 0.0
+        time of the first sample, s
+    cut : float, default 15.0
+        Hz; jolts are faster, movement is slower
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        heel strikes in s, confidence 0..1
+
+    Raises
+    ------
+    DataError
+        The acceleration has … Hz, expected 80 or more: jolts are short
+    """
     a, rate = np.asarray(acceleration, float), float(rate)
     if rate < 80:
         raise DataError(f"the acceleration has {rate:g} Hz, expected 80 or more: jolts are short")
@@ -286,7 +425,32 @@ def strides_from_strikes(
     median: float | dict | None = None,  # s, the patient's, or activity -> s; None: from these
     other: np.ndarray | None = None,  # heel strikes of the other leg, s, where they are known
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # kept: start, stop, activity; rejected: reason as well
-    "Strides of one leg, and the candidates that are none"
+    """Strides of one leg, and the candidates that are none
+
+    Parameters
+    ----------
+    strikes : np.ndarray
+        (m,) heel strikes of one leg in order, s; NaN: unknown
+    toe_offs : np.ndarray | None, default None
+        toe-offs of the same leg, s
+    activity : str | list[str], default 'level_walk'
+        of all, or of each of the m - 1 candidates
+    min_duration : float, default 0.4
+        s
+    max_duration : float, default 3.0
+        s
+    merge_factor : float, default 1.6
+        times the median that make a merged stride
+    median : float | dict | None, default None
+        s, the patient's, or activity -> s; None: from these
+    other : np.ndarray | None, default None
+        heel strikes of the other leg, s, where they are known
+
+    Returns
+    -------
+    tuple[pd.DataFrame, pd.DataFrame]
+        kept: start, stop, activity; rejected: reason as well
+    """
     c, labels = _candidates(strikes, activity)
     T = (c.stop - c.start).to_numpy()
     inside = _between(c, toe_offs)

@@ -22,7 +22,27 @@ from ..core.schema import DataError, Signal, any_of, data_error
 # %% ../../nbs/20_signals/00_filters.ipynb #17510acd
 @dataclass(frozen=True)
 class Filter:
-    "A designed filter, ready to run on any number of channels"
+    """A designed filter, ready to run on any number of channels
+
+    Parameters
+    ----------
+    name : str
+        goes into the history of a signal
+    sos : np.ndarray
+        (sections, 6)
+    rate : float
+        Hz
+    causal : bool
+        forwards only; else forwards and backwards
+    passes_dc : bool
+        a constant comes out as itself (low-pass, notch) or as 0 (band-pass)
+    centre : float
+        Hz, where the delay is stated
+    period : float, default 0.0
+        samples of one period of the hum, for a notch
+    notes : tuple[str, ...], default ()
+        what was adapted, and why
+    """
     name: str  # goes into the history of a signal
     sos: np.ndarray  # (sections, 6)
     rate: float  # Hz
@@ -37,7 +57,19 @@ def response(
     f: Filter,
     freqs: np.ndarray,  # Hz
 ) -> np.ndarray:  # complex gain of all its passes together
-    "Frequency response of a filter, of both passes where it makes two"
+    """Frequency response of a filter, of both passes where it makes two
+
+    Parameters
+    ----------
+    f : Filter
+    freqs : np.ndarray
+        Hz
+
+    Returns
+    -------
+    np.ndarray
+        complex gain of all its passes together
+    """
     h = sps.sosfreqz(f.sos, np.atleast_1d(freqs).astype(float), fs=f.rate)[1] if len(f.sos) else np.ones(np.size(freqs))
     return h if f.causal else np.abs(h)**2 + 0j
 
@@ -91,7 +123,30 @@ def design_band_pass(
     order: int = 4,  # Butterworth order of each edge in one pass
     causal: bool = False,
 ) -> Filter:  # its edges are -3 dB for all passes together
-    "A Butterworth band-pass with its edges where they are stated, in either form"
+    """A Butterworth band-pass with its edges where they are stated, in either form
+
+    Parameters
+    ----------
+    rate : float
+        Hz
+    low : float, default 20.0
+        lower -3 dB edge, Hz
+    high : float, default 400.0
+        upper -3 dB edge, Hz
+    order : int, default 4
+        Butterworth order of each edge in one pass
+    causal : bool, default False
+
+    Returns
+    -------
+    Filter
+        its edges are -3 dB for all passes together
+
+    Raises
+    ------
+    DataError
+        A band from … to … Hz is empty at … Hz, expected 0 < low < high
+    """
     rate = float(rate)
     high, notes = _legal_top(high, rate)
     if not 0 < low < high:
@@ -109,7 +164,25 @@ def design_low_pass(
     causal: bool = False,
     label: str = "low-pass",  # first word of its name
 ) -> Filter:  # -3 dB at `cut` for all passes together
-    "A Butterworth low-pass with its edge where it is stated, in either form"
+    """A Butterworth low-pass with its edge where it is stated, in either form
+
+    Parameters
+    ----------
+    rate : float
+        Hz
+    cut : float, default 6.0
+        -3 dB edge, Hz
+    order : int, default 2
+        Butterworth order of one pass
+    causal : bool, default False
+    label : str, default 'low-pass'
+        first word of its name
+
+    Returns
+    -------
+    Filter
+        -3 dB at `cut` for all passes together
+    """
     rate = float(rate)
     cut, notes = _legal_top(cut, rate)
     w = np.tan(np.pi * cut / rate) / _width_factor(order, causal)
@@ -125,7 +198,25 @@ def design_notch(
     width: float = 6.0,  # Hz between the -3 dB edges of each notch
     causal: bool = False,
 ) -> Filter:  # without sections where the rate leaves no room for any
-    "Band-stops at the mains frequency and its harmonics up to `top`"
+    """Band-stops at the mains frequency and its harmonics up to `top`
+
+    Parameters
+    ----------
+    rate : float
+        Hz
+    mains : float, default 50.0
+        50 or 60 Hz
+    top : float, default 400.0
+        harmonics up to here, Hz
+    width : float, default 6.0
+        Hz between the -3 dB edges of each notch
+    causal : bool, default False
+
+    Returns
+    -------
+    Filter
+        without sections where the rate leaves no room for any
+    """
     rate = float(rate)
     reach = min(top, 0.45 * rate - width / 2)
     count = int(reach / mains + 1e-9)
@@ -143,7 +234,19 @@ def delay(
     f: Filter,
     freqs: float | np.ndarray | None = None,  # Hz; None: at the filter's `centre`
 ) -> float | np.ndarray:  # ms
-    "Group delay of a filter in ms; 0 for a zero-phase one"
+    """Group delay of a filter in ms; 0 for a zero-phase one
+
+    Parameters
+    ----------
+    f : Filter
+    freqs : float | np.ndarray | None, default None
+        Hz; None: at the filter's `centre`
+
+    Returns
+    -------
+    float | np.ndarray
+        ms
+    """
     w = np.atleast_1d(f.centre if freqs is None else freqs).astype(float)
     total = np.zeros(len(w))
     if f.causal:
@@ -208,7 +311,25 @@ def apply(
     filters: Filter | list[Filter],  # run one after the other
     x: np.ndarray,  # (n, channels) or (n,), NaN where nothing was measured
 ) -> np.ndarray:  # same shape; float32 stays float32, NaN stays NaN
-    "Run filters over all channels at once, computing in float64"
+    """Run filters over all channels at once, computing in float64
+
+    Parameters
+    ----------
+    filters : Filter | list[Filter]
+        run one after the other
+    x : np.ndarray
+        (n, channels) or (n,), NaN where nothing was measured
+
+    Returns
+    -------
+    np.ndarray
+        same shape; float32 stays float32, NaN stays NaN
+
+    Raises
+    ------
+    DataError
+        Holds infinite values, expected finite ones or NaN
+    """
     x = np.asarray(x)
     kind = np.float32 if x.dtype == np.float32 else np.float64
     # column order: each channel is one contiguous run of memory while it is filtered
@@ -232,7 +353,27 @@ def notch(
     width: float = 6.0,  # Hz
     causal: bool = False,
 ) -> tuple[np.ndarray, Filter]:  # the same shape without hum, and the record of the filter
-    "Take mains hum and its harmonics out"
+    """Take mains hum and its harmonics out
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, channels)
+    rate : float
+        Hz
+    mains : float, default 50.0
+        50 or 60 Hz
+    top : float, default 400.0
+        harmonics up to here, Hz
+    width : float, default 6.0
+        Hz
+    causal : bool, default False
+
+    Returns
+    -------
+    tuple[np.ndarray, Filter]
+        the same shape without hum, and the record of the filter
+    """
     f = design_notch(rate, mains, top, width, causal)
     return apply(f, x), f
 
@@ -245,7 +386,27 @@ def band_pass(
     order: int = 4,  # Butterworth order of each edge in one pass
     causal: bool = False,
 ) -> tuple[np.ndarray, Filter]:  # the same shape without offset and drift, and the record of the filter
-    "Keep the band in which muscles speak"
+    """Keep the band in which muscles speak
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, channels)
+    rate : float
+        Hz
+    low : float, default 20.0
+        -3 dB edge, Hz
+    high : float, default 400.0
+        -3 dB edge, Hz; lowered to 0.9 Nyquist where it must
+    order : int, default 4
+        Butterworth order of each edge in one pass
+    causal : bool, default False
+
+    Returns
+    -------
+    tuple[np.ndarray, Filter]
+        the same shape without offset and drift, and the record of the filter
+    """
     f = design_band_pass(rate, low, high, order, causal)
     return apply(f, x), f
 
@@ -253,7 +414,18 @@ def band_pass(
 def rectify(
     x: np.ndarray,  # (n, channels)
 ) -> np.ndarray:  # (n, channels), all >= 0 or NaN
-    "Full-wave rectification"
+    """Full-wave rectification
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, channels)
+
+    Returns
+    -------
+    np.ndarray
+        (n, channels), all >= 0 or NaN
+    """
     return np.abs(x)
 
 
@@ -264,7 +436,25 @@ def envelope(
     order: int = 2,  # Butterworth order of one pass
     causal: bool = False,
 ) -> tuple[np.ndarray, Filter]:  # (n, channels) >= 0, and the record of the filter
-    "Linear envelope: rectify and low-pass"
+    """Linear envelope: rectify and low-pass
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, channels), band-passed or rectified
+    rate : float
+        Hz
+    cut : float, default 6.0
+        -3 dB edge, Hz
+    order : int, default 2
+        Butterworth order of one pass
+    causal : bool, default False
+
+    Returns
+    -------
+    tuple[np.ndarray, Filter]
+        (n, channels) >= 0, and the record of the filter
+    """
     f = design_low_pass(rate, cut, order, causal, label="envelope")
     return np.maximum(apply(f, rectify(x)), 0), f
 
@@ -300,7 +490,23 @@ def denoise(
     high: float = 400.0,  # upper edge of the band that was passed, Hz
     wavelet: str = "db7",
 ) -> np.ndarray:  # (n, channels); sees the future, for use with zero-phase filters only
-    "Wavelet denoising by local Wiener gains above the channel's own noise floor"
+    """Wavelet denoising by local Wiener gains above the channel's own noise floor
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, channels), band-passed
+    rate : float
+        Hz
+    high : float, default 400.0
+        upper edge of the band that was passed, Hz
+    wavelet : str, default 'db7'
+
+    Returns
+    -------
+    np.ndarray
+        (n, channels); sees the future, for use with zero-phase filters only
+    """
     x = np.asarray(x)
     y = np.array(x, np.float64).reshape(len(x), int(np.prod(x.shape[1:])))
     gaps = _bridged(y)
@@ -329,7 +535,38 @@ def emg_chain(
     cut: float = 6.0,  # of the envelope, Hz
     refilter: bool = False,  # notch and band-pass although the authors have filtered
 ) -> tuple[list[Filter], list[Filter]]:  # up to the filtered signal, and from its absolute value to the envelope
-    "The filters that lead from a published state to the filtered signal and to the envelope"
+    """The filters that lead from a published state to the filtered signal and to the envelope
+
+    Parameters
+    ----------
+    state : str
+        raw, filtered, rectified or envelope
+    rate : float
+        Hz
+    mains : float | None, default 50.0
+        50 or 60 Hz; None: no notch
+    causal : bool, default True
+    low : float, default 20.0
+        Hz
+    high : float, default 400.0
+        Hz
+    order : int, default 4
+        of the band-pass
+    cut : float, default 6.0
+        of the envelope, Hz
+    refilter : bool, default False
+        notch and band-pass although the authors have filtered
+
+    Returns
+    -------
+    tuple[list[Filter], list[Filter]]
+        up to the filtered signal, and from its absolute value to the envelope
+
+    Raises
+    ------
+    DataError
+        Has state …, expected raw, filtered, rectified or envelope
+    """
     if state not in ("raw", "filtered", "rectified", "envelope"):
         raise data_error(f"has state {state!r}, expected raw, filtered, rectified or envelope", field="emg")
     first = []
@@ -344,7 +581,20 @@ def chain_delay(
     first: list[Filter],  # up to the filtered signal
     last: list[Filter],  # the envelope's
 ) -> tuple[float, float]:  # ms, of the filtered signal and of the envelope
-    "What a causal chain is late by, in the middle of the band"
+    """What a causal chain is late by, in the middle of the band
+
+    Parameters
+    ----------
+    first : list[Filter]
+        up to the filtered signal
+    last : list[Filter]
+        the envelope's
+
+    Returns
+    -------
+    tuple[float, float]
+        ms, of the filtered signal and of the envelope
+    """
     at = next((f.centre for f in first[::-1]), 0.0)
     early = sum(float(delay(f, np.array([at]))[0]) for f in first)
     return early, early + sum(delay(f) for f in last)
@@ -361,7 +611,33 @@ def process_emg(
     refilter: bool = False,  # notch and band-pass although the authors have filtered
     wavelet: bool = False,  # denoise after the band-pass; zero-phase only
 ) -> tuple[Signal | None, Signal]:  # filtered (None where the source has nothing to filter), envelope
-    "The whole chain on a continuous recording"
+    """The whole chain on a continuous recording
+
+    Parameters
+    ----------
+    signal : Signal
+        (n, channels), continuous; its `state` decides what is still to be done
+    mains : float | None, default 50.0
+        50 or 60 Hz; None: no notch
+    causal : bool, default True
+    low : float, default 20.0
+        Hz
+    high : float, default 400.0
+        Hz
+    order : int, default 4
+        of the band-pass
+    cut : float, default 6.0
+        of the envelope, Hz
+    refilter : bool, default False
+        notch and band-pass although the authors have filtered
+    wavelet : bool, default False
+        denoise after the band-pass; zero-phase only
+
+    Returns
+    -------
+    tuple[Signal | None, Signal]
+        filtered (None where the source has nothing to filter), envelope
+    """
     if wavelet and causal:
         raise ValueError("wavelet denoising sees the whole recording, expected causal=False with wavelet=True")
     first, last = emg_chain(signal.state, signal.rate, mains, causal, low, high, order, cut, refilter)
@@ -384,7 +660,15 @@ BEYOND = 1e12  # in any unit of EMG
 
 
 class Live:
-    "A causal chain that takes samples as they come"
+    """A causal chain that takes samples as they come
+
+    Parameters
+    ----------
+    first : list[Filter]
+        up to the filtered signal, from `emg_chain`
+    last : list[Filter]
+        from its absolute value to the envelope
+    """
     def __init__(
         self,
         first: list[Filter],  # up to the filtered signal, from `emg_chain`

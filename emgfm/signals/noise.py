@@ -29,7 +29,20 @@ def still_samples(
     x: np.ndarray,  # (n, channels) as recorded
     rate: float,  # Hz
 ) -> np.ndarray:  # (n, channels) bool
-    "Where a channel repeats one value for more than `STILL` s, though its converter is fine enough"
+    """Where a channel repeats one value for more than `STILL` s, though its converter is fine enough
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, channels) as recorded
+    rate : float
+        Hz
+
+    Returns
+    -------
+    np.ndarray
+        (n, channels) bool
+    """
     n = max(int(STILL * float(rate)), 3)
     out = np.zeros(x.shape, bool)
     same = np.diff(x, axis=0) == 0
@@ -64,7 +77,24 @@ def signal_to_noise(
     still: np.ndarray | None = None,  # (n, channels) bool, does not count; None: found in x
     piece: float = PIECE,  # s
 ) -> np.ndarray:  # (channels,) dB, NaN where it cannot be told
-    "Power of the loudest tenth of pieces over that of the quietest tenth"
+    """Power of the loudest tenth of pieces over that of the quietest tenth
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, channels) zero-mean EMG, NaN where nothing was measured
+    rate : float
+        Hz
+    still : np.ndarray | None, default None
+        (n, channels) bool, does not count; None: found in x
+    piece : float, default PIECE
+        s
+
+    Returns
+    -------
+    np.ndarray
+        (channels,) dB, NaN where it cannot be told
+    """
     still = still_samples(x, rate) if still is None else still
     p = piece_power(np.where(still, np.nan, x) if still.any() else x, rate, piece)
     out, pieces = np.full(x.shape[1], np.nan), (~np.isnan(p)).sum(0)
@@ -82,7 +112,22 @@ def piece_power(
     rate: float,  # Hz
     piece: float = PIECE,  # s
 ) -> np.ndarray:  # (pieces, channels)
-    "Mean power of short pieces"
+    """Mean power of short pieces
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, channels)
+    rate : float
+        Hz
+    piece : float, default PIECE
+        s
+
+    Returns
+    -------
+    np.ndarray
+        (pieces, channels)
+    """
     n = max(int(piece * float(rate)), 2)
     m = len(x) // n
     y = x[:m * n].reshape(m, n, -1)
@@ -94,7 +139,22 @@ def mains_residue(
     rate: float,  # Hz
     mains: float,  # 50 or 60 Hz
 ) -> np.ndarray:  # (channels,) dB, NaN where it cannot be told
-    "How far the spectrum at the mains frequency stands out of its neighbourhood"
+    """How far the spectrum at the mains frequency stands out of its neighbourhood
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, channels)
+    rate : float
+        Hz
+    mains : float
+        50 or 60 Hz
+
+    Returns
+    -------
+    np.ndarray
+        (channels,) dB, NaN where it cannot be told
+    """
     out = np.full(x.shape[1], np.nan)
     if float(rate) < 2.5 * mains or len(x) < float(rate):
         return out
@@ -116,7 +176,20 @@ def find_mains(
     signals: list[Signal],  # raw or filtered EMG of one laboratory
     margin: float = 3.0,  # dB above the highest of `CONTROLS`
 ) -> tuple[float | None, str]:  # 50, 60 or None, and the evidence
-    "The mains frequency that the data show"
+    """The mains frequency that the data show
+
+    Parameters
+    ----------
+    signals : list[Signal]
+        raw or filtered EMG of one laboratory
+    margin : float, default 3.0
+        dB above the highest of `CONTROLS`
+
+    Returns
+    -------
+    tuple[float | None, str]
+        50, 60 or None, and the evidence
+    """
     lines = [_lines(s) for s in signals if s.state in ("raw", "filtered")
              and float(s.rate) >= 150 and len(s) >= float(s.rate)]
     lines = np.concatenate(lines, axis=1) if lines else np.zeros((10, 0, 3))
@@ -152,7 +225,18 @@ def _lines(signal: Signal) -> np.ndarray:  # (10, channels, 3) dB
 def clipped_share(
     x: np.ndarray,  # (n, channels)
 ) -> np.ndarray:  # (channels,) 0..1, NaN where nothing was measured
-    "Share of samples at the channel's extremes, where an extreme occurs more than twice in a row"
+    """Share of samples at the channel's extremes, where an extreme occurs more than twice in a row
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, channels)
+
+    Returns
+    -------
+    np.ndarray
+        (channels,) 0..1, NaN where nothing was measured
+    """
     out = np.full(x.shape[1], np.nan)
     for c, y in enumerate(x.T.copy()):
         y = y[~np.isnan(y)]
@@ -166,7 +250,25 @@ def clipped_share(
 # %% ../../nbs/20_signals/02_noise.ipynb #f5b2d655
 @dataclass(frozen=True)
 class ElectrodeLimits:
-    "When an electrode counts as bad"
+    """When an electrode counts as bad
+
+    Parameters
+    ----------
+    snr : float, default 9.0
+        dB, in pieces of 0.1 s
+    faint : float, default 0.1
+        of the strongest electrode on the leg that shows bursts
+    steady : float, default 2.2
+        dB, in pieces of 0.1 s
+    clipped : float, default 0.03
+        share of samples
+    hum : float, default 0.8
+        share of power
+    still : float, default 0.1
+        s within a stride
+    seconds : float, default 1.5
+        s of walking that are needed for a decision about noise
+    """
     snr: float = 9.0  # dB, in pieces of 0.1 s
     faint: float = 0.1  # of the strongest electrode on the leg that shows bursts
     steady: float = 2.2  # dB, in pieces of 0.1 s
@@ -178,7 +280,17 @@ class ElectrodeLimits:
 
 @dataclass
 class Fault:
-    "Why an electrode must not count as measured"
+    """Why an electrode must not count as measured
+
+    Parameters
+    ----------
+    reason : str
+        one of `REASONS`
+    evidence : str
+        with figures
+    strides : np.ndarray
+        (strides,) bool, where it must not
+    """
     reason: str  # one of `REASONS`
     evidence: str  # with figures
     strides: np.ndarray  # (strides,) bool, where it must not
@@ -191,7 +303,25 @@ def electrode_faults(
     limits: ElectrodeLimits = ElectrodeLimits(),
     mains: float | None = 50.0,  # Hz, for the notch where `filtered` is not given
 ) -> dict[str, Fault]:  # muscle -> fault; strides of all pieces in order
-    "Electrodes that cannot be used, with evidence"
+    """Electrodes that cannot be used, with evidence
+
+    Parameters
+    ----------
+    signals : Signal | list[Signal]
+        EMG as recorded: a leg in a trial, in pieces or whole
+    strides : list
+        (start, stop) in s of each stride; of each piece, where there are several
+    filtered : list[Signal] | Signal | None, default None
+        after notch and band-pass, where known
+    limits : ElectrodeLimits, default ElectrodeLimits()
+    mains : float | None, default 50.0
+        Hz, for the notch where `filtered` is not given
+
+    Returns
+    -------
+    dict[str, Fault]
+        muscle -> fault; strides of all pieces in order
+    """
     if isinstance(signals, Signal):
         signals, strides, filtered = [signals], [strides], filtered and [filtered]
     if not signals or any(s.state not in ("raw", "filtered") or not len(s) for s in signals):
@@ -296,7 +426,20 @@ def recording_faults(
     filtered: list[Signal | None],  # the EMG of each after notch and band-pass
     limits: ElectrodeLimits = ElectrodeLimits(),
 ) -> list[dict[str, Fault]]:  # of each recording: muscle -> fault, for its own strides
-    "Electrodes that cannot be used, recording by recording"
+    """Electrodes that cannot be used, recording by recording
+
+    Parameters
+    ----------
+    recordings : list[Recording]
+    filtered : list[Signal | None]
+        the EMG of each after notch and band-pass
+    limits : ElectrodeLimits, default ElectrodeLimits()
+
+    Returns
+    -------
+    list[dict[str, Fault]]
+        of each recording: muscle -> fault, for its own strides
+    """
     out, groups = [{} for _ in recordings], {}
     for i, r in enumerate(recordings):
         if r.emg is not None and filtered[i] is not None:
@@ -316,7 +459,18 @@ def fault_codes(
     rec: Recording,
     faults: dict[str, Fault],
 ) -> np.ndarray:  # (strides, 13) uint8 of `REASON_CODES`, 0 where the electrode can be used
-    "The faults of a recording as codes"
+    """The faults of a recording as codes
+
+    Parameters
+    ----------
+    rec : Recording
+    faults : dict[str, Fault]
+
+    Returns
+    -------
+    np.ndarray
+        (strides, 13) uint8 of `REASON_CODES`, 0 where the electrode can be used
+    """
     out = np.zeros((len(rec.strides), len(MUSCLES)), np.uint8)
     for muscle, f in faults.items():
         out[f.strides, MUSCLES.index(muscle)] = REASON_CODES[f.reason]
@@ -327,7 +481,19 @@ def fault_summary(
     recordings: list[Recording],
     faults: list[dict[str, Fault]],  # of each
 ) -> dict[str, str]:  # electrode -> what is wrong with it, where, and the evidence
-    "Bad electrodes of a patient in sentences"
+    """Bad electrodes of a patient in sentences
+
+    Parameters
+    ----------
+    recordings : list[Recording]
+    faults : list[dict[str, Fault]]
+        of each
+
+    Returns
+    -------
+    dict[str, str]
+        electrode -> what is wrong with it, where, and the evidence
+    """
     found = {}
     for r, mine in zip(recordings, faults):
         for muscle, f in mine.items():
@@ -349,7 +515,18 @@ SENTINELS = (-9999.0, -999.0, -99999.0, 9999.0, 99999.0, -32768.0)
 def hide_sentinels(
     x: np.ndarray,  # (n, channels) as recorded
 ) -> tuple[np.ndarray, dict[int, int]]:  # with NaN in their place; column -> how many
-    "Take numbers that stand for a missing sample out of a signal"
+    """Take numbers that stand for a missing sample out of a signal
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, channels) as recorded
+
+    Returns
+    -------
+    tuple[np.ndarray, dict[int, int]]
+        with NaN in their place; column -> how many
+    """
     found = {}
     for value in SENTINELS:
         for c in np.flatnonzero(any_of(x == np.float32(value))):
@@ -366,7 +543,17 @@ def hide_sentinels(
 def without_sentinels(
     rec: Recording,
 ) -> Recording:  # itself, or a copy whose notes tell what was hidden
-    "A recording whose EMG holds no number that stands for a missing sample"
+    """A recording whose EMG holds no number that stands for a missing sample
+
+    Parameters
+    ----------
+    rec : Recording
+
+    Returns
+    -------
+    Recording
+        itself, or a copy whose notes tell what was hidden
+    """
     if rec.emg is None:
         return rec
     x, found = hide_sentinels(rec.emg.data)
@@ -383,7 +570,21 @@ def quality_columns(
     filtered: Signal | None = None,  # the EMG after the band-pass, for signal over noise
     mains: float = 50.0,  # Hz
 ) -> dict[str, np.ndarray]:  # each of `QUALITY`: (muscles,), place in `MUSCLES`, dB or 0..1
-    "How good each EMG channel of a recording is, as arrays"
+    """How good each EMG channel of a recording is, as arrays
+
+    Parameters
+    ----------
+    rec : Recording
+    filtered : Signal | None, default None
+        the EMG after the band-pass, for signal over noise
+    mains : float, default 50.0
+        Hz
+
+    Returns
+    -------
+    dict[str, np.ndarray]
+        each of `QUALITY`: (muscles,), place in `MUSCLES`, dB or 0..1
+    """
     if rec.emg is None or not len(rec.emg):
         return dict(zip(QUALITY, [np.zeros(0, int)] + [np.zeros(0)] * 4))
     rate, nan = float(rec.emg.rate), np.isnan(rec.emg.data)
@@ -409,6 +610,20 @@ def channel_quality(
     filtered: Signal | None = None,  # the EMG after the band-pass, for signal over noise
     mains: float = 50.0,  # Hz
 ) -> pd.DataFrame:  # one row a measured muscle: muscle, snr_db, mains_db, clipped, missing
-    "How good each EMG channel of a recording is"
+    """How good each EMG channel of a recording is
+
+    Parameters
+    ----------
+    rec : Recording
+    filtered : Signal | None, default None
+        the EMG after the band-pass, for signal over noise
+    mains : float, default 50.0
+        Hz
+
+    Returns
+    -------
+    pd.DataFrame
+        one row a measured muscle: muscle, snr_db, mains_db, clipped, missing
+    """
     found = quality_columns(rec, filtered, mains)
     return pd.DataFrame(found | dict(muscle=[MUSCLES[c] for c in found["muscle"]]))

@@ -16,7 +16,22 @@ def piece_peaks(
     rate: float,  # Hz
     piece: float = 1.5,  # s, about one stride
 ) -> np.ndarray:  # (pieces, channels), NaN where a piece is mostly missing or silent
-    "Peak of the envelope in each piece of a trial"
+    """Peak of the envelope in each piece of a trial
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, channels) envelope, NaN where nothing was measured
+    rate : float
+        Hz
+    piece : float, default 1.5
+        s, about one stride
+
+    Returns
+    -------
+    np.ndarray
+        (pieces, channels), NaN where a piece is mostly missing or silent
+    """
     n = len(x)
     edges = np.linspace(0, n, max(round(n / (piece * float(rate))), 1) + 1).astype(int)[:-1]
     if not n:
@@ -34,7 +49,24 @@ def patient_scale(
     rate: float | list[float] = 1000.0,  # Hz, of all or of each
     quantile: float = 0.8,  # of the peaks of all pieces
 ) -> tuple[np.ndarray, list[str]]:  # (13,) scales, NaN where none; source: mvc, robust peak, dead or not_measured
-    "One scale for each muscle of a patient, and where it comes from"
+    """One scale for each muscle of a patient, and where it comes from
+
+    Parameters
+    ----------
+    envelopes : list[np.ndarray]
+        (n, 13) each, all trials or strides of ONE patient
+    mvc : dict | None, default None
+        muscle -> maximum of the envelope in a maximal contraction, in the signal's unit
+    rate : float | list[float], default 1000.0
+        Hz, of all or of each
+    quantile : float, default 0.8
+        of the peaks of all pieces
+
+    Returns
+    -------
+    tuple[np.ndarray, list[str]]
+        (13,) scales, NaN where none; source: mvc, robust peak, dead or not_measured
+    """
     mvc = {muscle_index(m): float(v) for m, v in (mvc or {}).items()}
     rates = rate if isinstance(rate, (list, tuple)) else [rate] * len(envelopes)
     parts = [piece_peaks(x, r) for x, r in zip(envelopes, rates, strict=True)]
@@ -67,7 +99,20 @@ def normalise(
     x: np.ndarray,  # (n, 13) envelope or filtered signal
     scale: np.ndarray,  # (13,), NaN where there is none
 ) -> np.ndarray:  # (n, 13), NaN in channels without a scale
-    "Divide each muscle by its scale"
+    """Divide each muscle by its scale
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, 13) envelope or filtered signal
+    scale : np.ndarray
+        (13,), NaN where there is none
+
+    Returns
+    -------
+    np.ndarray
+        (n, 13), NaN in channels without a scale
+    """
     return (x / scale).astype(x.dtype)
 
 
@@ -75,7 +120,20 @@ def undo(
     x: np.ndarray,  # (n, 13) normalised
     scale: np.ndarray,  # (13,)
 ) -> np.ndarray:  # (n, 13) in the unit of the source
-    "Back to the source's unit"
+    """Back to the source's unit
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, 13) normalised
+    scale : np.ndarray
+        (13,)
+
+    Returns
+    -------
+    np.ndarray
+        (n, 13) in the unit of the source
+    """
     return (x * scale).astype(x.dtype)
 
 # %% ../../nbs/20_signals/01_normalise.ipynb #cfc4bc33
@@ -83,13 +141,40 @@ def normalise_signal(
     signal: Signal,  # filtered or envelope
     scale: np.ndarray,  # (13,)
 ) -> Signal:  # of unit "1"
-    "A normalised copy that says so"
+    """A normalised copy that says so
+
+    Parameters
+    ----------
+    signal : Signal
+        filtered or envelope
+    scale : np.ndarray
+        (13,)
+
+    Returns
+    -------
+    Signal
+        of unit "1"
+    """
     return Signal(normalise(signal.data, scale), signal.rate, signal.start, "1", signal.state,
                   signal.processing + ("normalised per patient and channel",), signal.time_normalised)
 
 # %% ../../nbs/20_signals/01_normalise.ipynb #bf2d25c3
 class RunningScale:
-    "A causal scale: the decaying peak of the envelope, with its state"
+    """A causal scale: the decaying peak of the envelope, with its state
+
+    Parameters
+    ----------
+    rate : float
+        Hz
+    half_life : float, default 30.0
+        s in which an unused scale sinks by half
+    rise : float, default 0.5
+        s in which it can double
+    warm : float, default 3.0
+        s of free rise at the start
+    scale : np.ndarray | None, default None
+        (channels,) from an earlier session, NaN where unknown
+    """
     def __init__(
         self,
         rate: float,  # Hz
@@ -107,7 +192,18 @@ class RunningScale:
         self,
         x: np.ndarray,  # (m, channels) envelope since the last call
     ) -> np.ndarray:  # (m, channels) the scale at each sample, NaN before the first positive value
-        "Take new samples in"
+        """Take new samples in
+
+        Parameters
+        ----------
+        x : np.ndarray
+            (m, channels) envelope since the last call
+
+        Returns
+        -------
+        np.ndarray
+            (m, channels) the scale at each sample, NaN before the first positive value
+        """
         if self.scale is None:
             self.scale = np.full(x.shape[1], np.nan)
         if self.left is None:

@@ -16,7 +16,19 @@ from .cycle import at_phase
 # %% ../../nbs/20_signals/07_phase.ipynb #0c0a384e
 @dataclass
 class Template:
-    "A mean stride by phase"
+    """A mean stride by phase
+
+    Parameters
+    ----------
+    state : np.ndarray
+        (bins, 27) rad, rad/s, rad/s²
+    torque : np.ndarray
+        (bins, 9) N·m/kg, 0 where never measured
+    spread : np.ndarray
+        (18,) of angles and velocities about the mean, inf where never measured
+    duration : float
+        s, mean of the strides
+    """
     state: np.ndarray  # (bins, 27) rad, rad/s, rad/s²
     torque: np.ndarray  # (bins, 9) N·m/kg, 0 where never measured
     spread: np.ndarray  # (18,) of angles and velocities about the mean, inf where never measured
@@ -26,7 +38,18 @@ class Template:
         self,
         phase: np.ndarray,  # of any shape, cycles
     ) -> tuple[np.ndarray, np.ndarray]:  # (..., 27) state, (..., 9) torque
-        "State and torque at phases, by straight lines between the middles of the bins"
+        """State and torque at phases, by straight lines between the middles of the bins
+
+        Parameters
+        ----------
+        phase : np.ndarray
+            of any shape, cycles
+
+        Returns
+        -------
+        tuple[np.ndarray, np.ndarray]
+            (..., 27) state, (..., 9) torque
+        """
         return at_phase(self.state, phase), at_phase(self.torque, phase)
 
 # %% ../../nbs/20_signals/07_phase.ipynb #947d342e
@@ -34,7 +57,20 @@ STILL = np.deg2rad(10.0)  # rad/s: no leg that walks has all its joints below th
 
 
 class PhaseFilter:
-    "A belief about gait phase and cadence"
+    """A belief about gait phase and cadence
+
+    Parameters
+    ----------
+    template : Template
+    memory : float, default 0.1
+        s over which errors of fit repeat themselves, so that they count once
+    drift : float, default 0.3
+        1/s, share of the belief that moves to the neighbouring cadences
+    cadences : int, default 13
+        from 0.6 to 1.6 of the template's
+    patience : float, default 0.5
+        s over which `surprise` is a mean
+    """
     def __init__(
         self,
         template: Template,
@@ -63,7 +99,13 @@ def ahead(
     self: PhaseFilter,
     dt: float,  # s
 ):
-    "Move the belief on in time"
+    """Move the belief on in time
+
+    Parameters
+    ----------
+    dt : float
+        s
+    """
     n = len(self.bins)
     shift = self.rates * dt * n
     whole = np.floor(shift)
@@ -83,7 +125,17 @@ def see(
     dt: float,  # s since the last one
     measured: np.ndarray | None = None,  # (9,) bool, cells that were measured; None: all
 ):
-    "Weigh the belief by how well the state fits"
+    """Weigh the belief by how well the state fits
+
+    Parameters
+    ----------
+    state : np.ndarray
+        (18,) or more: angles in rad, velocities in rad/s
+    dt : float
+        s since the last one
+    measured : np.ndarray | None, default None
+        (9,) bool, cells that were measured; None: all
+    """
     use = np.isfinite(self.spread)
     if measured is not None:
         use = use & np.tile(np.asarray(measured, bool), 2)
@@ -115,7 +167,13 @@ def _check(self: PhaseFilter, x, mean, spread, dt: float):
 def estimate(
     self: PhaseFilter,
 ) -> tuple[float, float, float]:  # phase in cycles, cadence in cycles/s, confidence 0..1
-    "The circular mean of the belief, the mean cadence, and how concentrated the belief is"
+    """The circular mean of the belief, the mean cadence, and how concentrated the belief is
+
+    Returns
+    -------
+    tuple[float, float, float]
+        phase in cycles, cadence in cycles/s, confidence 0..1
+    """
     v = self.belief.sum(0) @ self.circle
     cadence = float(self.belief.sum(1) @ self.rates[:, 0])
     return float(np.angle(v) / (2 * np.pi) % 1), cadence, float(abs(v))

@@ -21,7 +21,23 @@ def resample_signal(
     rate: Fraction | float,  # Hz
     target: float,  # Hz
 ) -> np.ndarray:  # (m, channels) float32, same start
-    "Anti-aliased resampling of a whole recording"
+    """Anti-aliased resampling of a whole recording
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, channels) bipolar EMG; NaN gaps are bridged up to `EMG_GAP`, longer ones become NaN
+        again
+    rate : Fraction | float
+        Hz
+    target : float
+        Hz
+
+    Returns
+    -------
+    np.ndarray
+        (m, channels) float32, same start
+    """
     x, _ = bridge_gaps(x, int(EMG_GAP * float(rate)))
     gaps = np.isnan(x)
     if Fraction(rate) == Fraction(target):
@@ -40,7 +56,22 @@ def resample_envelope(
     rate: Fraction | float,  # Hz
     target: float,  # Hz
 ) -> np.ndarray:  # (m, channels) float32, same start
-    "An envelope at another rate, by straight lines"
+    """An envelope at another rate, by straight lines
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, channels) envelope
+    rate : Fraction | float
+        Hz
+    target : float
+        Hz
+
+    Returns
+    -------
+    np.ndarray
+        (m, channels) float32, same start
+    """
     x, _ = bridge_gaps(x, int(EMG_GAP * float(rate)))
     if Fraction(rate) == Fraction(target):
         return x.astype(np.float32)
@@ -57,7 +88,24 @@ def spline_at(
     at: np.ndarray,  # (m,) s, may lie outside `times` by a sample
     longest: float,  # s, longest gap that is bridged
 ) -> np.ndarray:  # (m, channels) float32, NaN where nothing is known
-    "Values of all channels at other times"
+    """Values of all channels at other times
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, channels), NaN gaps
+    times : np.ndarray
+        (n,) s
+    at : np.ndarray
+        (m,) s, may lie outside `times` by a sample
+    longest : float
+        s, longest gap that is bridged
+
+    Returns
+    -------
+    np.ndarray
+        (m, channels) float32, NaN where nothing is known
+    """
     out = np.full((len(at), x.shape[1]), np.nan, np.float32)
     if len(times) < 4:
         return out
@@ -83,7 +131,21 @@ def stride_grid(
     samples_per_stride: int = 200,
     kin_hz: float | None = None,  # fixed rate instead of a fixed number of points
 ) -> pd.DataFrame:  # kin_length, kin_step (s), kin_offset, follows
-    "Where the points of each stride lie, in time and in the array"
+    """Where the points of each stride lie, in time and in the array
+
+    Parameters
+    ----------
+    strides : pd.DataFrame
+        recording, start, stop; sorted
+    samples_per_stride : int, default 200
+    kin_hz : float | None, default None
+        fixed rate instead of a fixed number of points
+
+    Returns
+    -------
+    pd.DataFrame
+        kin_length, kin_step (s), kin_offset, follows
+    """
     T = (strides.stop - strides.start).to_numpy(float)
     length = np.full(len(T), samples_per_stride) if kin_hz is None else np.ceil(T * kin_hz - 1e-6).astype(int)
     step = T / samples_per_stride if kin_hz is None else np.full(len(T), 1 / kin_hz)

@@ -69,7 +69,26 @@ def align_patient(
     kin_hz: float | None,
     made_from: dict | None = None,  # parameters, and the digest of the native patient
 ) -> tuple[str, str, int]:  # dataset, patient, strides
-    "Resample one patient of a native store into the aligned store"
+    """Resample one patient of a native store into the aligned store
+
+    Parameters
+    ----------
+    native : str | Path
+    dataset : str
+    patient : str
+    out : str | Path
+        aligned store
+    emg_hz : float
+    samples_per_stride : int
+    kin_hz : float | None
+    made_from : dict | None, default None
+        parameters, and the digest of the native patient
+
+    Returns
+    -------
+    tuple[str, str, int]
+        dataset, patient, strides
+    """
     s = Store(native)
     s.check_patient(dataset, patient)  # damage must not get new checksums
     recs, strides = s.table("recordings", dataset, patient), s.table("strides", dataset, patient)
@@ -133,7 +152,41 @@ def resample_all_datasets(
     progress: bool = True,
     rebuild: bool = False,  # align everybody again, also with other parameters than the store's
 ) -> Store:  # the aligned store
-    "Align every patient of a native store"
+    """Align every patient of a native store
+
+    Parameters
+    ----------
+    native : str | Path
+        native store
+    out : str | Path
+        aligned store, new or begun with the same parameters
+    emg_hz : float, default 1000
+        Hz
+    samples_per_stride : int, default 200
+        points of the grid, heel strike to just before the next one
+    kin_hz : float | None, default None
+        Hz; a fixed rate for angles and moments instead of a fixed number of points
+    jobs : int | None, default None
+        processes; by default one a core
+    progress : bool, default True
+    rebuild : bool, default False
+        align everybody again, also with other parameters than the store's
+
+    Returns
+    -------
+    Store
+        the aligned store
+
+    Raises
+    ------
+    DataError
+        … is an … store, expected a native one (made by `emgfm build`)
+    DataError
+        … holds no patients, expected a native store made by `emgfm build`
+    DataError
+        Emg_hz …, samples_per_stride … and kin_hz … were asked for, expected 100 to 10000 Hz, 10
+        to 5000 points and 10 to 5000 Hz
+    """
     source = Store(native)
     if source.kind != "native":
         raise DataError(f"{native} is an {source.kind} store, expected a native one (made by `emgfm build`)")

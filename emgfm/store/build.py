@@ -42,7 +42,15 @@ from .workers import Died, run_tasks
 # %% ../../nbs/50_store/02_build.ipynb #b0fbf4aa
 @dataclass(frozen=True)
 class BuildParameters:
-    "Everything that shapes the content of a native store"
+    """Everything that shapes the content of a native store
+
+    Parameters
+    ----------
+    filtering : str, default 'causal'
+        or zero_phase
+    masses : str, default ''
+        table of body masses (dataset, patient, mass_kg) for datasets that publish none
+    """
     filtering: str = "causal"  # or zero_phase
     masses: str = ""  # table of body masses (dataset, patient, mass_kg) for datasets that publish none
 
@@ -56,7 +64,20 @@ def process(
     parameters: BuildParameters = BuildParameters(),
     mains: float | None = 50.0,  # Hz, of the laboratory; None: no notch
 ) -> dict[str, Signal]:  # filtered (where bipolar), envelope, angle, moment
-    "The signals of a recording as the store keeps them, envelope not yet normalised"
+    """The signals of a recording as the store keeps them, envelope not yet normalised
+
+    Parameters
+    ----------
+    rec : Recording
+    parameters : BuildParameters, default BuildParameters()
+    mains : float | None, default 50.0
+        Hz, of the laboratory; None: no notch
+
+    Returns
+    -------
+    dict[str, Signal]
+        filtered (where bipolar), envelope, angle, moment
+    """
     out = {q: s for q, s in (("angle", rec.angle), ("moment", rec.moment)) if s is not None}
     if rec.emg is not None:
         emg = rec.emg
@@ -169,7 +190,21 @@ def _stride_tables(
 # %% ../../nbs/50_store/02_build.ipynb #f5b8ba37
 @dataclass
 class Outcome:
-    "What became of a person"
+    """What became of a person
+
+    Parameters
+    ----------
+    dataset : str
+    patient : str
+        empty: the whole dataset
+    status : str
+        built, kept, failed, dropped, to do
+    strides : int, default 0
+    rejected : int, default 0
+    losses : list[str], default list()
+    sentence : str, default ''
+        why it failed, or what is to be done
+    """
 
     dataset: str
     patient: str  # empty: the whole dataset
@@ -189,7 +224,26 @@ def store_patient(
     losses: list[Lost] = (),  # what could not be read
     made_from: dict | None = None,  # parameters and inputs, for the next build
 ) -> tuple[int, int]:  # strides stored, cycles rejected
-    "Filter, normalise, code and write the recordings of one person"
+    """Filter, normalise, code and write the recordings of one person
+
+    Parameters
+    ----------
+    store : str | Path
+    dataset : str
+    patient : str
+    recordings : list[Recording]
+        valid ones
+    parameters : BuildParameters, default BuildParameters()
+    losses : list[Lost], default ()
+        what could not be read
+    made_from : dict | None, default None
+        parameters and inputs, for the next build
+
+    Returns
+    -------
+    tuple[int, int]
+        strides stored, cycles rejected
+    """
     recordings = [without_sentinels(r) for r in recordings]
     mains, evidence = _mains(dataset, recordings)
     signals = [process(r, parameters, mains) for r in recordings]
@@ -269,7 +323,18 @@ def wanted_parameters(
     dataset: str,
     patient: str,
 ) -> dict:
-    "The parameters that shape this person: of a table of masses, its own row"
+    """The parameters that shape this person: of a table of masses, its own row
+
+    Parameters
+    ----------
+    parameters : BuildParameters
+    dataset : str
+    patient : str
+
+    Returns
+    -------
+    dict
+    """
     if not parameters.masses:
         return dict(filtering=parameters.filtering, mass=[])
     try:
@@ -321,7 +386,25 @@ def build_patient(
     people: tuple[str, ...] = (),  # everybody in the dataset
     own: object = None,  # a reader of one's own, or the name of its module
 ) -> Outcome:
-    "Read one patient and write it into the native store"
+    """Read one patient and write it into the native store
+
+    Parameters
+    ----------
+    dataset : str
+    root : str | Path
+        the dataset's folder
+    patient : str
+    store : str | Path
+    parameters : BuildParameters, default BuildParameters()
+    people : tuple[str, ...], default ()
+        everybody in the dataset
+    own : object, default None
+        a reader of one's own, or the name of its module
+
+    Returns
+    -------
+    Outcome
+    """
     store, root, began = Path(store), Path(root), time.time_ns()
     made_from = dict(parameters=wanted_parameters(parameters, dataset, patient), inputs={})
     known = Checksums(store / ".inputs.jsonl")
@@ -365,7 +448,26 @@ def _replaced(root: Path, inputs: dict[str, str], began: int) -> str:
 # %% ../../nbs/50_store/02_build.ipynb #fc3d98d1
 @dataclass(frozen=True)
 class Task:
-    "A person in a plan"
+    """A person in a plan
+
+    Parameters
+    ----------
+    dataset : str
+    root : Path
+        the dataset's folder
+    patient : str
+    people : tuple[str, ...]
+        everybody in the dataset
+    status : str
+        to do, kept, failed, dropped
+    why : str, default ''
+    strides : int, default 0
+        that are stored
+    rejected : int, default 0
+        cycles, when the patient was built
+    losses : tuple[str, ...], default ()
+        sentences, from the same build
+    """
 
     dataset: str
     root: Path  # the dataset's folder
@@ -429,7 +531,31 @@ def plan_build(
     reader: object = None,  # one's own: module or object with NAME, patients and recordings
     **limits,  # of `run_tasks`, for listing the people
 ) -> tuple[list[Task], list[Outcome]]:  # people in order, datasets that cannot be read
-    "What a build would do"
+    """What a build would do
+
+    Parameters
+    ----------
+    raw : str | Path
+        folder with downloads
+    out : str | Path
+        the native store, there or not
+    datasets : list[str] | None, default None
+        names; by default all that are found
+    parameters : BuildParameters, default BuildParameters()
+    retry : bool, default False
+        read those again who could not be read, though nothing has changed
+    again : set[tuple[str, str]] | str, default ()
+        (dataset, patient) to be built again whatever they were made from, or "all"
+    reader : object, default None
+        one's own: module or object with NAME, patients and recordings
+    **limits
+        of `run_tasks`, for listing the people
+
+    Returns
+    -------
+    tuple[list[Task], list[Outcome]]
+        people in order, datasets that cannot be read
+    """
     store, own = Path(out), _portable(reader)
     places = find_datasets(raw, datasets) if reader is None else _own_place(reader, raw)
     listed = run_tasks(_people_of, [(d, root, own) for d, root in places.items()], jobs=1, **limits)
@@ -469,7 +595,17 @@ def _own_place(reader: object, raw: str | Path) -> dict[str, Path]:
 def plan_table(
     tasks: list[Task],
 ) -> pd.DataFrame:  # one row a dataset: people by status, bytes of raw files to be read, strides to expect
-    "A plan in figures"
+    """A plan in figures
+
+    Parameters
+    ----------
+    tasks : list[Task]
+
+    Returns
+    -------
+    pd.DataFrame
+        one row a dataset: people by status, bytes of raw files to be read, strides to expect
+    """
     rows = []
     for d in dict.fromkeys(t.dataset for t in tasks):
         mine = [t for t in tasks if t.dataset == d]
@@ -496,7 +632,38 @@ def build_store(
     reader: object = None,  # one's own: module or object with NAME, patients(root), recordings(root, patient)
     **limits,  # timeout (s a person), memory (bytes a process), scheduler (address): see `run_tasks`
 ) -> list[Outcome]:  # one a person, in order
-    "Build the native store from raw downloads"
+    """Build the native store from raw downloads
+
+    Parameters
+    ----------
+    raw : str | Path
+        folder with downloads
+    out : str | Path
+        the native store, new or begun
+    datasets : list[str] | None, default None
+        names; by default all that are found
+    jobs : int | None, default None
+        processes; by default one a core
+    progress : bool, default True
+    parameters : BuildParameters, default BuildParameters()
+    shard : str, default ''
+        "2/8": the second of eight builds that share the people
+    retry : bool, default False
+        read those again who could not be read, though nothing has changed
+    again : set[tuple[str, str]] | str, default ()
+        (dataset, patient) to be built in any case, or "all"
+    rebuild : bool, default False
+        build everybody again, also with other parameters than the store's
+    reader : object, default None
+        one's own: module or object with NAME, patients(root), recordings(root, patient)
+    **limits
+        timeout (s a person), memory (bytes a process), scheduler (address): see `run_tasks`
+
+    Returns
+    -------
+    list[Outcome]
+        one a person, in order
+    """
     rebuild = rebuild or again == "all"
     tasks, broken = plan_build(raw, out, datasets, parameters, retry, "all" if rebuild else again, reader, **limits)
     # what counts is what the table of masses says, not where it lies
@@ -538,7 +705,23 @@ def _refuse_leftovers(out: Path, parameters: dict, tasks: list[Task]) -> None:
 def parse_shard(
     text: str,  # "2/8", or empty
 ) -> tuple[int, int]:  # number from 0, of how many
-    "A part of a job array"
+    """A part of a job array
+
+    Parameters
+    ----------
+    text : str
+        "2/8", or empty
+
+    Returns
+    -------
+    tuple[int, int]
+        number from 0, of how many
+
+    Raises
+    ------
+    DataError
+        The shard is …, expected words like 2/8: the second of eight
+    """
     if not text:
         return 0, 1
     number, _, of = text.partition("/")
@@ -590,7 +773,15 @@ def _as_outcome(t: Task) -> Outcome:
 
 # %% ../../nbs/50_store/02_build.ipynb #9e955342
 class Bars:
-    "A bar for everything with the time that remains and, on a terminal, one for each dataset"
+    """A bar for everything with the time that remains and, on a terminal, one for each dataset
+
+    Parameters
+    ----------
+    datasets : list[str]
+        of the tasks, one each
+    title : str
+    on : bool, default True
+    """
 
     def __init__(
         self,
@@ -646,7 +837,17 @@ def _stored(s: Store, d: str, p: str) -> dict:
 def summary(
     outcomes: list[Outcome],
 ) -> pd.DataFrame:  # one row a dataset
-    "How many people, strides, losses and failures each dataset has"
+    """How many people, strides, losses and failures each dataset has
+
+    Parameters
+    ----------
+    outcomes : list[Outcome]
+
+    Returns
+    -------
+    pd.DataFrame
+        one row a dataset
+    """
     t = pd.DataFrame(
         [
             dict(

@@ -19,7 +19,17 @@ from .core import Store
 def in_store(
     store: Store,
 ) -> list[str]:  # sorted
-    "Datasets whose recordings are in a store"
+    """Datasets whose recordings are in a store
+
+    Parameters
+    ----------
+    store : Store
+
+    Returns
+    -------
+    list[str]
+        sorted
+    """
     found = set()
     for d, p in store.people:
         if d not in found and len(store.table("recordings", d, p)):
@@ -30,7 +40,24 @@ def in_store(
 def read_header(
     path: str | Path,  # .safetensors, or the .json beside it
 ) -> dict:
-    "What a checkpoint says about itself"
+    """What a checkpoint says about itself
+
+    Parameters
+    ----------
+    path : str | Path
+        .safetensors, or the .json beside it
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    DataError
+        Does not say what it was trained on, expected a checkpoint of emgfm
+    DataError
+        Cannot be read (…), expected a checkpoint of emgfm
+    """
     path = Path(path)
     try:
         if path.suffix == ".json":
@@ -52,7 +79,17 @@ def read_header(
 def in_checkpoint(
     path: str | Path,
 ) -> list[str]:  # sorted
-    "Datasets of the people that a network was trained on"
+    """Datasets of the people that a network was trained on
+
+    Parameters
+    ----------
+    path : str | Path
+
+    Returns
+    -------
+    list[str]
+        sorted
+    """
     keys = re.findall(r"^@\w+\{(\w+),", read_header(path)["citations"], re.M)
     return sorted({k for k in keys if k in CARDS})
 
@@ -60,7 +97,18 @@ def in_checkpoint(
 def used(
     *what: object,  # names of datasets, stores, checkpoints, folders of stores or of runs
 ) -> list[str]:  # names of datasets, sorted, each once
-    "The datasets behind all that"
+    """The datasets behind all that
+
+    Parameters
+    ----------
+    *what : object
+        names of datasets, stores, checkpoints, folders of stores or of runs
+
+    Returns
+    -------
+    list[str]
+        names of datasets, sorted, each once
+    """
     return sorted({name for w in what for name in _behind(w)})
 
 
@@ -96,7 +144,19 @@ def bibtex(
     *what: object,  # as for `used`
     licence: str = "",  # only what permits "redistribute" or "commercial", or has this licence (SPDX)
 ) -> str:
-    "BibTeX of what was used, and of emgfm"
+    """BibTeX of what was used, and of emgfm
+
+    Parameters
+    ----------
+    *what : object
+        as for `used`
+    licence : str, default ''
+        only what permits "redistribute" or "commercial", or has this licence (SPDX)
+
+    Returns
+    -------
+    str
+    """
     names = used(*what)
     own = [n for n in names if n not in CARDS]
     lines = [f"% {n.replace('@', ' at ')}: a dataset without a card, cite it yourself" for n in own]

@@ -75,7 +75,18 @@ ON_GRID = {
 def columns(
     kind: str,  # one of `KINDS`
 ) -> dict[str, dict[str, tuple[str, str]]]:  # table -> column -> (integer, number, text or truth; meaning)
-    "The columns that each table of a store of this kind has"
+    """The columns that each table of a store of this kind has
+
+    Parameters
+    ----------
+    kind : str
+        one of `KINDS`
+
+    Returns
+    -------
+    dict[str, dict[str, tuple[str, str]]]
+        table -> column -> (integer, number, text or truth; meaning)
+    """
     arrays = ("filtered", "envelope") if kind == "aligned" else ARRAYS
     place = _PLACE if kind == "aligned" else _PLACE | _SOURCE
     recordings = RECORDING | {k.format(a): (t, words.format(a)) for a in arrays for k, (t, words) in place.items()}
@@ -86,7 +97,17 @@ def columns(
 def schema(
     kind: str,
 ) -> dict:  # the content of schema.json
-    "The format of a store"
+    """The format of a store
+
+    Parameters
+    ----------
+    kind : str
+
+    Returns
+    -------
+    dict
+        the content of schema.json
+    """
     units = {"filtered": "mV where the source says so", "envelope": "of the person's scale for that muscle",
              "angle": "rad", "moment": "N·m/kg"}
     axes = {a: ["time", "muscle"] if g == "emg" else ["time", "joint", "motion"] for a, g in GROUP_OF.items()}
@@ -137,7 +158,27 @@ def create_store(
     parameters: dict,  # everything that shaped the content
     rebuild: bool = False,  # the caller makes all patients again, so other parameters are right
 ) -> Path:
-    "Begin a store, or go on with one"
+    """Begin a store, or go on with one
+
+    Parameters
+    ----------
+    path : str | Path
+    kind : str
+        native or aligned
+    parameters : dict
+        everything that shaped the content
+    rebuild : bool, default False
+        the caller makes all patients again, so other parameters are right
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    DataError
+        Exists and is no emgfm store, expected a new or empty folder
+    """
     path, parameters = Path(path), json.loads(json.dumps(parameters, default=plain))
     if (path / "store.json").exists():
         _refuse_other(path, kind, parameters, rebuild)
@@ -165,7 +206,22 @@ def other_parameters(
     new: dict,  # parameters that are asked for
     above: str = "",  # name of the parameter that holds them
 ) -> list[str]:  # "filtering is causal, asked for is zero_phase"
-    "In what two sets of parameters differ; a table of masses counts for its patients, not for the store"
+    """In what two sets of parameters differ; a table of masses counts for its patients, not for the store
+
+    Parameters
+    ----------
+    old : dict
+        parameters of a store
+    new : dict
+        parameters that are asked for
+    above : str, default ''
+        name of the parameter that holds them
+
+    Returns
+    -------
+    list[str]
+        "filtering is causal, asked for is zero_phase"
+    """
     out = []
     for k in sorted({*old, *new} - {"masses"}):
         a, b = old.get(k, "absent"), new.get(k, "absent")
@@ -208,7 +264,20 @@ def write_patient(
     tables: dict[str, pd.DataFrame],  # name -> table
     facts: dict,  # what patient.json tells
 ):
-    "Write one patient, all or nothing"
+    """Write one patient, all or nothing
+
+    Parameters
+    ----------
+    store : Path
+    dataset : str
+    patient : str
+    arrays : dict[str, np.ndarray]
+        name -> array, time first
+    tables : dict[str, pd.DataFrame]
+        name -> table
+    facts : dict
+        what patient.json tells
+    """
     final = Path(store) / folder_name(dataset) / folder_name(patient)
     with replacing(final) as new:
         for name, x in arrays.items():
@@ -221,7 +290,13 @@ def write_patient(
 
 # %% ../../nbs/50_store/00_core.ipynb #b5e0e42e
 class Store:
-    "A native or an aligned store"
+    """A native or an aligned store
+
+    Parameters
+    ----------
+    path : str | Path
+        folder with `store.json`
+    """
     def __init__(
         self,
         path: str | Path,  # folder with `store.json`
@@ -237,7 +312,13 @@ class Store:
 
     @cached_property
     def people(self) -> list[tuple[str, str]]:  # (dataset, patient)
-        "Everybody in the store, sorted, without those who were dropped"
+        """Everybody in the store, sorted, without those who were dropped
+
+        Returns
+        -------
+        list[tuple[str, str]]
+            (dataset, patient)
+        """
         return [who for who in self._folders() if "/".join(who) not in self.dropped]
 
     def _folders(self) -> list[tuple[str, str]]:
@@ -247,12 +328,23 @@ class Store:
 
     @property
     def datasets(self) -> list[str]:
-        "Names of the datasets"
+        """Names of the datasets
+
+        Returns
+        -------
+        list[str]
+        """
         return sorted({d for d, _ in self.people})
 
     @property
     def dropped(self) -> dict[str, str]:  # "dataset/patient" -> why
-        "Who was taken out, for good"
+        """Who was taken out, for good
+
+        Returns
+        -------
+        dict[str, str]
+            "dataset/patient" -> why
+        """
         file = self.path / "dropped.json"
         if not file.is_file():
             return {}
@@ -262,7 +354,22 @@ class Store:
 # %% ../../nbs/50_store/00_core.ipynb #16ed0383
 @patch
 def folder(self: Store, dataset: str, patient: str) -> Path:
-    "Folder of a patient"
+    """Folder of a patient
+
+    Parameters
+    ----------
+    dataset : str
+    patient : str
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    DataError
+        Is not in the store
+    """
     path = self.path / folder_name(dataset) / folder_name(patient)
     if not path.is_dir():
         raise data_error("is not in the store", dataset, patient, self.path)
@@ -271,7 +378,22 @@ def folder(self: Store, dataset: str, patient: str) -> Path:
 
 @patch
 def facts(self: Store, dataset: str, patient: str) -> dict:
-    "Content of patient.json; a `DataError` where it is damaged or of another patient"
+    """Content of patient.json; a `DataError` where it is damaged or of another patient
+
+    Parameters
+    ----------
+    dataset : str
+    patient : str
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    DataError
+        …, expected the patient of its folder; …
+    """
     file = self.folder(dataset, patient) / "patient.json"
     found = read_sealed(file, REPAIR, dataset, patient)
     if (found.get("dataset"), found.get("patient")) != (dataset, patient):
@@ -287,13 +409,37 @@ def array(
     patient: str,
     name: str,  # of `ARRAYS`
 ) -> np.ndarray:  # (n, 13) or (n, 3, 3) float32; see the schema
-    "An array of a patient as a read-only memory map"
+    """An array of a patient as a read-only memory map
+
+    Parameters
+    ----------
+    dataset : str
+    patient : str
+    name : str
+        of `ARRAYS`
+
+    Returns
+    -------
+    np.ndarray
+        (n, 13) or (n, 3, 3) float32; see the schema
+    """
     return np.load(self.folder(dataset, patient) / f"{name}.npy", mmap_mode="r")
 
 
 @patch
 def table(self: Store, name: str, dataset: str | None = None, patient: str | None = None) -> pd.DataFrame:
-    "A table of one patient, one dataset or of all, with the columns dataset and patient in front"
+    """A table of one patient, one dataset or of all, with the columns dataset and patient in front
+
+    Parameters
+    ----------
+    name : str
+    dataset : str | None, default None
+    patient : str | None, default None
+
+    Returns
+    -------
+    pd.DataFrame
+    """
     parts = [_table(self, name, d, p) for d, p in self.people if dataset in (None, d) and patient in (None, p)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["dataset", "patient"])
 
@@ -341,14 +487,25 @@ def _joined(self: Store, people: list[tuple[str, str]]) -> dict[str, pd.DataFram
 # %% ../../nbs/50_store/00_core.ipynb #af4461b1
 @patch
 def digests(self: Store) -> dict[str, str]:  # "dataset/patient" as folders -> sha256 of patient.json
-    "What the store holds, in a few bytes a person"
+    """What the store holds, in a few bytes a person
+
+    Returns
+    -------
+    dict[str, str]
+        "dataset/patient" as folders -> sha256 of patient.json
+    """
     folders = [f"{folder_name(d)}/{folder_name(p)}" for d, p in self.people]
     return {f: checksum(self.path / f / "patient.json") for f in folders}
 
 
 @patch
 def index_is_fresh(self: Store) -> bool:
-    "Whether the index was made of what is there now"
+    """Whether the index was made of what is there now
+
+    Returns
+    -------
+    bool
+    """
     try:
         index = json.loads((self.path / "index" / "index.json").read_text(encoding="utf-8"))
         return index["schema"] == SCHEMA and index["patients"] == self.digests()
@@ -358,7 +515,13 @@ def index_is_fresh(self: Store) -> bool:
 
 @patch(as_prop=True)
 def root(self: Store) -> str:  # sha256, hexadecimal
-    "One digest of the description, of who was dropped, and of every patient: through them, of every file"
+    """One digest of the description, of who was dropped, and of every patient: through them, of every file
+
+    Returns
+    -------
+    str
+        sha256, hexadecimal
+    """
     names = [n for n in ("store.json", "schema.json", "dropped.json") if (self.path / n).is_file()]
     found = {n: checksum(self.path / n) for n in names} | self.digests()
     return sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
@@ -429,13 +592,23 @@ def _index_findings(self: Store) -> list[str]:
 
 @patch(as_prop=True)
 def strides(self: Store) -> pd.DataFrame:
-    "All strides with trial, side and the person's facts"
+    """All strides with trial, side and the person's facts
+
+    Returns
+    -------
+    pd.DataFrame
+    """
     return _tables_of(self)["strides"]
 
 
 @patch(as_prop=True)
 def recordings(self: Store) -> pd.DataFrame:
-    "All recordings: dataset, patient, number within the patient, and the columns of recordings.parquet"
+    """All recordings: dataset, patient, number within the patient, and the columns of recordings.parquet
+
+    Returns
+    -------
+    pd.DataFrame
+    """
     return _tables_of(self)["recordings"]
 
 # %% ../../nbs/50_store/00_core.ipynb #8f0df629
@@ -445,7 +618,26 @@ def select(
     query: str = "",  # pandas query over the columns of `strides`
     has: tuple[str, ...] | list[str] = (),  # names of `CHANNELS` that must be measured
 ) -> pd.DataFrame:
-    "Strides that fulfil a query and have all the named channels"
+    """Strides that fulfil a query and have all the named channels
+
+    Parameters
+    ----------
+    query : str, default ''
+        pandas query over the columns of `strides`
+    has : tuple[str, ...] | list[str], default ()
+        names of `CHANNELS` that must be measured
+
+    Returns
+    -------
+    pd.DataFrame
+
+    Raises
+    ------
+    DataError
+        Is no channel; names look like …, …, …
+    DataError
+        Cannot be asked (…: …); columns are …
+    """
     unknown = [c for c in has if c not in CHANNELS]
     if unknown:
         raise data_error(f"is no channel; names look like {CHANNELS[8]}, {CHANNELS[17]}, {CHANNELS[30]}", field=unknown[0])
@@ -495,7 +687,18 @@ def check_patient(
     dataset: str,
     patient: str,
 ) -> None:
-    "Raise a `DataError` where a file of a patient is not what was written"
+    """Raise a `DataError` where a file of a patient is not what was written
+
+    Parameters
+    ----------
+    dataset : str
+    patient : str
+
+    Raises
+    ------
+    DataError
+        …; …
+    """
     for e in _files(self, dataset, patient):
         raise DataError(f"{e}; {REPAIR}")
 
@@ -562,7 +765,13 @@ def _content(store: Store, d: str, p: str) -> list[DataError]:
 # %% ../../nbs/50_store/00_core.ipynb #651a5cd1
 @patch
 def findings(self: Store) -> list[tuple[str, str, str]]:  # (dataset, patient, sentence)
-    "What is wrong with each patient"
+    """What is wrong with each patient
+
+    Returns
+    -------
+    list[tuple[str, str, str]]
+        (dataset, patient, sentence)
+    """
     found = []
     for d, p in self.people:
         mine = _files(self, d, p) or _content(self, d, p)
@@ -572,7 +781,13 @@ def findings(self: Store) -> list[tuple[str, str, str]]:  # (dataset, patient, s
 
 @patch
 def verify(self: Store) -> list[str]:  # sentences; empty when all is well
-    "Compare every file with its checksum, every table with the schema, every offset and mask with its array"
+    """Compare every file with its checksum, every table with the schema, every offset and mask with its array
+
+    Returns
+    -------
+    list[str]
+        sentences; empty when all is well
+    """
     found = []
     for name in ("store.json", "schema.json"):
         try:
@@ -596,7 +811,13 @@ def _stale(self: Store) -> list[str]:
 # %% ../../nbs/50_store/00_core.ipynb #8b2b1ec8
 @patch
 def info(self: Store) -> pd.DataFrame:  # one row a dataset: patients, recordings, strides, rejected, lost, hours, MB
-    "How much there is of each dataset, and how much was rejected or could not be read"
+    """How much there is of each dataset, and how much was rejected or could not be read
+
+    Returns
+    -------
+    pd.DataFrame
+        one row a dataset: patients, recordings, strides, rejected, lost, hours, MB
+    """
     s, r, rows = self.strides, self.recordings, []
     for d in self.datasets:
         mine = s[s.dataset == d]
@@ -612,7 +833,13 @@ def info(self: Store) -> pd.DataFrame:  # one row a dataset: patients, recording
 
 @patch
 def losses(self: Store) -> pd.DataFrame:  # one row a piece: dataset, patient, trial, sentence
-    "Every piece of the raw files that could not be read, as the build that read them said"
+    """Every piece of the raw files that could not be read, as the build that read them said
+
+    Returns
+    -------
+    pd.DataFrame
+        one row a piece: dataset, patient, trial, sentence
+    """
     rows = [dict(dataset=d, patient=p, trial=x["trial"], sentence=x["sentence"])
             for d, p in self.people for x in self.facts(d, p).get("losses", ())]
     return pd.DataFrame(rows, columns=["dataset", "patient", "trial", "sentence"])
@@ -623,7 +850,17 @@ def diff(
     self: Store,
     other: Store,
 ) -> pd.DataFrame:  # dataset, patient, difference; no row: the same content
-    "In what two stores differ"
+    """In what two stores differ
+
+    Parameters
+    ----------
+    other : Store
+
+    Returns
+    -------
+    pd.DataFrame
+        dataset, patient, difference; no row: the same content
+    """
     rows = [("", "", f"kind: {self.kind}, {other.kind}")] if self.kind != other.kind else []
     for k in sorted({*self.parameters, *other.parameters}):
         mine, theirs = (x.parameters.get(k, "absent") for x in (self, other))
@@ -658,7 +895,19 @@ def merge_stores(
     stores: list[str | Path],  # of one kind, made with the same parameters
     out: str | Path,  # a new store, or one to which they are added
 ) -> Store:
-    "One store of several; whoever was dropped from one of them is in none"
+    """One store of several; whoever was dropped from one of them is in none
+
+    Parameters
+    ----------
+    stores : list[str | Path]
+        of one kind, made with the same parameters
+    out : str | Path
+        a new store, or one to which they are added
+
+    Returns
+    -------
+    Store
+    """
     sources = [Store(s) for s in stores]
     everything = sources + ([Store(out)] if (Path(out) / "store.json").exists() else [])
     dropped = {who: why for s in everything for who, why in s.dropped.items()}
@@ -687,7 +936,15 @@ def forget(
     store: Path,  # a store that the caller may write
     dropped: dict[str, str],  # "dataset/patient" -> why
 ) -> None:
-    "Note who was dropped, and remove what is left of them"
+    """Note who was dropped, and remove what is left of them
+
+    Parameters
+    ----------
+    store : Path
+        a store that the caller may write
+    dropped : dict[str, str]
+        "dataset/patient" -> why
+    """
     noted = Store(store).dropped
     if dropped.keys() - noted.keys():
         write_sealed(Path(store) / "dropped.json", dict(patients=noted | dropped))
@@ -707,7 +964,15 @@ def drop(
     patient: str,
     why: str = "",  # kept in dropped.json
 ):
-    "Take a patient out of the store, for good: no build, merge or resampling brings the patient back"
+    """Take a patient out of the store, for good: no build, merge or resampling brings the patient back
+
+    Parameters
+    ----------
+    dataset : str
+    patient : str
+    why : str, default ''
+        kept in dropped.json
+    """
     who = f"{dataset}/{patient}"
     if who not in self.dropped:
         self.folder(dataset, patient)
@@ -723,7 +988,18 @@ def undrop(
     dataset: str,
     patient: str,
 ):
-    "Take back a `drop`: the next build may read the patient again"
+    """Take back a `drop`: the next build may read the patient again
+
+    Parameters
+    ----------
+    dataset : str
+    patient : str
+
+    Raises
+    ------
+    DataError
+        Was not dropped; dropped are: …
+    """
     who = f"{dataset}/{patient}"
     if who not in self.dropped:
         raise data_error(f"was not dropped; dropped are: {', '.join(self.dropped) or 'none'}", dataset, patient, self.path)

@@ -28,7 +28,15 @@ def write_file(
     path: str | Path,  # final name
     write: Callable[[BinaryIO], Any],  # gets the open file
 ) -> None:
-    "Write a file under a temporary name, wait for the disk, and give it its final name"
+    """Write a file under a temporary name, wait for the disk, and give it its final name
+
+    Parameters
+    ----------
+    path : str | Path
+        final name
+    write : Callable[[BinaryIO], Any]
+        gets the open file
+    """
     path = Path(path)
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
@@ -47,7 +55,13 @@ def write_json(
     path: str | Path,
     data: dict,
 ) -> None:
-    "JSON with sorted keys, so that the same content gives the same bytes"
+    """JSON with sorted keys, so that the same content gives the same bytes
+
+    Parameters
+    ----------
+    path : str | Path
+    data : dict
+    """
     text = json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False, default=plain) + "\n"
     write_file(path, lambda f: f.write(text.encode("utf-8")))
 
@@ -55,7 +69,18 @@ def write_json(
 def plain(
     x: object,  # an array or a number of NumPy
 ) -> object:  # a list or a number
-    "NumPy values as JSON has them"
+    """NumPy values as JSON has them
+
+    Parameters
+    ----------
+    x : object
+        an array or a number of NumPy
+
+    Returns
+    -------
+    object
+        a list or a number
+    """
     if isinstance(x, np.ndarray):
         return x.tolist()
     if isinstance(x, np.generic):
@@ -66,7 +91,18 @@ def plain(
 def seal_of(
     content: dict,  # of a JSON file
 ) -> str:  # sha256, hexadecimal
-    "Checksum of everything in a JSON object but its own `seal`"
+    """Checksum of everything in a JSON object but its own `seal`
+
+    Parameters
+    ----------
+    content : dict
+        of a JSON file
+
+    Returns
+    -------
+    str
+        sha256, hexadecimal
+    """
     rest = json.loads(json.dumps({k: v for k, v in content.items() if k != "seal"}, default=plain))
     text = json.dumps(rest, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -76,7 +112,13 @@ def write_sealed(
     path: str | Path,
     content: dict,
 ) -> None:
-    "Write a JSON file with its `seal`"
+    """Write a JSON file with its `seal`
+
+    Parameters
+    ----------
+    path : str | Path
+    content : dict
+    """
     write_json(path, content | dict(seal=seal_of(content)))
 
 # %% ../../nbs/50_store/13_disk.ipynb #febf6da5
@@ -86,7 +128,25 @@ def read_sealed(
     dataset: str = "",
     patient: str = "",
 ) -> dict:
-    "The content of a JSON file; a `DataError` where it is not what was written"
+    """The content of a JSON file; a `DataError` where it is not what was written
+
+    Parameters
+    ----------
+    path : Path
+    advice : str
+        what to do when it is damaged
+    dataset : str, default ''
+    patient : str, default ''
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    DataError
+        …; …
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.get("seal") == seal_of(content):
@@ -102,7 +162,18 @@ def read_sealed(
 def folder_name(
     name: str,  # of a dataset or patient
 ) -> str:  # safe on every file system
-    "A name as a folder"
+    """A name as a folder
+
+    Parameters
+    ----------
+    name : str
+        of a dataset or patient
+
+    Returns
+    -------
+    str
+        safe on every file system
+    """
     safe = quote(name, safe=" ()+,")
     return safe if not name.startswith(".") else safe.replace(".", "%2E")
 
@@ -111,7 +182,18 @@ def folder_name(
 def replacing(
     final: Path,  # folder that is replaced, or made
 ) -> Iterator[Path]:  # a new folder
-    "A folder that takes the place of `final` when it is complete"
+    """A folder that takes the place of `final` when it is complete
+
+    Parameters
+    ----------
+    final : Path
+        folder that is replaced, or made
+
+    Returns
+    -------
+    Iterator[Path]
+        a new folder
+    """
     sweep(final)
     new, old = (final.with_name(f".{final.name}.{os.getpid()}.{x}") for x in ("new", "old"))
     new.mkdir(parents=True)
@@ -127,7 +209,13 @@ def replacing(
 def sweep(
     final: Path,  # a folder or file
 ) -> None:
-    "Remove what a killed process left beside `final`"
+    """Remove what a killed process left beside `final`
+
+    Parameters
+    ----------
+    final : Path
+        a folder or file
+    """
     for left in final.parent.glob(f".{final.name}.*.*") if final.parent.is_dir() else ():
         if left.suffix in (".new", ".old"):
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
@@ -140,7 +228,27 @@ def alone(
     wait: float = 0,  # s; -1: until the other has ended
     dataset: str = "",
 ) -> Iterator[FileLock]:
-    "Hold a lock, or raise a `DataError`"
+    """Hold a lock, or raise a `DataError`
+
+    Parameters
+    ----------
+    file : Path
+        the lock, in a folder that exists
+    what : str
+        sentence for whoever comes second
+    wait : float, default 0
+        s; -1: until the other has ended
+    dataset : str, default ''
+
+    Returns
+    -------
+    Iterator[FileLock]
+
+    Raises
+    ------
+    DataError
+        Cannot be written (…)
+    """
     lock = FileLock(file, timeout=wait)
     try:
         open(file, "ab").close()
@@ -165,7 +273,19 @@ def writing(
     path: Path,  # of a store
     shard: str = "",  # "2/8": one of several builds that share the work
 ) -> Iterator[None]:
-    "Hold the right to write into a store"
+    """Hold the right to write into a store
+
+    Parameters
+    ----------
+    path : Path
+        of a store
+    shard : str, default ''
+        "2/8": one of several builds that share the work
+
+    Returns
+    -------
+    Iterator[None]
+    """
     with ExitStack() as held:
         gate = held.enter_context(alone(path / ".lock", BUSY, 2 if shard else 0))
         if shard:  # the gate is held while a shard begins, and by a whole build to its end

@@ -22,7 +22,18 @@ from .sync import Stride, SyncAll
 def quantise(
     x: np.ndarray,  # (n, channels), NaN as 0
 ) -> tuple[np.ndarray, float]:  # int16 of the same shape, and the value of a step
-    "Samples as 16-bit integers"
+    """Samples as 16-bit integers
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (n, channels), NaN as 0
+
+    Returns
+    -------
+    tuple[np.ndarray, float]
+        int16 of the same shape, and the value of a step
+    """
     x = np.nan_to_num(np.asarray(x, np.float64))
     step = float(np.abs(x).max(initial=0)) / 32767 or 1.0
     return np.round(x / step).astype(np.int16), step
@@ -36,7 +47,19 @@ def stride_row(
     s: Stride,
     arrays: tuple[str, ...],  # names of `ARRAYS`
 ) -> dict:  # column -> value; lists of samples as int16, None where nothing was measured
-    "One stride as a row"
+    """One stride as a row
+
+    Parameters
+    ----------
+    s : Stride
+    arrays : tuple[str, ...]
+        names of `ARRAYS`
+
+    Returns
+    -------
+    dict
+        column -> value; lists of samples as int16, None where nothing was measured
+    """
     row = dict(s.facts)
     for a in arrays:
         x, mask = getattr(s, a), s.mask[GROUPS[GROUP_OF[a]]]
@@ -107,7 +130,25 @@ def export_parquet(
     has: tuple[str, ...] = (),  # channels that must have been measured
     arrays: tuple[str, ...] = ("envelope", "angle", "moment"),  # "filtered" is the bipolar EMG
 ) -> list[Path]:  # one file a dataset
-    "Write one row a stride"
+    """Write one row a stride
+
+    Parameters
+    ----------
+    store : str | Path | Store
+    out : str | Path
+        new folder
+    query : str, default ''
+        which strides, as for `Store.select`
+    has : tuple[str, ...], default ()
+        channels that must have been measured
+    arrays : tuple[str, ...], default ('envelope', 'angle', 'moment')
+        "filtered" is the bipolar EMG
+
+    Returns
+    -------
+    list[Path]
+        one file a dataset
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -148,7 +189,24 @@ def export_mat(
     has: tuple[str, ...] = (),  # channels that must have been measured
     arrays: tuple[str, ...] = ("envelope", "angle", "moment"),
 ) -> list[Path]:  # one file a person
-    "Write one MATLAB file a person"
+    """Write one MATLAB file a person
+
+    Parameters
+    ----------
+    store : str | Path | Store
+    out : str | Path
+        new folder
+    query : str, default ''
+        which strides, as for `Store.select`
+    has : tuple[str, ...], default ()
+        channels that must have been measured
+    arrays : tuple[str, ...], default ('envelope', 'angle', 'moment')
+
+    Returns
+    -------
+    list[Path]
+        one file a person
+    """
     sync, out = _begin(store, out, arrays)
     table, files = sync.select(query, has), []
     for (d, p), mine in table.groupby(["dataset", "patient"], sort=True):

@@ -39,7 +39,17 @@ _MEANS = {401: "asks for a login", 403: "refuses access: it may ask for a login 
 
 
 class Web:
-    "A patient visitor of web pages"
+    """A patient visitor of web pages
+
+    Parameters
+    ----------
+    tries : int, default 5
+        in a row without progress
+    sleep : Callable[[float], None], default time.sleep
+        of seconds
+    timeout : tuple[float, float], default (20, 60)
+        s, to connect and between bytes
+    """
     def __init__(
         self,
         tries: int = 5,  # in a row without progress
@@ -73,7 +83,25 @@ def get(
     url: str,
     **kwargs: object,  # of `requests.get`
 ):  # response with a good status, or 416
-    "A page, after as many tries as it takes"
+    """A page, after as many tries as it takes
+
+    Parameters
+    ----------
+    url : str
+    **kwargs : object
+        of `requests.get`
+
+    Raises
+    ------
+    DataError
+        Does not answer (…, … tries): try again later, what is there already stays
+    DataError
+        Redirects in a circle: try again later or in a browser
+    DataError
+        Is no address of a page (…)
+    DataError
+        … (…)
+    """
     import requests
     for k in range(self.tries):
         pause = min(2.0 ** k, 60)
@@ -125,7 +153,23 @@ def ask(
     url: str,
     **params: object,  # of the query
 ) -> object:
-    "What a host's programming interface answers"
+    """What a host's programming interface answers
+
+    Parameters
+    ----------
+    url : str
+    **params : object
+        of the query
+
+    Returns
+    -------
+    object
+
+    Raises
+    ------
+    DataError
+        Answers with something that is no JSON, expected a list of files
+    """
     with self.get(url, params=params, headers={"Accept": "application/json"}, stream=True) as r:
         text = _bounded(r, url)
     try:
@@ -140,7 +184,18 @@ APIS = {"figshare": "https://api.figshare.com/v2", "zenodo": "https://zenodo.org
 
 @dataclass(frozen=True)
 class Remote:
-    "A file at a host"
+    """A file at a host
+
+    Parameters
+    ----------
+    name : str
+        below the dataset's folder
+    url : str
+    bytes : int | None
+        None: not stated
+    checksum : str, default ''
+        md5:..., sha256:... or git:...; empty: not stated
+    """
     name: str  # below the dataset's folder
     url: str
     bytes: int | None  # None: not stated
@@ -232,7 +287,19 @@ def matches(
     name: str,  # with the folders above it
     patterns: tuple[str, ...],  # of whole names, or of their ends at a folder
 ) -> bool:
-    "Whether a file is among the wanted"
+    """Whether a file is among the wanted
+
+    Parameters
+    ----------
+    name : str
+        with the folders above it
+    patterns : tuple[str, ...]
+        of whole names, or of their ends at a folder
+
+    Returns
+    -------
+    bool
+    """
     return any(fnmatch(name.lower(), p.lower()) or fnmatch(name.lower(), f"*/{p.lower()}") for p in patterns)
 
 # %% ../../nbs/50_store/08_fetch.ipynb #42067061
@@ -265,7 +332,29 @@ def remote_files(
     only: tuple[str, ...] = (),  # patterns instead of those that the card knows
     apis: dict[str, str] | None = None,  # host -> address, instead of `APIS`
 ) -> list[Remote]:  # by name
-    "The files of a dataset that are to be fetched"
+    """The files of a dataset that are to be fetched
+
+    Parameters
+    ----------
+    c : Card
+    web : Web
+    only : tuple[str, ...], default ()
+        patterns instead of those that the card knows
+    apis : dict[str, str] | None, default None
+        host -> address, instead of `APIS`
+
+    Returns
+    -------
+    list[Remote]
+        by name
+
+    Raises
+    ------
+    DataError
+        Lists …; expected …
+    DataError
+        Lists its files in another form than expected (…: …)
+    """
     out = []
     for s in c.sources:
         api = (APIS | (apis or {})).get(s.host, "")
@@ -310,7 +399,30 @@ def check_type(
     name: str = "",  # whose suffix says what it should be; by default its own
     dataset: str = "",
 ):
-    "Raise a `DataError` if a file is not what its name says"
+    """Raise a `DataError` if a file is not what its name says
+
+    Parameters
+    ----------
+    path : str | Path
+    name : str, default ''
+        whose suffix says what it should be; by default its own
+    dataset : str, default ''
+
+    Raises
+    ------
+    DataError
+        Is empty: download it again
+    DataError
+        Is a web page, not data: the download probably needs a login
+    DataError
+        Is a Git LFS pointer, not data: fetch the file itself
+    DataError
+        Is not data but the host's answer …
+    DataError
+        Does not begin as a … file does: download it again
+    DataError
+        Holds binary data, expected text
+    """
     path, name = Path(path), name or Path(path).name
     suffix, place = Path(name).suffix.lower(), dict(dataset=dataset, file=name)
     with path.open("rb") as f:
@@ -333,7 +445,17 @@ def check_type(
 
 # %% ../../nbs/50_store/08_fetch.ipynb #022a286c
 class Resume:
-    "A downloader for `pooch.retrieve` that goes on with what is there"
+    """A downloader for `pooch.retrieve` that goes on with what is there
+
+    Parameters
+    ----------
+    web : Web
+    remote : Remote
+    part : Path
+        grows; stays when the connection does not
+    dataset : str, default ''
+    progress : bool, default True
+    """
     def __init__(
         self,
         web: Web,
@@ -365,7 +487,13 @@ class Resume:
 
     @property
     def have(self) -> int:  # bytes
-        "How much is there"
+        """How much is there
+
+        Returns
+        -------
+        int
+            bytes
+        """
         return self.part.stat().st_size if self.part.exists() else 0
 
 # %% ../../nbs/50_store/08_fetch.ipynb #9b853f89
@@ -423,7 +551,18 @@ def some(
     url: str,
     bar: tqdm,
 ) -> str:  # why it ended early; empty when the server sent all
-    "One answer of the server, as far as it comes"
+    """One answer of the server, as far as it comes
+
+    Parameters
+    ----------
+    url : str
+    bar : tqdm
+
+    Returns
+    -------
+    str
+        why it ended early; empty when the server sent all
+    """
     from urllib3.exceptions import HTTPError
     have = self.have
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
@@ -450,7 +589,17 @@ def fill(
     self: Resume,
     url: str,
 ):
-    "Ask until the file is whole"
+    """Ask until the file is whole
+
+    Parameters
+    ----------
+    url : str
+
+    Raises
+    ------
+    DataError
+        Breaks off after … of … bytes (…): the same command goes on from there
+    """
     if not (self.remote.checksum or self.tag.exists()) or self.have > (self.remote.bytes or self.have):
         self.discard()
     tries, total = 0, self.remote.bytes
@@ -532,7 +681,29 @@ def download(
     dataset: str = "",
     progress: bool = True,
 ) -> dict:  # bytes, sha256, url, checksum
-    "Fetch one file into `root`, whole and checked"
+    """Fetch one file into `root`, whole and checked
+
+    Parameters
+    ----------
+    remote : Remote
+    root : str | Path
+        folder of the dataset
+    web : Web
+    dataset : str, default ''
+    progress : bool, default True
+
+    Returns
+    -------
+    dict
+        bytes, sha256, url, checksum
+
+    Raises
+    ------
+    DataError
+        Is there already: it is not overwritten
+    DataError
+        Cannot be written (…): the same command goes on from there
+    """
     final, parts = inside(root, remote.name, dataset=dataset), Path(root) / ".fetch"
     if final.exists():
         raise data_error("is there already: it is not overwritten", dataset, file=final)
@@ -555,7 +726,22 @@ LEDGER = "emgfm-fetch.json"
 def read_ledger(
     root: Path,
 ) -> dict[str, dict]:  # name -> bytes, sha256, url, checksum, unpacked
-    "What was fetched into a folder"
+    """What was fetched into a folder
+
+    Parameters
+    ----------
+    root : Path
+
+    Returns
+    -------
+    dict[str, dict]
+        name -> bytes, sha256, url, checksum, unpacked
+
+    Raises
+    ------
+    DataError
+        Is damaged: delete it, and what is there is compared with the host anew
+    """
     path = Path(root) / LEDGER
     if not path.exists():
         return {}
@@ -570,7 +756,14 @@ def write_ledger(
     c: Card,
     files: dict[str, dict],
 ):
-    "Record what was fetched"
+    """Record what was fetched
+
+    Parameters
+    ----------
+    root : Path
+    c : Card
+    files : dict[str, dict]
+    """
     path = Path(root) / LEDGER
     text = json.dumps(dict(emgfm_fetch=1, dataset=c.name, licence=c.licence, files=files), indent=1, sort_keys=True, ensure_ascii=False)
     path.with_suffix(".new").write_text(text + "\n", encoding="utf-8")
@@ -582,7 +775,28 @@ def standing(
     root: Path,
     known: dict | None,  # of the ledger
 ) -> str:  # missing, whole or unpacked
-    "How far a file is here; a `DataError` if something else is in its place"
+    """How far a file is here; a `DataError` if something else is in its place
+
+    Parameters
+    ----------
+    f : Remote
+    root : Path
+    known : dict | None
+        of the ledger
+
+    Returns
+    -------
+    str
+        missing, whole or unpacked
+
+    Raises
+    ------
+    DataError
+        Has changed at the host since it was fetched: move the old one and what was unpacked
+        away to get the new one
+    DataError
+        Is not the file that …: move it away and fetch again
+    """
     path = inside(root, f.name)
     if known and f.checksum and known["checksum"] not in ("", f.checksum):
         raise data_error("has changed at the host since it was fetched: move the old one and what was unpacked away to get the new one",
@@ -608,7 +822,21 @@ def _is_remote(path: Path, f: Remote) -> bool:
 # %% ../../nbs/50_store/08_fetch.ipynb #bc3be2d1
 @dataclass
 class Fetched:
-    "What is there of a dataset"
+    """What is there of a dataset
+
+    Parameters
+    ----------
+    dataset : str
+    folder : Path
+    expected : int
+        people, by the card
+    people : list[str], default list()
+        that the reader finds
+    files : dict[str, str], default dict()
+        of the host: name -> missing, whole or unpacked
+    problems : list[str], default list()
+        sentences
+    """
     dataset: str
     folder: Path
     expected: int  # people, by the card
@@ -618,7 +846,12 @@ class Fetched:
 
     @property
     def ok(self) -> bool:
-        "Whether it can be built from"
+        """Whether it can be built from
+
+        Returns
+        -------
+        bool
+        """
         return bool(self.people) and not self.problems
 
     def __str__(self):
@@ -660,7 +893,17 @@ def _size(n: int) -> str:
 def visible(
     root: Path,
 ) -> list[Path]:  # sorted
-    "The files below a folder, without hidden ones"
+    """The files below a folder, without hidden ones
+
+    Parameters
+    ----------
+    root : Path
+
+    Returns
+    -------
+    list[Path]
+        sorted
+    """
     return sorted(p for p in Path(root).rglob("*")
                   if p.is_file() and not any(x.startswith(".") for x in p.relative_to(root).parts) and p.name != LEDGER)
 
@@ -676,7 +919,20 @@ def inspect(
     partial: bool = False,  # only some files were wanted: others may be missing
     progress: bool = True,
 ):
-    "Check files, types, sizes, checksums and people"
+    """Check files, types, sizes, checksums and people
+
+    Parameters
+    ----------
+    c : Card
+    root : Path
+    out : Fetched
+        gets people and problems
+    thorough : bool, default True
+        compare all checksums, which reads everything
+    partial : bool, default False
+        only some files were wanted: others may be missing
+    progress : bool, default True
+    """
     ledger, files = read_ledger(root), visible(root)
     for p in sorted((root / ".fetch").glob("*.part")):
         out.problems.append(str(data_error(f"is downloaded as far as {_size(p.stat().st_size)}: fetch goes on from there", c.name, file=p)))
@@ -716,7 +972,16 @@ def _shared(root: Path, ledger: dict, name: str) -> Budget:
 def packed(
     root: Path,
 ) -> list[Path]:
-    "Archives below a folder that are not unpacked yet"
+    """Archives below a folder that are not unpacked yet
+
+    Parameters
+    ----------
+    root : Path
+
+    Returns
+    -------
+    list[Path]
+    """
     ledger = read_ledger(root)
     return [p for p in visible(root) if is_archive(p) and not ledger.get(p.relative_to(root).as_posix(), {}).get("unpacked")]
 
@@ -727,7 +992,26 @@ def unpack_all(
     agree: Callable[[str], bool],  # asked for each archive
     progress: bool = True,
 ) -> list[str]:  # sentences about what could not be unpacked
-    "Unpack every archive below a folder, and record it"
+    """Unpack every archive below a folder, and record it
+
+    Parameters
+    ----------
+    c : Card
+    root : Path
+    agree : Callable[[str], bool]
+        asked for each archive
+    progress : bool, default True
+
+    Returns
+    -------
+    list[str]
+        sentences about what could not be unpacked
+
+    Raises
+    ------
+    DataError
+        Is not unpacked
+    """
     problems, refused = [], set()
     for _ in range(3):
         for p in [p for p in packed(root) if p not in refused]:
@@ -750,7 +1034,23 @@ def dataset_folder(
     name: str,  # of a dataset
     raw: str | Path,
 ) -> Path:
-    "Where a dataset lies, or will lie, below the raw root"
+    """Where a dataset lies, or will lie, below the raw root
+
+    Parameters
+    ----------
+    name : str
+        of a dataset
+    raw : str | Path
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    DataError
+        Is a file, expected a folder
+    """
     raw = Path(raw)
     if raw.exists() and not raw.is_dir():
         raise data_error("is a file, expected a folder", name, file=raw)
@@ -761,7 +1061,16 @@ def dataset_folder(
 def introduction(
     c: Card,
 ) -> str:
-    "What one should know before a download"
+    """What one should know before a download
+
+    Parameters
+    ----------
+    c : Card
+
+    Returns
+    -------
+    str
+    """
     unknown = f"\n           no licence is known: read {c.landing} before you use the data" if c.licence == UNKNOWN else ""
     return (f"{c.title}\n\nlicence    {c.licence}; redistribution: {c.redistribution}; commercial use: {c.commercial}{unknown}\n"
             f"size       {c.size}\nlogin      {c.login}\nget it     {c.landing}: {c.how}\n\nPlease cite:\n\n{cite(c.name)}\n")
@@ -850,7 +1159,17 @@ def hand_steps(
     c: Card,
     folder: Path,
 ) -> str:
-    "What to do by hand, numbered"
+    """What to do by hand, numbered
+
+    Parameters
+    ----------
+    c : Card
+    folder : Path
+
+    Returns
+    -------
+    str
+    """
     last = f"Check it: emgfm fetch {c.name} --raw {folder.parent} --verify"
     return "\n".join(f"{k}. {step.format(folder=folder)}" for k, step in enumerate((*c.steps, last), 1))
 
@@ -889,7 +1208,33 @@ def fetch(
     web: Web | None = None,
     apis: dict[str, str] | None = None,  # host -> address, instead of `APIS`
 ) -> Fetched:
-    "Get a dataset, or say how to; then check what is there"
+    """Get a dataset, or say how to; then check what is there
+
+    Parameters
+    ----------
+    name : str
+        of a dataset
+    raw : str | Path
+        folder that gets a folder for each dataset
+    yes : bool, default False
+        agree to everything that would be asked
+    verify : bool, default False
+        download nothing: check what is there
+    only : tuple[str, ...] | list[str], default ()
+        patterns of names, for a part of the dataset
+    keep_archives : bool, default True
+        False: delete each once it is unpacked and the reader finds people
+    ask : Callable[[str], str], default input
+    echo : Callable[[str], None], default print
+    progress : bool, default True
+    web : Web | None, default None
+    apis : dict[str, str] | None, default None
+        host -> address, instead of `APIS`
+
+    Returns
+    -------
+    Fetched
+    """
     c, root = card(name), dataset_folder(card(name).name, raw)
     out, agree = Fetched(c.name, root, c.subjects), lambda question: yes or _agreed(ask, question)
     by_hand = all(s.host not in _HOSTS for s in c.sources)

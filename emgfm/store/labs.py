@@ -28,7 +28,24 @@ def invent_person(
     tasks: tuple = TASKS,
     seed: int = 0,
 ) -> list[Recording]:  # one for each task
-    "Everything that a laboratory recorded of one invented person"
+    """Everything that a laboratory recorded of one invented person
+
+    Parameters
+    ----------
+    lab : str
+        a dataset, whose muscles, angles and moments are measured
+    number : int
+        of the person
+    strides : int, default 8
+        of each task
+    tasks : tuple, default TASKS
+    seed : int, default 0
+
+    Returns
+    -------
+    list[Recording]
+        one for each task
+    """
     c, walker, out = card(lab), Walker(lab, f"invented{number:02}", seed), []
     for i, (trial, activity, speed, incline) in enumerate(tasks):
         walk, side = Walk(walker, trial, [Bout(activity, strides, speed, incline)]), ("left", "right")[(i + number) % 2]
@@ -44,7 +61,26 @@ def write_labs(
     tasks: tuple = TASKS,
     seed: int = 0,
 ) -> Store:  # the aligned store
-    "Invent laboratories full of people, and align what they measured"
+    """Invent laboratories full of people, and align what they measured
+
+    Parameters
+    ----------
+    out : str | Path
+        new folder; gets `native` and `aligned`
+    labs : tuple[str, ...], default LABS
+        datasets
+    people : int, default 10
+        in each
+    strides : int, default 8
+        of each task
+    tasks : tuple, default TASKS
+    seed : int, default 0
+
+    Returns
+    -------
+    Store
+        the aligned store
+    """
     parameters = BuildParameters()
     native = create_store(Path(out) / "native", "native", vars(parameters))
     for lab in labs:

@@ -24,7 +24,20 @@ from .sync import SyncAll
 # %% ../../nbs/50_store/07_legacy.ipynb #daeaf28e
 @dataclass(frozen=True)
 class Nesting:
-    "How one dataset is nested in the original's pickle"
+    """How one dataset is nested in the original's pickle
+
+    Parameters
+    ----------
+    levels : tuple[str, ...]
+        of dictionaries: activity, leg
+    lists : tuple[str, ...]
+        of lists below them: patient, trial, subtrial, stride
+    angle : str, default 'angle'
+    moment : str | None, default 'kinetic'
+    mask : str, default 'mask'
+    leg : str, default 'right'
+        where there is no level of legs
+    """
     levels: tuple[str, ...]  # of dictionaries: activity, leg
     lists: tuple[str, ...]  # of lists below them: patient, trial, subtrial, stride
     angle: str = "angle"
@@ -65,7 +78,18 @@ _WORDS = {"angle": ("angle", "angles", "kinematic"), "moment": ("kinetic", "kine
 def activity_of(
     word: str,  # of the original
 ) -> str:  # one of `ACTIVITIES`
-    "Our name of an activity"
+    """Our name of an activity
+
+    Parameters
+    ----------
+    word : str
+        of the original
+
+    Returns
+    -------
+    str
+        one of `ACTIVITIES`
+    """
     plain = word.replace("_", "").replace(" ", "").lower()
     return word if word in ACTIVITIES else _ACTIVITY.get(plain, "other")
 
@@ -142,7 +166,28 @@ def legacy_strides(
     emg_rate: float,  # Hz; the pickle does not say
     file: str | Path = "",  # for errors
 ) -> Iterator[Recording]:  # one a stride
-    "The strides of an original pickle as recordings"
+    """The strides of an original pickle as recordings
+
+    Parameters
+    ----------
+    data : dict
+        a loaded pickle
+    dataset : str
+    emg_rate : float
+        Hz; the pickle does not say
+    file : str | Path, default ''
+        for errors
+
+    Returns
+    -------
+    Iterator[Recording]
+        one a stride
+
+    Raises
+    ------
+    DataError
+        Has no nesting; there are …
+    """
     if dataset not in NESTINGS:
         raise data_error(f"has no nesting; there are {', '.join(NESTINGS)}", dataset, file=file)
     nesting = NESTINGS[dataset]
@@ -166,7 +211,28 @@ def import_pickle(
     dataset: str,  # which one it is
     emg_rate: float = 1000.0,  # Hz
 ) -> Store:
-    "Read a pickle of the original pipeline into a native store"
+    """Read a pickle of the original pipeline into a native store
+
+    Parameters
+    ----------
+    path : str | Path
+        pickle of the original pipeline
+    out : str | Path
+        native store
+    dataset : str
+        which one it is
+    emg_rate : float, default 1000.0
+        Hz
+
+    Returns
+    -------
+    Store
+
+    Raises
+    ------
+    DataError
+        Holds no strides
+    """
     recordings = {}
     for r in legacy_strides(load_pickle(path), dataset, emg_rate, path):
         if r.moment is not None and np.nanmax(np.abs(r.moment.data), initial=0) > 12:
@@ -188,7 +254,23 @@ def sync_pickle(
     dataset: str,  # which one it is
     emg_rate: float = 1000.0,  # Hz
 ) -> SyncAll:
-    "Walk through a pickle of the original pipeline like through any store"
+    """Walk through a pickle of the original pipeline like through any store
+
+    Parameters
+    ----------
+    path : str | Path
+        pickle of the original pipeline
+    out : str | Path
+        native store that is made of it
+    dataset : str
+        which one it is
+    emg_rate : float, default 1000.0
+        Hz
+
+    Returns
+    -------
+    SyncAll
+    """
     return SyncAll(import_pickle(path, out, dataset, emg_rate))
 
 # %% ../../nbs/50_store/07_legacy.ipynb #55d65ee0
@@ -197,7 +279,16 @@ def export_pickle(
     path: str | Path,  # pickle to write
     query: str = "",  # which strides
 ):
-    "Write strides as patient -> activity -> trial -> subtrial -> [strides]"
+    """Write strides as patient -> activity -> trial -> subtrial -> [strides]
+
+    Parameters
+    ----------
+    store : str | Path | Store
+    path : str | Path
+        pickle to write
+    query : str, default ''
+        which strides
+    """
     out = {}
     for s in SyncAll(store).strides(query):
         f = s.facts

@@ -56,7 +56,25 @@ def _migrate_patient(folder: Path) -> None:
 def migrate_store(
     path: str | Path,  # a store of schema 2
 ) -> Store:  # the same store
-    "Bring a store of schema 2 up to this version, in place; a migration that was stopped goes on where it was"
+    """Bring a store of schema 2 up to this version, in place; a migration that was stopped goes on where it was
+
+    Parameters
+    ----------
+    path : str | Path
+        a store of schema 2
+
+    Returns
+    -------
+    Store
+        the same store
+
+    Raises
+    ------
+    DataError
+        Has schema version …, expected 2: build it again from the raw files
+    DataError
+        Holds no description of an emgfm store
+    """
     path = Path(path)
     try:
         old = json.loads((path / "store.json").read_text(encoding="utf-8"))

@@ -259,7 +259,27 @@ def _whole(x: object, room: int) -> object:
 def load_pickle(
     path: str | Path,  # written by the original pipeline
 ) -> dict:  # nested dictionaries, lists and arrays
-    "Read a pickle of containers, numbers and arrays; everything else is refused, and nothing is imported or run"
+    """Read a pickle of containers, numbers and arrays; everything else is refused, and nothing is imported or run
+
+    Parameters
+    ----------
+    path : str | Path
+        written by the original pipeline
+
+    Returns
+    -------
+    dict
+        nested dictionaries, lists and arrays
+
+    Raises
+    ------
+    DataError
+        Does not exist / is a folder, expected a pickle
+    DataError
+        Has … bytes, expected at most …
+    DataError
+        …, expected one of the original pipeline
+    """
     path = Path(path)
     if not path.is_file():
         raise data_error("does not exist" if not path.exists() else "is a folder, expected a pickle", file=path)

@@ -29,7 +29,21 @@ from .sync import Stride, SyncAll
 # %% ../../nbs/50_store/05_quality.ipynb #7d4d3992
 @dataclass(frozen=True)
 class Band:
-    "What the extreme of a channel within a part of the stride must be"
+    """What the extreme of a channel within a part of the stride must be
+
+    Parameters
+    ----------
+    channel : str
+    activity : str
+    extreme : str
+        max or min
+    part : tuple[float, float]
+        of the stride, 0..1
+    low : float
+        degrees or N·m/kg
+    high : float
+    what : str
+    """
 
     channel: str
     activity: str
@@ -61,7 +75,18 @@ GRID = np.arange(100) / 100  # phase of the points of a mean stride
 def on_grid(
     stride: Stride,
 ) -> np.ndarray:  # (100, 31) envelope, angles and moments in the order of `CHANNELS`, NaN where not measured
-    "A stride on percent of the gait cycle"
+    """A stride on percent of the gait cycle
+
+    Parameters
+    ----------
+    stride : Stride
+
+    Returns
+    -------
+    np.ndarray
+        (100, 31) envelope, angles and moments in the order of `CHANNELS`, NaN where not
+        measured
+    """
     out = np.full((len(GRID), len(CHANNELS)), np.nan)
     for g, name in (("emg", "envelope"), ("angle", "angle"), ("moment", "moment")):
         x = getattr(stride, name)
@@ -81,7 +106,22 @@ def mean_strides(
     query: str = "not transition",  # which strides
     most: int = 2000,  # strides of a dataset and activity that are used, evenly spread
 ) -> pd.DataFrame:  # dataset, activity, channel, n; mean and sd (100,), and each stride (n, 100) where there is a band
-    "Mean stride of each channel, dataset and activity"
+    """Mean stride of each channel, dataset and activity
+
+    Parameters
+    ----------
+    store : str | Path | Store
+    query : str, default 'not transition'
+        which strides
+    most : int, default 2000
+        strides of a dataset and activity that are used, evenly spread
+
+    Returns
+    -------
+    pd.DataFrame
+        dataset, activity, channel, n; mean and sd (100,), and each stride (n, 100) where there
+        is a band
+    """
     sync, rows, banded = SyncAll(store), [], {b.channel for b in BANDS}
     for (dataset, activity), s in sync.select(query).groupby(["dataset", "activity"]):
         keep = s.iloc[np.unique(np.linspace(0, len(s) - 1, min(most, len(s))).astype(int))]
@@ -99,7 +139,14 @@ def plot_mean_strides(
     means: pd.DataFrame,  # from `mean_strides`
     activity: str = "level_walk",
 ):
-    "Sagittal angles and moments of all datasets"
+    """Sagittal angles and moments of all datasets
+
+    Parameters
+    ----------
+    means : pd.DataFrame
+        from `mean_strides`
+    activity : str, default 'level_walk'
+    """
     import matplotlib.pyplot as plt
     from emgfm.core.plotting import PALETTE
 
@@ -131,7 +178,14 @@ def plot_envelopes(
     means: pd.DataFrame,  # from `mean_strides`
     activity: str = "level_walk",
 ):
-    "Mean envelopes of the 13 muscles of all datasets"
+    """Mean envelopes of the 13 muscles of all datasets
+
+    Parameters
+    ----------
+    means : pd.DataFrame
+        from `mean_strides`
+    activity : str, default 'level_walk'
+    """
     import matplotlib.pyplot as plt
     from emgfm.core.plotting import PALETTE
     datasets = sorted(set(means.dataset))
@@ -157,7 +211,17 @@ def plot_envelopes(
 def measured_share(
     store: str | Path | Store,
 ) -> pd.DataFrame:  # index: datasets; columns: `CHANNELS`; 0..1
-    "Share of strides in which each channel was measured"
+    """Share of strides in which each channel was measured
+
+    Parameters
+    ----------
+    store : str | Path | Store
+
+    Returns
+    -------
+    pd.DataFrame
+        index: datasets; columns: `CHANNELS`; 0..1
+    """
     s = (store if isinstance(store, Store) else Store(store)).strides
     return (s.set_index("dataset")[list(CHANNELS)] == 0).groupby("dataset").mean()
 
@@ -165,7 +229,17 @@ def measured_share(
 def missing_reasons(
     store: str | Path | Store,
 ) -> pd.DataFrame:  # index: datasets; columns: reasons; counts of channels times strides
-    "How often each reason for missing data occurs"
+    """How often each reason for missing data occurs
+
+    Parameters
+    ----------
+    store : str | Path | Store
+
+    Returns
+    -------
+    pd.DataFrame
+        index: datasets; columns: reasons; counts of channels times strides
+    """
     s = (store if isinstance(store, Store) else Store(store)).strides
     names = {c: r for r, c in REASON_CODES.items()}
     counts = {
@@ -181,7 +255,18 @@ def check_bands(
     means: pd.DataFrame,
     bands: Iterable[Band] = BANDS,
 ) -> pd.DataFrame:  # dataset, activity, check, verdict (ok or violated), evidence
-    "Which bands most strides leave"
+    """Which bands most strides leave
+
+    Parameters
+    ----------
+    means : pd.DataFrame
+    bands : Iterable[Band], default BANDS
+
+    Returns
+    -------
+    pd.DataFrame
+        dataset, activity, check, verdict (ok or violated), evidence
+    """
     rows = []
     for b in bands:
         for r in means[(means.channel == b.channel) & (means.activity == b.activity)].itertuples():
@@ -199,7 +284,17 @@ def check_bands(
 def check_power(
     means: pd.DataFrame,
 ) -> pd.DataFrame:  # as `check_bands`
-    "Power of the ankle at push-off of level walking"
+    """Power of the ankle at push-off of level walking
+
+    Parameters
+    ----------
+    means : pd.DataFrame
+
+    Returns
+    -------
+    pd.DataFrame
+        as `check_bands`
+    """
     rows = []
     level = means[means.activity == "level_walk"].set_index(["dataset", "channel"])["mean"]
     for d in sorted(set(level.index.get_level_values(0))):
@@ -215,7 +310,17 @@ def check_power(
 def check_strides(
     store: str | Path | Store,
 ) -> pd.DataFrame:  # as `check_bands`
-    "Durations of strides, and muscles that are dead everywhere"
+    """Durations of strides, and muscles that are dead everywhere
+
+    Parameters
+    ----------
+    store : str | Path | Store
+
+    Returns
+    -------
+    pd.DataFrame
+        as `check_bands`
+    """
     s, rows = (store if isinstance(store, Store) else Store(store)).strides, []
     for d, g in s.groupby("dataset"):
         odd = ~g.duration.between(0.4, 6.0)
@@ -232,7 +337,19 @@ def check_store(
     store: str | Path | Store,
     means: pd.DataFrame | None = None,  # from `mean_strides`, where it is at hand
 ) -> pd.DataFrame:  # dataset, activity, check, verdict, evidence
-    "All checks of a store"
+    """All checks of a store
+
+    Parameters
+    ----------
+    store : str | Path | Store
+    means : pd.DataFrame | None, default None
+        from `mean_strides`, where it is at hand
+
+    Returns
+    -------
+    pd.DataFrame
+        dataset, activity, check, verdict, evidence
+    """
     store = store if isinstance(store, Store) else Store(store)
     means = mean_strides(store) if means is None else means
     found = [t for t in (check_bands(means), check_power(means), check_strides(store)) if len(t)]
@@ -255,7 +372,22 @@ def outliers(
     limit: float = 6.0,  # how many robust standard deviations away counts
     most: int = 2000,  # strides of a dataset and activity that are looked at
 ) -> pd.DataFrame:  # dataset, patient, stride, activity, channel, distance; farthest first
-    "Strides that are far from the median of their dataset and activity"
+    """Strides that are far from the median of their dataset and activity
+
+    Parameters
+    ----------
+    store : str | Path | Store
+    query : str, default 'not transition'
+    limit : float, default 6.0
+        how many robust standard deviations away counts
+    most : int, default 2000
+        strides of a dataset and activity that are looked at
+
+    Returns
+    -------
+    pd.DataFrame
+        dataset, patient, stride, activity, channel, distance; farthest first
+    """
     sync, rows = SyncAll(store), []
     for (d, a), s in sync.select(query).groupby(["dataset", "activity"]):
         if len(s) < 8:
@@ -277,7 +409,13 @@ def outliers(
 def plot_durations(
     strides: pd.DataFrame,  # of one dataset
 ):
-    "Durations of the strides, by activity"
+    """Durations of the strides, by activity
+
+    Parameters
+    ----------
+    strides : pd.DataFrame
+        of one dataset
+    """
     import matplotlib.pyplot as plt
     fig, ax = plt.subplots(figsize=(9.6, 2.2), layout="constrained")
     groups = [(a, g.duration) for a, g in strides.groupby("activity")]
@@ -291,7 +429,18 @@ def emg_table(
     store: Store,
     dataset: str,
 ) -> pd.DataFrame:  # one row a muscle: median over recordings
-    "How good the EMG channels of a dataset are"
+    """How good the EMG channels of a dataset are
+
+    Parameters
+    ----------
+    store : Store
+    dataset : str
+
+    Returns
+    -------
+    pd.DataFrame
+        one row a muscle: median over recordings
+    """
     q = store.table("quality", dataset)
     if not len(q):
         return pd.DataFrame()
@@ -305,7 +454,15 @@ def plot_bands(
     activity: str,
     bands: Iterable[Band] = BANDS,
 ):
-    "Mean strides of one dataset, with the bands in which an extreme must lie"
+    """Mean strides of one dataset, with the bands in which an extreme must lie
+
+    Parameters
+    ----------
+    means : pd.DataFrame
+        of one dataset
+    activity : str
+    bands : Iterable[Band], default BANDS
+    """
     fig = plot_mean_strides(means, activity)
     for b in bands:
         quantity, joint = b.channel.split("_")[:2]
@@ -320,7 +477,15 @@ def plot_outlier(
     means: pd.DataFrame,
     row: pd.Series,  # of `outliers`
 ):
-    "One unusual stride over the mean of its dataset"
+    """One unusual stride over the mean of its dataset
+
+    Parameters
+    ----------
+    sync : SyncAll
+    means : pd.DataFrame
+    row : pd.Series
+        of `outliers`
+    """
     import matplotlib.pyplot as plt
 
     query = f"dataset == {row.dataset!r} and patient == {row.patient!r} and stride == {row.stride}"
@@ -338,7 +503,18 @@ def plot_outlier(
 
 # %% ../../nbs/50_store/05_quality.ipynb #26b3899f
 def rejected_cycles(store: Store, dataset: str) -> pd.DataFrame:  # patient, start, stop, reason
-    "Cycles that are no strides, with their reasons"
+    """Cycles that are no strides, with their reasons
+
+    Parameters
+    ----------
+    store : Store
+    dataset : str
+
+    Returns
+    -------
+    pd.DataFrame
+        patient, start, stop, reason
+    """
     return (
         store.table("rejected", dataset).drop(columns="dataset")
         if store.kind == "native"
@@ -386,7 +562,23 @@ def dataset_page(
     checks: pd.DataFrame,  # of all datasets
     odd: pd.DataFrame,  # outliers of all datasets
 ) -> Page:
-    "The page of one dataset"
+    """The page of one dataset
+
+    Parameters
+    ----------
+    store : Store
+    dataset : str
+    means : pd.DataFrame
+        of all datasets
+    checks : pd.DataFrame
+        of all datasets
+    odd : pd.DataFrame
+        outliers of all datasets
+
+    Returns
+    -------
+    Page
+    """
     mine, s = means[means.dataset == dataset], store.select(f"dataset == {dataset!r}")
     bad = checks[(checks.dataset == dataset)]
     words = f"{s.patient.nunique()} people, {len(s)} strides, {int((bad.verdict != 'ok').sum())} checks violated."
@@ -426,7 +618,19 @@ def write_quality(
     store: str | Path | Store,
     out: str | Path,  # folder for the pages and quality.json
 ) -> pd.DataFrame:  # the checks
-    "Pages and JSON about the quality of a store"
+    """Pages and JSON about the quality of a store
+
+    Parameters
+    ----------
+    store : str | Path | Store
+    out : str | Path
+        folder for the pages and quality.json
+
+    Returns
+    -------
+    pd.DataFrame
+        the checks
+    """
     import matplotlib as mpl
 
     with mpl.rc_context():

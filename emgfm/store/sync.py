@@ -21,7 +21,26 @@ from .core import ARRAYS, Store
 # %% ../../nbs/50_store/03_sync.ipynb #43379dd0
 @dataclass(frozen=True)
 class Stride:
-    "One stride with its arrays and masks"
+    """One stride with its arrays and masks
+
+    Parameters
+    ----------
+    facts : dict
+        dataset, patient, activity, trial, side, stride, start, stop, conditions, the person's
+        facts
+    filtered : np.ndarray
+        (n, 13) filtered bipolar EMG, empty where the source has none
+    envelope : np.ndarray
+        (n, 13) of the person's scale
+    angle : np.ndarray
+        (k, 3, 3) rad
+    moment : np.ndarray
+        (k, 3, 3) N·m/kg
+    mask : np.ndarray
+        (31,) bool, True where `CHANNELS` were measured
+    rates : dict
+        Hz, of each array
+    """
     facts: dict  # dataset, patient, activity, trial, side, stride, start, stop, conditions, the person's facts
     filtered: np.ndarray  # (n, 13) filtered bipolar EMG, empty where the source has none
     envelope: np.ndarray  # (n, 13) of the person's scale
@@ -32,7 +51,13 @@ class Stride:
 
     @property
     def duration(self) -> float:  # s
-        "From this heel strike to the next"
+        """From this heel strike to the next
+
+        Returns
+        -------
+        float
+            s
+        """
         return self.facts["stop"] - self.facts["start"]
 
 # %% ../../nbs/50_store/03_sync.ipynb #82ae85d8
@@ -45,7 +70,12 @@ def _cut(array: np.ndarray, offset: int, length: int, start: float, rate: float,
 
 # %% ../../nbs/50_store/03_sync.ipynb #5e56a185
 class SyncAll:
-    "Every stride of every dataset of a store, native or aligned"
+    """Every stride of every dataset of a store, native or aligned
+
+    Parameters
+    ----------
+    store : str | Path | Store
+    """
     def __init__(
         self,
         store: str | Path | Store,
@@ -53,7 +83,17 @@ class SyncAll:
         self.store = store if isinstance(store, Store) else Store(store)
 
     def select(self, query: str = "", has=()) -> pd.DataFrame:
-        "The table of strides, or those that fulfil a query and have all the named channels"
+        """The table of strides, or those that fulfil a query and have all the named channels
+
+        Parameters
+        ----------
+        query : str, default ''
+        has, default ()
+
+        Returns
+        -------
+        pd.DataFrame
+        """
         return self.store.select(query, has)
 
     def __len__(self):
@@ -83,7 +123,19 @@ def strides(
     query: str = "",  # pandas query over the columns of `select()`
     has: tuple[str, ...] = (),  # channels that must have been measured
 ) -> Iterator[Stride]:
-    "All chosen strides, person by person in the order of the store"
+    """All chosen strides, person by person in the order of the store
+
+    Parameters
+    ----------
+    query : str, default ''
+        pandas query over the columns of `select()`
+    has : tuple[str, ...], default ()
+        channels that must have been measured
+
+    Returns
+    -------
+    Iterator[Stride]
+    """
     table = self.select(query, has)
     for (dataset, patient), mine in table.groupby(["dataset", "patient"], sort=True):
         arrays = {q: self.store.array(dataset, patient, q) for q in ARRAYS}
@@ -99,7 +151,17 @@ def walk(
 ) -> Iterator[
     tuple[str, str, str, str, str, str, pd.DataFrame]
 ]:  # dataset, patient, activity, trial, subtrial, side, strides
-    "The levels of all datasets alike: the strides of each leg in each trial"
+    """The levels of all datasets alike: the strides of each leg in each trial
+
+    Parameters
+    ----------
+    query : str, default ''
+
+    Returns
+    -------
+    Iterator[tuple[str, str, str, str, str, str, pd.DataFrame]]
+        dataset, patient, activity, trial, subtrial, side, strides
+    """
     levels = ["dataset", "patient", "activity", "trial", "subtrial", "side"]
     for key, strides in self.select(query).groupby(levels, sort=True):
         yield (*key, strides)
@@ -176,7 +238,19 @@ def analyze_sample_counts(
     store: str | Path | Store | SyncAll,
     csv: str | Path | None = None,  # where to write the table as well
 ) -> pd.DataFrame:  # one row a dataset and one for all
-    "Count strides and samples of every dataset"
+    """Count strides and samples of every dataset
+
+    Parameters
+    ----------
+    store : str | Path | Store | SyncAll
+    csv : str | Path | None, default None
+        where to write the table as well
+
+    Returns
+    -------
+    pd.DataFrame
+        one row a dataset and one for all
+    """
     sync = store if isinstance(store, SyncAll) else SyncAll(store)
     rows = {d: _count(sync, d) for d in sync.store.datasets}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("dataset")

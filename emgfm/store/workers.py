@@ -22,7 +22,17 @@ from ..core.schema import DataError
 # %% ../../nbs/50_store/01_workers.ipynb #b398c751
 @dataclass(frozen=True)
 class Died:
-    "Returned instead of a result when a task fails"
+    """Returned instead of a result when a task fails
+
+    Parameters
+    ----------
+    how : str
+        "took longer than 20 s", "was killed by signal 11 (SIGSEGV)", "raised KeyError: 'emg'"
+    detail : str, default ''
+        the traceback, where there is one
+    kind : str, default 'raised'
+        or refused (a `DataError`), memory, late, killed (from outside), crashed, cluster
+    """
     how: str  # "took longer than 20 s", "was killed by signal 11 (SIGSEGV)", "raised KeyError: 'emg'"
     detail: str = ""  # the traceback, where there is one
     kind: str = "raised"  # or refused (a `DataError`), memory, late, killed (from outside), crashed, cluster
@@ -34,7 +44,17 @@ class Died:
 def death(
     exitcode: int | None,  # of a process; negative: the signal that ended it
 ) -> str:
-    "How a process ended, in words"
+    """How a process ended, in words
+
+    Parameters
+    ----------
+    exitcode : int | None
+        of a process; negative: the signal that ended it
+
+    Returns
+    -------
+    str
+    """
     if exitcode is not None and exitcode < 0:
         return f"was killed by signal {-exitcode} ({signal.Signals(-exitcode).name})"
     return f"ended with status {exitcode}"
@@ -43,7 +63,13 @@ def death(
 def limit_memory(
     size: int | None,  # bytes beyond what the process has now; None: no limit
 ):
-    "Make allocations beyond `size` fail in this process (where the system can: not on Windows)"
+    """Make allocations beyond `size` fail in this process (where the system can: not on Windows)
+
+    Parameters
+    ----------
+    size : int | None
+        bytes beyond what the process has now; None: no limit
+    """
     if size is None:
         return
     try:
@@ -184,7 +210,30 @@ def run_tasks(
     on_done: Callable[[int, Any], None] | None = None,  # called here with the number of each finished call and its result
     scheduler: str = "",  # address of a `dask.distributed` scheduler, which then does the calls: tcp://host:8786
 ) -> list:  # results in the order of `arguments`; a `Died` where a call did not come back
-    "Call `function` with each tuple of arguments"
+    """Call `function` with each tuple of arguments
+
+    Parameters
+    ----------
+    function : Callable
+        module-level function
+    arguments : list[tuple]
+        one call each
+    jobs : int | None, default None
+        processes at a time; by default one a core; 1 without limits: in this process
+    timeout : float | None, default None
+        s that one call may take
+    memory : int | None, default None
+        bytes that one process may add to what it starts with
+    on_done : Callable[[int, Any], None] | None, default None
+        called here with the number of each finished call and its result
+    scheduler : str, default ''
+        address of a `dask.distributed` scheduler, which then does the calls: tcp://host:8786
+
+    Returns
+    -------
+    list
+        results in the order of `arguments`; a `Died` where a call did not come back
+    """
     tell = on_done or (lambda i, result: None)
     jobs = min(jobs or os.cpu_count() or 1, max(len(arguments), 1))
     if scheduler:

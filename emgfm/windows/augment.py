@@ -18,7 +18,25 @@ from ..core.schema import DataError
 # %% ../../nbs/60_windows/01_augment.ipynb #656bee9a
 @dataclass(frozen=True)
 class Augment:
-    "How training windows are changed; everything is off by default"
+    """How training windows are changed; everything is off by default
+
+    Parameters
+    ----------
+    gain : float, default 0.0
+        spread of each EMG channel's log gain: 0.2 is about 20 %
+    dropout : float, default 0.0
+        share of EMG channels that are hidden, with their mask
+    blackout : float, default 0.0
+        share of windows whose whole EMG is hidden; 1: the network gets no EMG
+    noise : float, default 0.0
+        electrode noise, as a share of the channel's normal amplitude
+    jitter : float, default 0.0
+        ms, the most that EMG may arrive late; early EMG would be the future
+    offset : float, default 0.0
+        degrees, spread of each joint angle's offset, in state and target
+    motion : float, default 0.0
+        spread of each joint's log gain, in state and target
+    """
     gain: float = 0.0  # spread of each EMG channel's log gain: 0.2 is about 20 %
     dropout: float = 0.0  # share of EMG channels that are hidden, with their mask
     blackout: float = 0.0  # share of windows whose whole EMG is hidden; 1: the network gets no EMG
@@ -43,7 +61,22 @@ def uniform(
     index: np.ndarray,  # (B,) window numbers
     n: int,  # numbers for each window
 ) -> np.ndarray:  # (B, n), 0 < u < 1
-    "Random numbers of windows: a counter through the mixer splitmix64 (Steele et al., OOPSLA 2014)"
+    """Random numbers of windows: a counter through the mixer splitmix64 (Steele et al., OOPSLA 2014)
+
+    Parameters
+    ----------
+    seed : int
+    epoch : int
+    index : np.ndarray
+        (B,) window numbers
+    n : int
+        numbers for each window
+
+    Returns
+    -------
+    np.ndarray
+        (B, n), 0 < u < 1
+    """
     key = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)
     count = np.asarray(index, np.uint64)[:, None] * np.uint64(n) + np.arange(1, n + 1, dtype=np.uint64)
     x = key + count * np.uint64(0x9E3779B97F4A7C15)
@@ -57,7 +90,20 @@ def window_numbers(
     epoch: int,
     index: np.ndarray,  # (B,) window numbers
 ) -> dict:  # name of each field of `Augment` -> (B, 13), (B, 9) or (B, 1), 0 < u < 1
-    "The random numbers that each part of `Augment` uses for these windows"
+    """The random numbers that each part of `Augment` uses for these windows
+
+    Parameters
+    ----------
+    seed : int
+    epoch : int
+    index : np.ndarray
+        (B,) window numbers
+
+    Returns
+    -------
+    dict
+        name of each field of `Augment` -> (B, 13), (B, 9) or (B, 1), 0 < u < 1
+    """
     u = uniform(seed, epoch, index, sum(NUMBERS.values()))
     ends = np.cumsum(list(NUMBERS.values()))
     return dict(zip(NUMBERS, np.split(u, ends[:-1], axis=1)))
@@ -69,7 +115,23 @@ def disturb_emg(
     how: Augment,
     envelope: bool,  # whether `x` are envelopes
 ) -> np.ndarray:  # (B, 13) bool, the channels that are still there
-    "Gain, electrode noise and hidden channels"
+    """Gain, electrode noise and hidden channels
+
+    Parameters
+    ----------
+    x : np.ndarray
+        (B, 13, W) EMG, changed in place
+    u : dict
+        from `window_numbers`
+    how : Augment
+    envelope : bool
+        whether `x` are envelopes
+
+    Returns
+    -------
+    np.ndarray
+        (B, 13) bool, the channels that are still there
+    """
     if how.gain:
         x *= np.exp(how.gain * ndtri(u["gain"])).astype(np.float32)[..., None]
     if how.noise and envelope:
@@ -95,7 +157,16 @@ def disturb_state(
     u: dict,  # from `window_numbers`
     how: Augment,
 ) -> None:
-    "Offsets and gains of joint angles"
+    """Offsets and gains of joint angles
+
+    Parameters
+    ----------
+    states : tuple
+        of arrays (B, ..., 27): angles, velocities, accelerations; changed in place
+    u : dict
+        from `window_numbers`
+    how : Augment
+    """
     if not (how.offset or how.motion):
         return
     gain = np.exp(how.motion * ndtri(u["motion"])).astype(np.float32)

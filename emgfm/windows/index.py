@@ -22,7 +22,18 @@ from ..store.core import Store
 def is_steady(
     strides: pd.DataFrame,  # as `Store.strides`
 ) -> np.ndarray:  # bool
-    "Whether each stride is steady gait, in the way that people usually walk"
+    """Whether each stride is steady gait, in the way that people usually walk
+
+    Parameters
+    ----------
+    strides : pd.DataFrame
+        as `Store.strides`
+
+    Returns
+    -------
+    np.ndarray
+        bool
+    """
     keep = ~strides.transition.fillna(False).to_numpy(bool) if "transition" in strides else np.ones(len(strides), bool)
     if "not_gait" in strides:
         keep &= ~(strides.not_gait == True).to_numpy(bool)  # noqa: E712 (a dataset without chairs has no value)
@@ -32,7 +43,35 @@ def is_steady(
 
 # %% ../../nbs/60_windows/03_index.ipynb #5e6e80e0
 class WindowIndex:
-    "The windows of one split of an aligned store"
+    """The windows of one split of an aligned store
+
+    Parameters
+    ----------
+    store : str | Path | Store
+        aligned
+    split : str | None, default None
+        a name out of `splits`; None: everybody
+    splits : pd.DataFrame | None, default None
+        as `emgfm.windows.splits.make_splits` returns it; needed where there is a `split`
+    query : str, default ''
+        further choice of strides, as for `Store.select`
+    has : tuple[str, ...], default ()
+        channels that a stride must have, as for `Store.select`
+    only : list[tuple[str, str, int]] | None, default None
+        (dataset, patient, stride) of the strides to keep; None: all
+    steady : bool, default True
+        leave out what `is_steady` leaves out; strides that are named in `only` stay
+    points : int, default 3
+        points of a run that an input state is made of; a run's first ones have too few before
+        them
+
+    Raises
+    ------
+    DataError
+        Is a … store, expected an aligned one (made by `emgfm resample`)
+    DataError
+        Holds no patients, expected an aligned store
+    """
 
     def __init__(
         self,
@@ -60,7 +99,13 @@ class WindowIndex:
 
     @property
     def counts(self) -> np.ndarray:  # (strides,)
-        "Windows that each stride offers"
+        """Windows that each stride offers
+
+        Returns
+        -------
+        np.ndarray
+            (strides,)
+        """
         return np.maximum(self._length - self._first, 0)
 
     def __repr__(self):
@@ -81,7 +126,20 @@ def person_numbers(
     people: list[tuple[str, str]],  # (dataset, patient)
     table: pd.DataFrame,  # with the columns dataset and patient
 ) -> np.ndarray:  # (rows,) int32, -1 for somebody else
-    "Number of each row's person in `people`"
+    """Number of each row's person in `people`
+
+    Parameters
+    ----------
+    people : list[tuple[str, str]]
+        (dataset, patient)
+    table : pd.DataFrame
+        with the columns dataset and patient
+
+    Returns
+    -------
+    np.ndarray
+        (rows,) int32, -1 for somebody else
+    """
     d, datasets = pd.factorize(table.dataset)
     p, patients = pd.factorize(table.patient)
     row, col = ({name: i for i, name in enumerate(names)} for names in (datasets, patients))
@@ -148,7 +206,18 @@ def locate(
     self: WindowIndex,
     index: np.ndarray,  # (B,) sample numbers
 ) -> tuple[np.ndarray, np.ndarray]:  # stride (row of `strides`) and step within it
-    "Stride and step of samples"
+    """Stride and step of samples
+
+    Parameters
+    ----------
+    index : np.ndarray
+        (B,) sample numbers
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        stride (row of `strides`) and step within it
+    """
     index = np.asarray(index, np.int64)
     if len(index) and (index.min() < 0 or index.max() >= len(self)):
         wrong = index[(index < 0) | (index >= len(self))][0]
@@ -205,7 +274,34 @@ def batches(
     world_size: int = 1,  # ... and how many there are
     skip: int = 0,  # batches that are left out at the beginning
 ) -> Iterator[np.ndarray]:  # sample numbers, batch by batch
-    "Shuffled batches of an epoch"
+    """Shuffled batches of an epoch
+
+    Parameters
+    ----------
+    batch_size : int, default 256
+        windows of all ranks together
+    seed : int, default 0
+    epoch : int, default 0
+    per_stride : int | None, default None
+        windows drawn from each stride; None: all of them
+    block : int, default 4096
+        strides that are shuffled together
+    chunk : int | None, default 32
+        neighbouring strides that stay in one block; None: all of a person's
+    weights : np.ndarray | None, default None
+        of the strides, see `emgfm.windows.order.balance`
+    rank : int, default 0
+        of the processes that share the epoch, this one ...
+    world_size : int, default 1
+        ... and how many there are
+    skip : int, default 0
+        batches that are left out at the beginning
+
+    Returns
+    -------
+    Iterator[np.ndarray]
+        sample numbers, batch by batch
+    """
     skipped = skip * batch_size
     index = order.blocks(self._person, self.counts, seed, epoch, per_stride, block, chunk, weights, skipped)
     return order.deal(index, batch_size, rank, world_size)
@@ -221,7 +317,24 @@ def epoch_size(
     weights: np.ndarray | None = None,  # as for `batches`
     **_,
 ) -> int:
-    "Windows of an epoch"
+    """Windows of an epoch
+
+    Parameters
+    ----------
+    seed : int, default 0
+    epoch : int, default 0
+    per_stride : int | None, default None
+        as for `batches`
+    chunk : int | None, default 32
+        as for `batches`
+    weights : np.ndarray | None, default None
+        as for `batches`
+    **_
+
+    Returns
+    -------
+    int
+    """
     return order.epoch_size(self._person, self.counts, seed, epoch, per_stride, chunk, weights)
 
 
@@ -230,7 +343,17 @@ def ordered(
     self: WindowIndex,
     batch_size: int = 1024,
 ) -> Iterator[np.ndarray]:  # (B,) sample numbers, batch by batch
-    "Every sample once, in order"
+    """Every sample once, in order
+
+    Parameters
+    ----------
+    batch_size : int, default 1024
+
+    Returns
+    -------
+    Iterator[np.ndarray]
+        (B,) sample numbers, batch by batch
+    """
     for i in range(0, len(self), batch_size):
         yield np.arange(i, min(i + batch_size, len(self)))
 
@@ -240,7 +363,18 @@ def of_stride(
     self: WindowIndex,
     stride: int,  # row of `strides`
 ) -> np.ndarray:  # (n,) sample numbers
-    "The samples of one stride, in order"
+    """The samples of one stride, in order
+
+    Parameters
+    ----------
+    stride : int
+        row of `strides`
+
+    Returns
+    -------
+    np.ndarray
+        (n,) sample numbers
+    """
     n = max(int(self._length[stride] - self._first[stride]), 0)
     return np.arange(self._ends[stride] - n, self._ends[stride])
 
@@ -250,7 +384,18 @@ def part(
     self: WindowIndex,
     rows: np.ndarray,  # of `strides`
 ) -> WindowIndex:  # of the same class
-    "The samples of some strides only"
+    """The samples of some strides only
+
+    Parameters
+    ----------
+    rows : np.ndarray
+        of `strides`
+
+    Returns
+    -------
+    WindowIndex
+        of the same class
+    """
     other, kept = copy(self), np.isin(np.arange(len(self.strides)), rows)
     other._first = np.where(kept, self._first, self._length).astype(np.int32)
     other._ends = np.cumsum(other.counts, dtype=np.int64)

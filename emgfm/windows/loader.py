@@ -22,7 +22,49 @@ from .samples import SplitDataset, to_tensors
 
 # %% ../../nbs/60_windows/05_loader.ipynb #7729bd21
 class Loader:
-    "The batches of epoch after epoch; iterating gives the rest of the current one"
+    """The batches of epoch after epoch; iterating gives the rest of the current one
+
+    Parameters
+    ----------
+    ds : SplitDataset
+    batch_size : int, default 256
+        windows, of all ranks together
+    seed : int, default 0
+        of the order and of the augmentation
+    per_stride : int | None, default None
+        windows drawn from each stride and epoch; None: all
+    weights : np.ndarray | None, default None
+        of the strides, from `emgfm.windows.order.balance`
+    augment : Augment | None, default None
+        how windows are changed, anew in each epoch; None: not
+    shuffle : bool, default True
+        False: every window once, in the order of the store
+    block : int, default 4096
+        strides that are shuffled together
+    chunk : int | None, default 32
+        neighbouring strides in one block; None: all of a patient's
+    rank : int, default 0
+        of the processes that share each batch, this one ...
+    world_size : int, default 1
+        ... and how many there are
+    prefetch : int, default 0
+        batches that a thread prepares ahead; for a GPU, 4 is plenty
+    workers : int, default 0
+        processes that gather batches; 0: this one
+    pin_memory : bool, default False
+        tensors in page-locked memory, for a GPU
+
+    Raises
+    ------
+    DataError
+        Batch_size …, per_stride …, prefetch … and workers … were given, expected sizes from 1
+        and the others from 0
+    DataError
+        Rank … of … shares batches of …, expected a rank below world_size, and a window at least
+        for each
+    DataError
+        There are … weights for … strides
+    """
 
     def __init__(
         self,
@@ -64,7 +106,12 @@ class Loader:
 # %% ../../nbs/60_windows/05_loader.ipynb #ceb744b2
 @patch
 def windows(self: Loader) -> int:
-    "Windows of the current epoch, for all ranks together"
+    """Windows of the current epoch, for all ranks together
+
+    Returns
+    -------
+    int
+    """
     if not self.shuffle:
         return len(self.ds)
     if self._size[0] != self.epoch:
@@ -82,7 +129,13 @@ def __len__(self: Loader) -> int:
 def indices(
     self: Loader,
 ) -> Iterator[np.ndarray]:  # (B,) window numbers of this rank
-    "Window numbers of the batches that are left of the current epoch"
+    """Window numbers of the batches that are left of the current epoch
+
+    Returns
+    -------
+    Iterator[np.ndarray]
+        (B,) window numbers of this rank
+    """
     share = dict(rank=self.rank, world_size=self.world_size)
     if self.shuffle:
         return self.ds.batches(self.batch_size, self.seed, self.epoch, skip=self.batch, **share, **self.order)
@@ -127,7 +180,18 @@ def ahead(
     batches: Iterable,
     n: int,  # how many are made ahead
 ) -> Iterator:
-    "The same, made in a thread before they are asked for"
+    """The same, made in a thread before they are asked for
+
+    Parameters
+    ----------
+    batches : Iterable
+    n : int
+        how many are made ahead
+
+    Returns
+    -------
+    Iterator
+    """
     waiting, left = queue.Queue(n), threading.Event()
 
     def put(what) -> bool:
@@ -162,7 +226,17 @@ def ahead(
 
 # %% ../../nbs/60_windows/05_loader.ipynb #731dcd92
 def digest(batches: Iterable[dict]) -> str:  # sha256
-    "Digest of everything in some batches"
+    """Digest of everything in some batches
+
+    Parameters
+    ----------
+    batches : Iterable[dict]
+
+    Returns
+    -------
+    str
+        sha256
+    """
     h = hashlib.sha256()
     for b in batches:
         for k in sorted(set(b) - {"metadata"}):
@@ -182,14 +256,30 @@ def _order(self: Loader) -> dict:
 
 @patch
 def state_dict(self: Loader) -> dict:  # JSON-able
-    "Which batch comes next"
+    """Which batch comes next
+
+    Returns
+    -------
+    dict
+        JSON-able
+    """
     over = self.batch >= len(self)
     return dict(epoch=self.epoch + over, batch=0 if over else self.batch, order=self._order())
 
 
 @patch
 def load_state_dict(self: Loader, state: dict):
-    "Continue where another loader stopped; the number of ranks may differ"
+    """Continue where another loader stopped; the number of ranks may differ
+
+    Parameters
+    ----------
+    state : dict
+
+    Raises
+    ------
+    DataError
+        The loader's state is of another order (…), expected the same settings
+    """
     mine = self._order()
     differ = [f"{k} {v} -> {mine.get(k)}" for k, v in state["order"].items() if mine.get(k) != v]
     if differ:

@@ -17,7 +17,18 @@ from ..core.schema import DataError
 def ranges(
     count: np.ndarray,  # (n,)
 ) -> np.ndarray:  # (sum of count,) 0 .. count[0] - 1, 0 .. count[1] - 1, ...
-    "Counting anew in each group"
+    """Counting anew in each group
+
+    Parameters
+    ----------
+    count : np.ndarray
+        (n,)
+
+    Returns
+    -------
+    np.ndarray
+        (sum of count,) 0 .. count[0] - 1, 0 .. count[1] - 1, ...
+    """
     ends = np.cumsum(count)
     return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - count, count)
 
@@ -28,7 +39,23 @@ def stride_order(
     chunk: int | None = 32,  # neighbouring strides of a person that stay together; None: all of a person's
     weights: np.ndarray | None = None,  # (n,) of the strides; None: each once
 ) -> np.ndarray:  # (n,) strides; with weights one may come several times, or not at all
-    "Strides in the order of an epoch"
+    """Strides in the order of an epoch
+
+    Parameters
+    ----------
+    person : np.ndarray
+        (n,) number of each stride's person, sorted
+    rng : np.random.Generator
+    chunk : int | None, default 32
+        neighbouring strides of a person that stay together; None: all of a person's
+    weights : np.ndarray | None, default None
+        (n,) of the strides; None: each once
+
+    Returns
+    -------
+    np.ndarray
+        (n,) strides; with weights one may come several times, or not at all
+    """
     n = len(person)
     new = np.diff(person, prepend=-1) != 0
     within = np.arange(n) - np.maximum.accumulate(np.where(new, np.arange(n), 0))
@@ -46,7 +73,20 @@ def windows_taken(
     count: np.ndarray,  # (n,) windows that strides offer
     per_stride: int | None,  # how many are drawn; None: all
 ) -> np.ndarray:  # (n,) windows that each of them gives
-    "How many windows an epoch takes from strides"
+    """How many windows an epoch takes from strides
+
+    Parameters
+    ----------
+    count : np.ndarray
+        (n,) windows that strides offer
+    per_stride : int | None
+        how many are drawn; None: all
+
+    Returns
+    -------
+    np.ndarray
+        (n,) windows that each of them gives
+    """
     return count if per_stride is None else np.minimum(count, per_stride)
 
 
@@ -61,7 +101,32 @@ def blocks(
     weights: np.ndarray | None = None,  # (n,) how often each stride is drawn; None: all alike
     skip: int = 0,  # windows that are left out at the beginning
 ) -> Iterator[np.ndarray]:  # window numbers
-    "Windows of an epoch, a block of strides after the other"
+    """Windows of an epoch, a block of strides after the other
+
+    Parameters
+    ----------
+    person : np.ndarray
+        (n,) number of each stride's person, sorted
+    count : np.ndarray
+        (n,) windows that each stride offers; they are numbered through
+    seed : int, default 0
+    epoch : int, default 0
+    per_stride : int | None, default None
+        windows drawn from each stride; None: all of them
+    block : int, default 4096
+        strides that are shuffled together
+    chunk : int | None, default 32
+        as for `stride_order`
+    weights : np.ndarray | None, default None
+        (n,) how often each stride is drawn; None: all alike
+    skip : int, default 0
+        windows that are left out at the beginning
+
+    Returns
+    -------
+    Iterator[np.ndarray]
+        window numbers
+    """
     order, ends = stride_order(person, np.random.default_rng([seed, epoch]), chunk, weights), np.cumsum(count)
     for i in range(0, len(order), block):
         s = order[i:i + block]
@@ -88,7 +153,25 @@ def epoch_size(
     chunk: int | None = 32,
     weights: np.ndarray | None = None,  # (n,) as for `blocks`
 ) -> int:
-    "Windows of an epoch: what `blocks` yields in all"
+    """Windows of an epoch: what `blocks` yields in all
+
+    Parameters
+    ----------
+    person : np.ndarray
+        (n,) as for `blocks`
+    count : np.ndarray
+        (n,) as for `blocks`
+    seed : int, default 0
+    epoch : int, default 0
+    per_stride : int | None, default None
+    chunk : int | None, default 32
+    weights : np.ndarray | None, default None
+        (n,) as for `blocks`
+
+    Returns
+    -------
+    int
+    """
     if weights is not None:
         count = count[stride_order(person, np.random.default_rng([seed, epoch]), chunk, weights)]
     return int(windows_taken(count, per_stride).sum())
@@ -100,7 +183,25 @@ def deal(
     rank: int = 0,  # of the processes that share the batches, this one ...
     world_size: int = 1,  # ... and how many there are
 ) -> Iterator[np.ndarray]:  # window numbers of this rank; the last batch may be shorter, or longer by less than `world_size`
-    "This rank's share of each batch"
+    """This rank's share of each batch
+
+    Parameters
+    ----------
+    blocks : Iterator[np.ndarray]
+        of window numbers
+    batch_size : int
+        windows of all ranks together
+    rank : int, default 0
+        of the processes that share the batches, this one ...
+    world_size : int, default 1
+        ... and how many there are
+
+    Returns
+    -------
+    Iterator[np.ndarray]
+        window numbers of this rank; the last batch may be shorter, or longer by less than
+        `world_size`
+    """
     rest, share = np.zeros(0, np.int64), slice(rank, None, world_size)
     for index in blocks:
         rest = np.concatenate([rest, index])
@@ -119,7 +220,19 @@ def batch_count(
     batch_size: int,
     world_size: int = 1,
 ) -> int:
-    "How many batches `deal` makes of `n` windows"
+    """How many batches `deal` makes of `n` windows
+
+    Parameters
+    ----------
+    n : int
+        windows of an epoch
+    batch_size : int
+    world_size : int, default 1
+
+    Returns
+    -------
+    int
+    """
     return max(-(-(n - world_size + 1) // batch_size), 1) if n else 0
 
 # %% ../../nbs/60_windows/02_order.ipynb #0b8a8d36
@@ -129,7 +242,31 @@ def balance(
     power: float = 0.5,  # 1: as they are, 0: equal shares
     factors: dict[str, float] | None = None,  # dataset or activity -> how much more often; 0: never
 ) -> np.ndarray:  # (strides,) weights whose mean is 1
-    "Weights of strides, for batches of which no dataset or activity takes all"
+    """Weights of strides, for batches of which no dataset or activity takes all
+
+    Parameters
+    ----------
+    strides : pd.DataFrame
+        with columns as named by `by`, such as `SplitDataset.strides`
+    by : tuple[str, ...], default ('dataset', 'activity')
+        the later ones within the earlier ones
+    power : float, default 0.5
+        1: as they are, 0: equal shares
+    factors : dict[str, float] | None, default None
+        dataset or activity -> how much more often; 0: never
+
+    Returns
+    -------
+    np.ndarray
+        (strides,) weights whose mean is 1
+
+    Raises
+    ------
+    DataError
+        There is a factor for …, expected names of … in these strides
+    DataError
+        The factors of … make shares of …, expected numbers from 0 that are not all 0
+    """
     factors, weight, group = dict(factors or {}), np.ones(len(strides)), np.zeros(len(strides), np.int64)
     for column in by:
         codes, names = pd.factorize(strides[column])

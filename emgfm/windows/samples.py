@@ -31,7 +31,23 @@ from .splits import SPLITS, assign_patient_to_split, make_splits
 def parse_horizon(
     text: str | int,  # "1 step", "100 ms", 1
 ) -> dict:  # label, and steps of the grid or ms (the other is None)
-    "A horizon from words"
+    """A horizon from words
+
+    Parameters
+    ----------
+    text : str | int
+        "1 step", "100 ms", 1
+
+    Returns
+    -------
+    dict
+        label, and steps of the grid or ms (the other is None)
+
+    Raises
+    ------
+    DataError
+        The horizon is …, expected words like '1 step' or '100 ms'
+    """
     number, _, unit = str(text).strip().partition(" ")
     try:
         if unit.strip() == "ms" and float(number) > 0:
@@ -77,7 +93,40 @@ JOINT_ARRAYS = ("angle", "moment")
 
 
 class SplitDataset(WindowIndex):
-    "The learning samples of one split of an aligned store"
+    """The learning samples of one split of an aligned store
+
+    Parameters
+    ----------
+    store : str | Path | Store
+        aligned
+    split : str | None, default None
+        train, val or test; None: everybody
+    splits : pd.DataFrame | None, default None
+        from `make_splits`, which is the default
+    query : str, default ''
+        strides to choose, as for `Store.select`
+    has : tuple[str, ...], default ()
+        channels that a stride must have
+    only : list[tuple[str, str, int]] | None, default None
+        (dataset, patient, stride) to keep
+    steady : bool, default True
+        leave out what `is_steady` leaves out; not what `only` names
+    sensors : str | tuple[str, ...] | None, default None
+        muscles that are switched on; None: all
+    window_size : int, default 200
+        EMG samples
+    emg : str, default 'envelope'
+        envelope, filtered ("emg" means the same) or both
+    horizons : tuple, default ('1 step', '100 ms')
+        steps of the grid or ms ahead
+    derivative : str, default 'causal'
+        of the inputs: causal, causal_smooth or central
+
+    Raises
+    ------
+    DataError
+        Window_size is … with … horizons, expected at least one of each
+    """
 
     def __init__(
         self,
@@ -176,7 +225,14 @@ PAGE = 1024  # numbers in a page of memory
 
 
 class Mapped(NamedTuple):
-    "An array and where it lies in memory"
+    """An array and where it lies in memory
+
+    Parameters
+    ----------
+    array : np.ndarray
+        (rows, columns) float32
+    address : int
+    """
     array: np.ndarray  # (rows, columns) float32
     address: int
 
@@ -185,7 +241,17 @@ class Mapped(NamedTuple):
         cls,
         array: np.ndarray,  # (n, ...) memory map
     ) -> "Mapped":
-        "The place of an array, without the subclass of memory maps, which is slow"
+        """The place of an array, without the subclass of memory maps, which is slow
+
+        Parameters
+        ----------
+        array : np.ndarray
+            (n, ...) memory map
+
+        Returns
+        -------
+        Mapped
+        """
         return cls(np.asarray(array), array.__array_interface__["data"][0])
 
 
@@ -237,12 +303,31 @@ def __getstate__(self: SplitDataset):
 
 @patch
 def verify_lengths(self: SplitDataset) -> bool:
-    "Whether the index and all arrays agree; a `DataError` names the place where they do not"
+    """Whether the index and all arrays agree; a `DataError` names the place where they do not
+
+    Returns
+    -------
+    bool
+    """
     return all(self._arrays(person) for person in range(self.people))
 
 # %% ../../nbs/60_windows/04_samples.ipynb #ec0dc12e
 class Places(NamedTuple):
-    "Where the windows of a batch lie"
+    """Where the windows of a batch lie
+
+    Parameters
+    ----------
+    stride : np.ndarray
+        (B,) row of `strides`
+    step : np.ndarray
+        (B,) point within the stride
+    t : np.ndarray
+        (B,) s
+    who : np.ndarray
+        (B,) position in `held`
+    held : list
+        arrays of each patient in the batch
+    """
     stride: np.ndarray  # (B,) row of `strides`
     step: np.ndarray  # (B,) point within the stride
     t: np.ndarray  # (B,) s
@@ -334,7 +419,19 @@ def _state(self: SplitDataset, at: Places, row: np.ndarray, method: str) -> np.n
 
 # %% ../../nbs/60_windows/04_samples.ipynb #ac44e478
 class Ahead(NamedTuple):
-    "Where the targets of a batch lie"
+    """Where the targets of a batch lie
+
+    Parameters
+    ----------
+    stride : np.ndarray
+        (B,) or (B, H), row of `strides`
+    row : np.ndarray
+        point of the patient's arrays
+    fraction : np.ndarray
+        of the way to the next point
+    exists : np.ndarray
+        whether the run reaches as far
+    """
     stride: np.ndarray  # (B,) or (B, H), row of `strides`
     row: np.ndarray  # point of the patient's arrays
     fraction: np.ndarray  # of the way to the next point
@@ -419,7 +516,24 @@ def batch(
     epoch: int = 0,  # likewise
     augment: Augment | None = None,  # how the windows are changed; None: as measured
 ) -> dict:  # of arrays, as in `SAMPLE` with an axis of B in front; `metadata`
-    "Several samples at once: the fast way"
+    """Several samples at once: the fast way
+
+    Parameters
+    ----------
+    index
+        list or array of B sample numbers
+    seed : int, default 0
+        of the augmentation
+    epoch : int, default 0
+        likewise
+    augment : Augment | None, default None
+        how the windows are changed; None: as measured
+
+    Returns
+    -------
+    dict
+        of arrays, as in `SAMPLE` with an axis of B in front; `metadata`
+    """
     at = self._places(index)
     u = None if augment is None else window_numbers(seed, epoch, index)
     ahead = Ahead(*(np.stack(x, 1) for x in zip(*(self._ahead(h, at) for h in self.horizons))))
@@ -437,7 +551,27 @@ def to_tensors(
     device="cpu",  # or "cuda", a `torch.device`
     pin_memory: bool = False,  # in page-locked memory, from where a GPU fetches while it computes
 ) -> dict:  # of tensors; `metadata` stays as it is
-    "A batch on `device`; on the CPU nothing is copied"
+    """A batch on `device`; on the CPU nothing is copied
+
+    Parameters
+    ----------
+    batch : dict
+        of arrays, from `SplitDataset.batch`
+    device, default 'cpu'
+        or "cuda", a `torch.device`
+    pin_memory : bool, default False
+        in page-locked memory, from where a GPU fetches while it computes
+
+    Returns
+    -------
+    dict
+        of tensors; `metadata` stays as it is
+
+    Raises
+    ------
+    DataError
+        Pin_memory is on, and torch finds no GPU that could use such memory
+    """
     import torch
     if pin_memory and not torch.cuda.is_available():
         raise DataError("pin_memory is on, and torch finds no GPU that could use such memory")
@@ -467,7 +601,12 @@ def __getitem__(self: SplitDataset, i: int) -> dict:
 # %% ../../nbs/60_windows/04_samples.ipynb #784dc737
 @patch(as_prop=True)
 def fingerprint(self: SplitDataset) -> str:
-    "Digest of the data and of what is taken from them"
+    """Digest of the data and of what is taken from them
+
+    Returns
+    -------
+    str
+    """
     how = self.split, self.window_size, self.emg, self.derivative, self.horizons
     h = hashlib.sha256(repr(how).encode())
     for d, p in (self.store.people[i] for i in self._who):
@@ -480,12 +619,30 @@ def fingerprint(self: SplitDataset) -> str:
 
 @patch(as_prop=True)
 def citations(self: SplitDataset) -> str:
-    "BibTeX of all datasets in it"
+    """BibTeX of all datasets in it
+
+    Returns
+    -------
+    str
+    """
     return cite([d for d in sorted(set(self._names["dataset"][1])) if d in CARDS])
 
 # %% ../../nbs/60_windows/04_samples.ipynb #73b3cb09
 class WindowedGaitDataParser:
-    "The splits of an aligned store as learning samples"
+    """The splits of an aligned store as learning samples
+
+    Parameters
+    ----------
+    input_dir : str | Path | Store
+        aligned store
+    window_size : int, default 200
+        EMG samples
+    train_ratio : float, default 0.7
+    val_ratio : float, default 0.15
+    test_ratio : float, default 0.15
+    **options
+        emg, horizons, query, sensors and so on of `SplitDataset`
+    """
     compute_omega, compute_alpha = staticmethod(compute_omega), staticmethod(compute_alpha)
 
     def __init__(
@@ -504,18 +661,49 @@ class WindowedGaitDataParser:
         self.added = []
 
     def assign_patient_to_split(self, dataset: str, patient: str) -> str:
-        "The split of a person, in the store or not"
+        """The split of a person, in the store or not
+
+        Parameters
+        ----------
+        dataset : str
+        patient : str
+
+        Returns
+        -------
+        str
+        """
         mine = self.splits[(self.splits.dataset == dataset) & (self.splits.patient == patient)]
         return mine.split.iloc[0] if len(mine) else assign_patient_to_split(dataset, patient, self.ratios)
 
     def add_stride(self, dataset: str, patient: str, stride: int):
-        "Choose a stride by hand; once one is added, `convert_all` gives the added ones only"
+        """Choose a stride by hand; once one is added, `convert_all` gives the added ones only
+
+        Parameters
+        ----------
+        dataset : str
+        patient : str
+        stride : int
+
+        Raises
+        ------
+        DataError
+            Has no stride … in the store
+        """
         if not len(self.store.select(f"dataset == {dataset!r} and patient == {patient!r} and stride == {int(stride)}")):
             raise data_error(f"has no stride {stride} in the store", dataset, patient)
         self.added.append((dataset, patient, int(stride)))
 
     def convert_all(self, query: str = "") -> dict[str, SplitDataset]:
-        "train, val and test of everything in the store, or of what a query chooses"
+        """train, val and test of everything in the store, or of what a query chooses
+
+        Parameters
+        ----------
+        query : str, default ''
+
+        Returns
+        -------
+        dict[str, SplitDataset]
+        """
         both = " and ".join(f"({q})" for q in (query, self.options.get("query", "")) if q)
         rest = {k: v for k, v in self.options.items() if k != "query"} | dict(only=self.added or None)
         rest |= dict(splits=self.splits, window_size=self.window_size, query=both)
@@ -527,7 +715,17 @@ def extract_masks(
     self: WindowedGaitDataParser,
     dataset: str,
 ) -> pd.DataFrame:  # one row a stride, columns `CHANNELS`, bool
-    "What was measured in each stride of a dataset"
+    """What was measured in each stride of a dataset
+
+    Parameters
+    ----------
+    dataset : str
+
+    Returns
+    -------
+    pd.DataFrame
+        one row a stride, columns `CHANNELS`, bool
+    """
     return self.store.select(f"dataset == {dataset!r}").set_index(["patient", "stride"])[list(CHANNELS)] == 0
 
 
@@ -538,7 +736,20 @@ def extract_windows_aligned_to_kinematics(
     patient: str,
     stride: int,  # number of the stride within the patient
 ) -> dict:  # a batch: every window of the stride, in order
-    "All windows of one stride"
+    """All windows of one stride
+
+    Parameters
+    ----------
+    dataset : str
+    patient : str
+    stride : int
+        number of the stride within the patient
+
+    Returns
+    -------
+    dict
+        a batch: every window of the stride, in order
+    """
     chosen = self.options | dict(only=[(dataset, patient, int(stride))])
     one = SplitDataset(self.store, splits=self.splits, window_size=self.window_size, **chosen)
     return one.batch(np.arange(len(one)))

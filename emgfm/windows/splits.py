@@ -26,7 +26,18 @@ def unit_hash(
     dataset: str,
     patient: str,
 ) -> float:  # 0 <= u < 1, evenly spread
-    "A number that belongs to a person"
+    """A number that belongs to a person
+
+    Parameters
+    ----------
+    dataset : str
+    patient : str
+
+    Returns
+    -------
+    float
+        0 <= u < 1, evenly spread
+    """
     digest = hashlib.sha256(f"{dataset}/{patient}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
@@ -36,7 +47,25 @@ def assign_patient_to_split(
     patient: str,
     ratios: tuple[float, float, float] = (0.7, 0.15, 0.15),  # train, val, test; sum to 1
 ) -> str:  # train, val or test
-    "The split of a person, from nothing but the names"
+    """The split of a person, from nothing but the names
+
+    Parameters
+    ----------
+    dataset : str
+    patient : str
+    ratios : tuple[float, float, float], default (0.7, 0.15, 0.15)
+        train, val, test; sum to 1
+
+    Returns
+    -------
+    str
+        train, val or test
+
+    Raises
+    ------
+    DataError
+        The ratios of the splits are …, expected three numbers from 0 that sum to 1
+    """
     if len(ratios) != 3 or min(ratios) < 0 or abs(sum(ratios) - 1) > 1e-9:
         raise DataError(f"the ratios of the splits are {ratios}, expected three numbers from 0 that sum to 1")
     u = unit_hash(dataset, patient)
@@ -50,7 +79,19 @@ def one_name(
     people: list[Person],
     aliases: dict[Person, Person] | None = None,  # name -> another name of the same person
 ) -> dict[Person, Person]:  # for each of `people` the name that stands for all names of that person
-    "Who is who"
+    """Who is who
+
+    Parameters
+    ----------
+    people : list[Person]
+    aliases : dict[Person, Person] | None, default None
+        name -> another name of the same person
+
+    Returns
+    -------
+    dict[Person, Person]
+        for each of `people` the name that stands for all names of that person
+    """
     group = {p: {p} for p in people}
     for a, b in (aliases or {}).items():
         whole = group.get(a, {a}) | group.get(b, {b})
@@ -63,7 +104,20 @@ def make_splits(
     ratios: tuple[float, float, float] = (0.7, 0.15, 0.15),  # train, val, test; sum to 1
     aliases: dict[Person, Person] | None = None,
 ) -> pd.DataFrame:  # dataset, patient, split; sorted
-    "The split of everybody, each dataset in every split where it has enough people"
+    """The split of everybody, each dataset in every split where it has enough people
+
+    Parameters
+    ----------
+    people : list[Person]
+    ratios : tuple[float, float, float], default (0.7, 0.15, 0.15)
+        train, val, test; sum to 1
+    aliases : dict[Person, Person] | None, default None
+
+    Returns
+    -------
+    pd.DataFrame
+        dataset, patient, split; sorted
+    """
     edges, names = np.cumsum([0.0, *ratios]), one_name(people, aliases)
     split = {unit: assign_patient_to_split(*unit, ratios) for unit in sorted(set(names.values()))}
     homes = {unit: {d for (d, _), u in names.items() if u == unit} for unit in split}
@@ -86,7 +140,28 @@ def make_folds(
     k: int = 5,
     aliases: dict[Person, Person] | None = None,
 ) -> list[pd.DataFrame]:  # k tables as `make_splits` returns them; fold i is the test set of the i-th, the next fold its val
-    "Splits for k-fold cross-validation by person"
+    """Splits for k-fold cross-validation by person
+
+    Parameters
+    ----------
+    people : list[Person]
+    k : int, default 5
+    aliases : dict[Person, Person] | None, default None
+
+    Returns
+    -------
+    list[pd.DataFrame]
+        k tables as `make_splits` returns them; fold i is the test set of the i-th, the next
+        fold its val
+
+    Raises
+    ------
+    DataError
+        … folds were asked for, expected at least 3: one to test, one to validate, the rest to
+        train
+    DataError
+        … folds were asked for, and there are … people, expected at least as many
+    """
     if k < 3:
         raise DataError(f"{k} folds were asked for, expected at least 3: one to test, one to validate, the rest to train")
     names = one_name(people, aliases)
@@ -104,7 +179,25 @@ def leave_one_dataset_out(
     splits: pd.DataFrame,  # as `make_splits` returns it
     dataset: str,  # the one to be tested on
 ) -> pd.DataFrame:  # the same columns
-    "All of one dataset is the test set; its neighbours' test people train"
+    """All of one dataset is the test set; its neighbours' test people train
+
+    Parameters
+    ----------
+    splits : pd.DataFrame
+        as `make_splits` returns it
+    dataset : str
+        the one to be tested on
+
+    Returns
+    -------
+    pd.DataFrame
+        the same columns
+
+    Raises
+    ------
+    DataError
+        Is not among …
+    """
     if dataset not in set(splits.dataset):
         raise data_error(f"is not among {', '.join(sorted(set(splits.dataset)))}", dataset)
     out = splits.copy()
@@ -118,7 +211,29 @@ def leave_one_activity_out(
     activity: str,  # the one to be tested on
     strides: pd.DataFrame,  # as `Store.strides`
 ) -> pd.DataFrame:  # with a column `query`: which strides of these people
-    "The activity in the test people is the test set; the others train on everything else"
+    """The activity in the test people is the test set; the others train on everything else
+
+    Parameters
+    ----------
+    splits : pd.DataFrame
+        as `make_splits` returns it
+    activity : str
+        the one to be tested on
+    strides : pd.DataFrame
+        as `Store.strides`
+
+    Returns
+    -------
+    pd.DataFrame
+        with a column `query`: which strides of these people
+
+    Raises
+    ------
+    DataError
+        The activity … is not among …
+    DataError
+        No test person does …; take other ratios, or one of `make_folds`
+    """
     if activity not in set(strides.activity):
         raise DataError(f"the activity {activity!r} is not among {', '.join(sorted(set(strides.activity)))}")
     who = strides[strides.activity == activity][["dataset", "patient"]].drop_duplicates().astype(str)
@@ -133,7 +248,22 @@ def check_overlap(
     path: str | Path = "",  # for the error
     aliases: dict[Person, Person] | None = None,
 ):
-    "Raise an error when a person is in two splits, under one name or two, or a split is none of ours"
+    """Raise an error when a person is in two splits, under one name or two, or a split is none of ours
+
+    Parameters
+    ----------
+    splits : pd.DataFrame
+    path : str | Path, default ''
+        for the error
+    aliases : dict[Person, Person] | None, default None
+
+    Raises
+    ------
+    DataError
+        Has the split …, expected …
+    DataError
+        Is in more than one split: …, and ……
+    """
     unknown = sorted(set(splits.split) - set(SPLITS))
     if unknown:
         raise data_error(f"has the split {unknown[0]!r}, expected {', '.join(SPLITS)}", file=path)
@@ -168,7 +298,17 @@ def _marks(
 def same_content(
     store: Store,
 ) -> list[tuple[Person, Person, str]]:  # two names, and what they have in common
-    "People of a store who are one person, as their data say"
+    """People of a store who are one person, as their data say
+
+    Parameters
+    ----------
+    store : Store
+
+    Returns
+    -------
+    list[tuple[Person, Person, str]]
+        two names, and what they have in common
+    """
     found = {}
     for what, marks in _marks(store).items():
         t = pd.DataFrame(marks, columns=["digest", "who"])
@@ -183,7 +323,20 @@ def check_people(
     splits: pd.DataFrame,
     aliases: dict[Person, Person] | None = None,
 ):
-    "Raise an error when somebody is on two sides, under one name or two, known or as the data say"
+    """Raise an error when somebody is on two sides, under one name or two, known or as the data say
+
+    Parameters
+    ----------
+    store : Store
+    splits : pd.DataFrame
+    aliases : dict[Person, Person] | None, default None
+
+    Raises
+    ------
+    DataError
+        Has the same … as … …, and one is in …, the other in …: tell by `aliases` that they are
+        one person, or leave one out
+    """
     check_overlap(splits, aliases=aliases)
     split = dict(zip(zip(splits.dataset, splits.patient), splits.split))
     for a, b, what in same_content(store):
@@ -196,7 +349,19 @@ def split_counts(
     strides: pd.DataFrame,  # as `Store.strides`
     splits: pd.DataFrame,
 ) -> pd.DataFrame:  # rows: datasets, then all; columns: (patients, strides or hours; split)
-    "How many people, strides and hours each split has"
+    """How many people, strides and hours each split has
+
+    Parameters
+    ----------
+    strides : pd.DataFrame
+        as `Store.strides`
+    splits : pd.DataFrame
+
+    Returns
+    -------
+    pd.DataFrame
+        rows: datasets, then all; columns: (patients, strides or hours; split)
+    """
     s = strides[["dataset", "patient", "activity"]].assign(hours=(strides.stop - strides.start) / 3600)
     s = s.astype(dict(dataset=str, patient=str)).merge(splits, on=["dataset", "patient"])
     if "query" in s:
@@ -212,7 +377,15 @@ def save_splits(
     path: str | Path,  # CSV
     aliases: dict[Person, Person] | None = None,
 ):
-    "Freeze splits"
+    """Freeze splits
+
+    Parameters
+    ----------
+    splits : pd.DataFrame
+    path : str | Path
+        CSV
+    aliases : dict[Person, Person] | None, default None
+    """
     check_overlap(splits, aliases=aliases)
     splits.to_csv(path, index=False)
 
@@ -221,7 +394,18 @@ def load_splits(
     path: str | Path,  # CSV with dataset, patient, split, and query where `leave_one_activity_out` made it
     aliases: dict[Person, Person] | None = None,
 ) -> pd.DataFrame:
-    "Frozen splits, checked"
+    """Frozen splits, checked
+
+    Parameters
+    ----------
+    path : str | Path
+        CSV with dataset, patient, split, and query where `leave_one_activity_out` made it
+    aliases : dict[Person, Person] | None, default None
+
+    Returns
+    -------
+    pd.DataFrame
+    """
     splits = _read_csv(path, ["dataset", "patient", "split"])
     check_overlap(splits, path, aliases)
     return splits[[c for c in ("dataset", "patient", "split", "query") if c in splits]]
@@ -230,7 +414,17 @@ def load_splits(
 def load_aliases(
     path: str | Path,  # CSV with dataset, patient, same_dataset, same_patient
 ) -> dict[Person, Person]:
-    "People with two names"
+    """People with two names
+
+    Parameters
+    ----------
+    path : str | Path
+        CSV with dataset, patient, same_dataset, same_patient
+
+    Returns
+    -------
+    dict[Person, Person]
+    """
     t = _read_csv(path, ["dataset", "patient", "same_dataset", "same_patient"])
     return {(d, p): (d2, p2) for d, p, d2, p2 in t[["dataset", "patient", "same_dataset", "same_patient"]].itertuples(index=False)}
 

@@ -66,7 +66,18 @@ def _check_names(address: str, names: list[list[str]]):
 
 # %% ../../nbs/60_windows/06_stream.ipynb #829b2cab
 class RemoteStore(Store):
-    "A store whose patients arrive when they are needed"
+    """A store whose patients arrive when they are needed
+
+    Parameters
+    ----------
+    address : str
+        of the store's folder, anything that fsspec can open: https://..., s3://..., sftp://...,
+        /mnt/...
+    cache : str | Path
+        folder on this machine, new or used for the same store before
+    limit : float | None, default None
+        bytes that patients may take there; the one not used for longest goes. None: no limit
+    """
 
     def __init__(
         self,
@@ -92,15 +103,31 @@ class RemoteStore(Store):
 
     @cached_property
     def people(self) -> list[tuple[str, str]]:  # (dataset, patient)
-        "Everybody in the store, whether they have arrived or not; sorted as in `Store`"
+        """Everybody in the store, whether they have arrived or not; sorted as in `Store`
+
+        Returns
+        -------
+        list[tuple[str, str]]
+            (dataset, patient)
+        """
         return [tuple(map(unquote, folder)) for folder in sorted(f.split("/") for f in self.index["patients"])]
 
     def digests(self) -> dict[str, str]:
-        "What the store holds, as its index says"
+        """What the store holds, as its index says
+
+        Returns
+        -------
+        dict[str, str]
+        """
         return self.index["patients"]
 
     def index_is_fresh(self) -> bool:
-        "The index is what this store is opened by"
+        """The index is what this store is opened by
+
+        Returns
+        -------
+        bool
+        """
         return True
 
     def __getstate__(self):
@@ -113,7 +140,26 @@ def open_store(
     cache: str | Path | None = None,  # folder on this machine; needed for everything but a folder
     limit: float | None = None,  # bytes, as for `RemoteStore`
 ) -> Store:
-    "A store here or elsewhere"
+    """A store here or elsewhere
+
+    Parameters
+    ----------
+    address : str | Path
+        a folder, or anything that fsspec can open
+    cache : str | Path | None, default None
+        folder on this machine; needed for everything but a folder
+    limit : float | None, default None
+        bytes, as for `RemoteStore`
+
+    Returns
+    -------
+    Store
+
+    Raises
+    ------
+    DataError
+        Is not on this machine, expected a folder for `cache`
+    """
     if cache is None:
         if "://" in str(address):
             raise data_error("is not on this machine, expected a folder for `cache`", file=address)
@@ -123,7 +169,22 @@ def open_store(
 # %% ../../nbs/60_windows/06_stream.ipynb #38f09ffb
 @patch
 def facts(self: RemoteStore, dataset: str, patient: str) -> dict:
-    "Content of patient.json, which may arrive before the rest"
+    """Content of patient.json, which may arrive before the rest
+
+    Parameters
+    ----------
+    dataset : str
+    patient : str
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    DataError
+        Is not in the store
+    """
     name = f"{folder_name(dataset)}/{folder_name(patient)}"
     if name not in self.index["patients"]:
         raise data_error("is not in the store", dataset, patient, self.address)
@@ -139,7 +200,17 @@ def facts(self: RemoteStore, dataset: str, patient: str) -> dict:
 # %% ../../nbs/60_windows/06_stream.ipynb #cb0d1dcb
 @patch
 def has_arrived(self: RemoteStore, dataset: str, patient: str) -> bool:
-    "Whether a patient is in the cache, as the index says"
+    """Whether a patient is in the cache, as the index says
+
+    Parameters
+    ----------
+    dataset : str
+    patient : str
+
+    Returns
+    -------
+    bool
+    """
     name = f"{folder_name(dataset)}/{folder_name(patient)}"
     file = self.path / name / "patient.json"
     return file.is_file() and checksum(file) == self.index["patients"].get(name)
@@ -178,7 +249,17 @@ def _arrive(self: RemoteStore, dataset: str, patient: str) -> Path:
 # %% ../../nbs/60_windows/06_stream.ipynb #6bba4e1c
 @patch
 def folder(self: RemoteStore, dataset: str, patient: str) -> Path:
-    "Folder of a patient, when everything in it has arrived"
+    """Folder of a patient, when everything in it has arrived
+
+    Parameters
+    ----------
+    dataset : str
+    patient : str
+
+    Returns
+    -------
+    Path
+    """
     process, _, coming = self._coming
     coming = coming.pop((dataset, patient), None) if process == os.getpid() else None  # threads are not forked
     path = coming.result() if coming is not None else self._arrive(dataset, patient)
@@ -200,7 +281,12 @@ def _make_room(self: RemoteStore):
 # %% ../../nbs/60_windows/06_stream.ipynb #0b048ab5
 @patch
 def expect(self: RemoteStore, people: list[tuple[str, str]]):
-    "Begin to fetch people who will be needed soon"
+    """Begin to fetch people who will be needed soon
+
+    Parameters
+    ----------
+    people : list[tuple[str, str]]
+    """
     if self._coming[0] != os.getpid():
         self._coming = os.getpid(), ThreadPoolExecutor(2, thread_name_prefix="expect"), {}
     _, pool, coming = self._coming
@@ -210,7 +296,22 @@ def expect(self: RemoteStore, people: list[tuple[str, str]]):
 
 # %% ../../nbs/60_windows/06_stream.ipynb #e7564e90
 class StreamLoader(Loader):
-    "Batches of a store that is still arriving: group after group of whole people"
+    """Batches of a store that is still arriving: group after group of whole people
+
+    Parameters
+    ----------
+    ds
+        `SplitDataset` of a `RemoteStore`; with another store it is a `Loader` of whole people
+    batch_size : int, default 256
+    seed : int, default 0
+    per_stride : int | None, default None
+    block : int, default 1024
+        strides that are shuffled together: about as many must be there for the first batch
+    soon : int, default 2
+        people who are fetched before they are needed
+    **options
+        of `Loader`
+    """
 
     def __init__(
         self,
