@@ -22,7 +22,8 @@ import pandas as pd
 from ..core.plotting import Page, plot_masks, style
 from emgfm.core.schema import (CHANNELS, GROUPS, JOINTS, MUSCLES, MUSCLE_LABELS, REASONS,
     REASON_CODES)
-from .core import Store, folder_name, write_json
+from .core import Store
+from .disk import folder_name, write_json
 from .sync import Stride, SyncAll
 
 # %% ../../nbs/50_store/05_quality.ipynb #7d4d3992
