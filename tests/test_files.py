@@ -1,4 +1,5 @@
-"""Files from outside: what the doors record, what they refuse, and what they read in spite of its form."""
+"""Files from outside: what the doors record, refuse, and read in spite of its form."""
+
 import gzip
 import importlib
 import inspect
@@ -31,7 +32,11 @@ seen = []  # what Python opened or listed, while somebody looks
 
 def hook(event: str, arguments: tuple):
     "An audit hook: it stays for the life of the process, so there is one"
-    if hook.active and event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, os.PathLike)):
+    if (
+        hook.active
+        and event in ("open", "os.listdir", "os.scandir")
+        and isinstance(arguments[0], (str, os.PathLike))
+    ):
         seen.append((event, os.path.realpath(arguments[0])))
 
 
@@ -60,8 +65,11 @@ def test_doors_record_all(name, tmp_path):
             read_patient(module, root, patient)
     finally:
         hook.active = False
-    below = {(event, os.path.relpath(p, os.path.realpath(root))) for event, p in seen
-             if p.startswith(os.path.realpath(root))}
+    below = {
+        (event, os.path.relpath(p, os.path.realpath(root)))
+        for event, p in seen
+        if p.startswith(os.path.realpath(root))
+    }
     files = {p for event, p in below if event == "open"}
     assert files, "the oracle saw nothing"
     assert files - trace.files == set()
@@ -90,6 +98,7 @@ def test_sparse(kind, tmp_path):
         g.attrs["MATLAB_class"], g.attrs["MATLAB_sparse"] = np.bytes_(kind), np.uint64(4)
         g["data"], g["ir"], g["jc"] = m.data, m.indices.astype("u8"), m.indptr.astype("u8")
         f["s"].attrs["MATLAB_class"] = np.bytes_("struct")
+
     got = read_mat(v73(tmp_path / "a.mat", fill))["s"]["a"]
     assert np.array_equal(numbers(got), want.astype(bool) if kind == "logical" else want)
     scipy.io.savemat(tmp_path / "b.mat", {"a": m})
@@ -109,6 +118,7 @@ def test_complex_and_dates(tmp_path):
             a = np.zeros(z.T.shape, [("real", "<f8"), ("imag", "<f8")])
             a["real"], a["imag"] = z.T.real, z.T.imag
             f.create_dataset(name, data=a).attrs["MATLAB_class"] = np.bytes_("double")
+
     got = read_mat(v73(tmp_path / "a.mat", fill))
     assert np.array_equal(got["many"], want) and got["one"] == 1 + 2j
     day = np.datetime64("2024-01-02T03:04:05", "ns")
@@ -123,7 +133,10 @@ def test_matlab_4(tmp_path):
     scipy.io.savemat(tmp_path / "a.mat", want, format="4")
     got = read_mat(tmp_path / "a.mat")
     assert np.array_equal(got["emg"], want["emg"]) and got["name"] == "walk" and got["z"] == 1 + 2j
-    assert mat_version(tmp_path / "a.mat") == "4" and variables(tmp_path / "a.mat")["emg"][0] == (3, 2)
+    assert mat_version(tmp_path / "a.mat") == "4" and variables(tmp_path / "a.mat")["emg"][0] == (
+        3,
+        2,
+    )
     whole = (tmp_path / "a.mat").read_bytes()
     for size in (len(whole) - 5, 40):
         (tmp_path / "a.mat").write_bytes(whole[:size])
@@ -132,11 +145,17 @@ def test_matlab_4(tmp_path):
 
 
 FOREIGN = {
-    "storage": lambda f, tmp: f.create_dataset("s/x", (20, 1), "u1", external=[(str(tmp / "private"), 0, 20)]),
+    "storage": lambda f, tmp: f.create_dataset(
+        "s/x", (20, 1), "u1", external=[(str(tmp / "private"), 0, 20)]
+    ),
     "link": lambda f, tmp: f.__setitem__("s/x", h5py.ExternalLink(str(tmp / "other.mat"), "/x")),
     "virtual": lambda f, tmp: f.create_virtual_dataset("s/x", virtual(tmp)),
-    "text of any length": lambda f, tmp: f.create_dataset("s/x", data=["a"] * 3, dtype=h5py.string_dtype()),
-    "terabyte": lambda f, tmp: f.create_dataset("s/x", (1 << 20, 1 << 17), "f8", chunks=(1024, 1024)),
+    "text of any length": lambda f, tmp: f.create_dataset(
+        "s/x", data=["a"] * 3, dtype=h5py.string_dtype()
+    ),
+    "terabyte": lambda f, tmp: f.create_dataset(
+        "s/x", (1 << 20, 1 << 17), "f8", chunks=(1024, 1024)
+    ),
 }
 
 
@@ -164,10 +183,16 @@ def test_a_compressed_claim_is_bounded(tmp_path):
         read_mat(tmp_path / "a.mat")
 
 
-@pytest.mark.parametrize("text, mass", [
-    ("Subject;Age;Mass\nS1;23;70,8\nS2;31;64,2\n", 64.2), ("Subject\tAge\tMass\nS1\t23\t70.8\nS2\t31\t64.2\n", 64.2),
-    ("Subject,Age,Mass\nS1,23,70.8,\nS2,31,64.2,\n", 64.2), ('Subject,Age,Mass\nS1,23,"70,8"\nS2,31,"64,2"\n', 64.2),
-    ("Subject;Born;Mass\nS1;01.02.2000;70,8\nS2;03.04.2001;64,2\n", 64.2)])
+@pytest.mark.parametrize(
+    "text, mass",
+    [
+        ("Subject;Age;Mass\nS1;23;70,8\nS2;31;64,2\n", 64.2),
+        ("Subject\tAge\tMass\nS1\t23\t70.8\nS2\t31\t64.2\n", 64.2),
+        ("Subject,Age,Mass\nS1,23,70.8,\nS2,31,64.2,\n", 64.2),
+        ('Subject,Age,Mass\nS1,23,"70,8"\nS2,31,"64,2"\n', 64.2),
+        ("Subject;Born;Mass\nS1;01.02.2000;70,8\nS2;03.04.2001;64,2\n", 64.2),
+    ],
+)
 def test_tables_of_people(text, mass, tmp_path):
     for bom in ("utf-8", "utf-8-sig"):
         (tmp_path / "a.csv").write_text(text, encoding=bom)
@@ -187,10 +212,17 @@ def gnu_header(kind, size) -> bytes:
     return t.tobuf(tarfile.GNU_FORMAT)[:512]
 
 
-@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])
+@pytest.mark.parametrize(
+    "kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE]
+)
 def test_names_of_tars_are_bounded_by_their_claim(kind, tmp_path):
     with gzip.open(tmp_path / "a.tar.gz", "wb") as g:
-        g.write(gnu_header(kind, 1 << 20) + bytes(1 << 20) + gnu_header(tarfile.REGTYPE, 0) + bytes(1024))
+        g.write(
+            gnu_header(kind, 1 << 20)
+            + bytes(1 << 20)
+            + gnu_header(tarfile.REGTYPE, 0)
+            + bytes(1024)
+        )
     with pytest.raises(DataError, match="bomb"):
         read_archive(tmp_path / "a.tar.gz")
 
@@ -202,7 +234,10 @@ def test_tar_with_latin_1_and_long_names(tmp_path):
             m.size = 4
             t.addfile(m, io.BytesIO(b"a,b\n"))
     done = unpack(tmp_path / "a.tar", tmp_path / "out", progress=False)
-    assert sorted(done) == ["café.csv", "x" * 200] and (tmp_path / "out/café.csv").read_bytes() == b"a,b\n"
+    assert (
+        sorted(done) == ["café.csv", "x" * 200]
+        and (tmp_path / "out/café.csv").read_bytes() == b"a,b\n"
+    )
 
 
 def test_archives_in_archives_share_a_budget(tmp_path):

@@ -84,7 +84,9 @@ def inside(
     """
     path = Path(root) / safe_name(name)
     if not path.parent.resolve().is_relative_to(Path(root).resolve()) or path.is_symlink():
-        raise data_error(f"leads out of {root} through a link: remove the link", **(dict(file=path) | place))
+        raise data_error(
+            f"leads out of {root} through a link: remove the link", **(dict(file=path) | place)
+        )
     return path
 
 # %% ../../nbs/10_files/03_archives.ipynb #d1d1ed66
@@ -102,6 +104,7 @@ class Limits:
         bytes that are let pass whatever the ratio
     members : int, default 500000
     """
+
     total: int | None = None  # bytes; None: `ratio` times the archive, but at least `small`
     ratio: float = RATIO  # times the bytes of the archive
     small: int = SMALL  # bytes that are let pass whatever the ratio
@@ -129,7 +132,7 @@ class Limits:
         most = self.total or most_bytes(packed, self.ratio, self.small)
         return Budget(most, self.members, **place)
 
-
+# %% ../../nbs/10_files/03_archives.ipynb #b73eb13c
 @dataclass(frozen=True)
 class Member:
     """A file in an archive
@@ -143,14 +146,13 @@ class Member:
     inner : object
         what the library calls it
     """
+
     name: str  # safe, below the folder
     bytes: int  # unpacked
     inner: object  # what the library calls it
 
 # %% ../../nbs/10_files/03_archives.ipynb #ff921149
-def _zip_kind(
-    m: zipfile.ZipInfo,
-) -> str:
+def _zip_kind(m: zipfile.ZipInfo) -> str:
     "Why a member of a zip is not taken; empty if it is"
     mode = m.external_attr >> 16
     if m.flag_bits & 0x1:
@@ -161,10 +163,8 @@ def _zip_kind(
         return "is a device or pipe"
     return ""
 
-
-def _tar_kind(
-    m: tarfile.TarInfo,
-) -> str:
+# %% ../../nbs/10_files/03_archives.ipynb #3bbc5b74
+def _tar_kind(m: tarfile.TarInfo) -> str:
     "Why a member of a tar is not taken; empty if it is"
     if m.issym():
         return "is a link"
@@ -172,38 +172,66 @@ def _tar_kind(
         return "is a hard link"
     return "" if m.isreg() or m.isdir() else "is a device or pipe"
 
-
+# %% ../../nbs/10_files/03_archives.ipynb #97eaf535
 class _Header(tarfile.TarInfo):
     "A member of a tar; long names are refused by their claim, before they are read"
 
     @classmethod
     def frombuf(cls, buf, encoding, errors):
         info = super().frombuf(buf, encoding, errors)
-        if info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE,
-                         tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE):
+        if info.type in (
+            tarfile.GNUTYPE_LONGNAME,
+            tarfile.GNUTYPE_LONGLINK,
+            tarfile.XHDTYPE,
+            tarfile.XGLTYPE,
+            tarfile.SOLARIS_XHDTYPE,
+        ):
             if not 0 <= info.size <= LONGEST_NAME:
                 raise ValueError(f"a name or header of {info.size:,} bytes: this looks like a bomb")
         return info
 
-
-def _junk(
-    name: str,
-) -> bool:
+# %% ../../nbs/10_files/03_archives.ipynb #95a63825
+def _junk(name: str) -> bool:
     "Whether macOS made it for itself"
     parts = PurePosixPath(name).parts
     return "__MACOSX" in parts or parts[-1] == ".DS_Store" or parts[-1].startswith("._")
 
 # %% ../../nbs/10_files/03_archives.ipynb #23262fc1
 LONGEST_NAME = 1 << 16  # bytes of a name or a header of a tar
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".7z", ".rar")
-_TOOLS = {b"7z\xbc\xaf\x27\x1c": "7-Zip (7z x FILE)", b"Rar!\x1a\x07": "unrar or 7-Zip (unrar x FILE)"}
-_ERRORS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError,
-           NotImplementedError, RuntimeError)  # the last two are zipfile's words for other compressions
 
+ARCHIVES = (
+    ".zip",
+    ".tar",
+    ".tar.gz",
+    ".tgz",
+    ".tar.bz2",
+    ".tbz2",
+    ".tar.xz",
+    ".txz",
+    ".7z",
+    ".rar",
+)
 
-def is_archive(
-    name: str | Path,
-) -> bool:
+# %% ../../nbs/10_files/03_archives.ipynb #fab5e32a
+_TOOLS = {
+    b"7z\xbc\xaf\x27\x1c": "7-Zip (7z x FILE)",
+    b"Rar!\x1a\x07": "unrar or 7-Zip (unrar x FILE)",
+}
+
+_ERRORS = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    ValueError,
+    NotImplementedError,
+    RuntimeError,
+)  # the last two are zipfile's words for other compressions
+
+# %% ../../nbs/10_files/03_archives.ipynb #c40244ed
+def is_archive(name: str | Path) -> bool:
     """Whether a file's name says that it is an archive
 
     Parameters
@@ -216,34 +244,42 @@ def is_archive(
     """
     return str(name).lower().endswith(ARCHIVES)
 
-
+# %% ../../nbs/10_files/03_archives.ipynb #06751382
 @contextmanager
-def _open(
-    path: Path,
-) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
+def _open(path: Path) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
     "An archive by its content; whatever goes wrong in it is a `DataError`"
     if not path.is_file():
-        raise data_error("is a folder, expected an archive" if path.is_dir() else "does not exist", file=path)
+        raise data_error(
+            "is a folder, expected an archive" if path.is_dir() else "does not exist", file=path
+        )
     with path.open("rb") as f:
         head = f.read(8)
     for magic, tool in _TOOLS.items():
         if head.startswith(magic):
-            raise data_error(f"is of a kind that Python cannot unpack: use {tool} and put the result beside it", file=path)
+            raise data_error(
+                f"is of a kind that Python cannot unpack: use {tool} and put the result beside it",
+                file=path,
+            )
     try:
-        with (zipfile.ZipFile(path) if head.startswith(b"PK")
-              else tarfile.open(path, tarinfo=_Header)) as a:
+        with (
+            zipfile.ZipFile(path) if head.startswith(b"PK") else tarfile.open(path, tarinfo=_Header)
+        ) as a:
             yield a
     except DataError:
         raise
     except _ERRORS as e:
-        why = "it looks like a web page" if head.lstrip().startswith(b"<") else (str(e) or type(e).__name__).splitlines()[0].rstrip(":")
-        raise data_error(f"cannot be unpacked ({why}), expected a whole zip or tar archive", file=path) from e
+        why = (
+            "it looks like a web page"
+            if head.lstrip().startswith(b"<")
+            else (str(e) or type(e).__name__).splitlines()[0].rstrip(":")
+        )
+        raise data_error(
+            f"cannot be unpacked ({why}), expected a whole zip or tar archive", file=path
+        ) from e
 
 # %% ../../nbs/10_files/03_archives.ipynb #83bdddf5
-def _entries(
-    a: zipfile.ZipFile | tarfile.TarFile,
-) -> Iterator[tuple[str, int, bool, str, object]]:
-    "Name, bytes, whether it is a folder, why it is refused, and the library's own object, of each member"
+def _entries(a: zipfile.ZipFile | tarfile.TarFile) -> Iterator[tuple[str, int, bool, str, object]]:
+    "Name, bytes, whether it is a folder, why it is refused, and the library's object"
     if isinstance(a, zipfile.ZipFile):
         for m in a.infolist():  # the original name: zipfile cuts `filename` at a zero byte
             yield m.orig_filename, m.file_size, m.is_dir(), _zip_kind(m), m
@@ -276,7 +312,11 @@ def _claim(
         key = unicodedata.normalize("NFC", mine[0]).casefold()
         if key in seen and not (mine[1] and seen[key] == mine):
             other = seen[key][0]
-            why = "on some systems both are one file" if other != mine[0] else "the second would replace the first"
+            why = (
+                "on some systems both are one file"
+                if other != mine[0]
+                else "the second would replace the first"
+            )
             raise data_error(f"collides with {other}: {why}", file=path, field=mine[0])
         seen[key] = mine
 
@@ -303,7 +343,7 @@ def read_archive(
     with _open(path) as a:
         return _members(path, a, (limits or Limits()).budget(path.stat().st_size))
 
-
+# %% ../../nbs/10_files/03_archives.ipynb #d0cb3f3e
 def _members(path: Path, a: zipfile.ZipFile | tarfile.TarFile, budget: Budget) -> list[Member]:
     "Checked members of an open archive"
     seen, out = {}, []
@@ -315,7 +355,7 @@ def _members(path: Path, a: zipfile.ZipFile | tarfile.TarFile, budget: Budget) -
             out += [] if folder else [Member(safe, size, inner)]
     return out
 
-
+# %% ../../nbs/10_files/03_archives.ipynb #fc6b7476
 def _checked(path: Path, name: str, reason: str, inner: object) -> str:
     "The safe name of a member that may be unpacked; empty for the archive's own top folder"
     try:
@@ -384,11 +424,14 @@ def _settle(new: Path, target: Path, done: dict[str, dict], archive: Path):
     for name, facts in done.items():
         there = inside(target, name)
         if there.exists() and not same_file(there, facts):
-            raise data_error("is there already with other content: move it away first, nothing was unpacked",
-                             file=there, field=archive.name)
+            raise data_error(
+                "is there already with other content: move it away first, nothing was unpacked",
+                file=there,
+                field=archive.name,
+            )
     _merge(new, target)
 
-
+# %% ../../nbs/10_files/03_archives.ipynb #a2c2f449
 def _merge(new: Path, target: Path):
     "Move entries that `target` does not have"
     for p in sorted(new.iterdir()):
@@ -398,7 +441,7 @@ def _merge(new: Path, target: Path):
         elif not there.exists():
             os.replace(p, there)
 
-
+# %% ../../nbs/10_files/03_archives.ipynb #0ada0fe0
 def same_file(
     path: Path,
     facts: dict,  # bytes, sha256
@@ -460,18 +503,32 @@ def unpack(
         members = _members(path, a, budget or (limits or Limits()).budget(path.stat().st_size))
         need, free = sum(m.bytes for m in members), free_space(target)
         if need > free:
-            raise data_error(f"needs {need:,} bytes unpacked, the disk of {target} has {free:,}: make room first", file=path)
+            raise data_error(
+                f"needs {need:,} bytes unpacked, the disk of {target} has {free:,}: "
+                "make room first",
+                file=path,
+            )
         try:
             new.mkdir(parents=True)
-            done = _extract(a, members, new, tqdm(total=need, unit="B", unit_scale=True, desc=path.name, disable=not progress))
+            done = _extract(
+                a,
+                members,
+                new,
+                tqdm(total=need, unit="B", unit_scale=True, desc=path.name, disable=not progress),
+            )
             _settle(new, target, done, path)
         finally:
             shutil.rmtree(new, ignore_errors=True)
     return done
 
-
-def _extract(a: zipfile.ZipFile | tarfile.TarFile, members: list[Member], new: Path, bar: tqdm) -> dict[str, dict]:
+# %% ../../nbs/10_files/03_archives.ipynb #f0e76eb6
+def _extract(
+    a: zipfile.ZipFile | tarfile.TarFile, members: list[Member], new: Path, bar: tqdm
+) -> dict[str, dict]:
     "Write all members below `new`"
     source = a.open if isinstance(a, zipfile.ZipFile) else a.extractfile
     with bar:
-        return {m.name: dict(bytes=m.bytes, sha256=_write(source(m.inner), new / m.name, m.bytes, bar)) for m in members}
+        return {
+            m.name: dict(bytes=m.bytes, sha256=_write(source(m.inner), new / m.name, m.bytes, bar))
+            for m in members
+        }

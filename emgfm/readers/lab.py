@@ -8,32 +8,82 @@ __all__ = ['PLUG_IN_GAIT', 'MOMENT_UNITS', 'STRIKES', 'OFFS', 'SURE', 'CLEAR', '
 
 # %% ../../nbs/30_readers/04_lab.ipynb #389ec9f9
 import math
+
+
 import re
+
+
 import unicodedata
+
+
 from collections.abc import Iterator, Mapping
+
+
 from dataclasses import dataclass, field
+
+
 from pathlib import Path
 
+# %% ../../nbs/30_readers/04_lab.ipynb #e4b2ece1
 import numpy as np
+
+
 import pandas as pd
 
-from ..core.schema import (MAX_ANGLE, MAX_MOMENT, SIDES, DataError, Recording, Signal, data_error,
-                               muscle_index, one_of)
+
+from emgfm.core.schema import (
+    MAX_ANGLE,
+    MAX_MOMENT,
+    SIDES,
+    DataError,
+    Recording,
+    Signal,
+    data_error,
+    muscle_index,
+    one_of,
+)
+
+# %% ../../nbs/30_readers/04_lab.ipynb #dc1abc8f
 from ..files.c3d import C3D, read_c3d
+
+
 from .base import DEG, Lost, Row, gather, listing, natural, raw_folder
+
+
 from ..signals.events import strides_from_strikes, strikes_from_force, strikes_from_heel
 
 # %% ../../nbs/30_readers/04_lab.ipynb #5556e0b8
 _AXES = {"y": "adduction", "z": "rotation", "x": "flexion"}
-_JOINTS = ("Hip", "Knee", "Ankle")
-PLUG_IN_GAIT = tuple(
-    [Row(f"{{s}}{j}Angles.{a}", f"angle_{j.lower()}_{m}", DEG) for j in _JOINTS for a, m in _AXES.items()]
-    + [Row(f"{{s}}{j}Moment.{a}", f"moment_{j.lower()}_{m}", -1.0,
-           "extensors positive; tested on the ankle") for j in _JOINTS for a, m in _AXES.items()])
 
+_JOINTS = ("Hip", "Knee", "Ankle")
+
+# %% ../../nbs/30_readers/04_lab.ipynb #d2daa8c8
+PLUG_IN_GAIT = tuple(
+    [
+        Row(f"{{s}}{j}Angles.{a}", f"angle_{j.lower()}_{m}", DEG)
+        for j in _JOINTS
+        for a, m in _AXES.items()
+    ]
+    + [
+        Row(
+            f"{{s}}{j}Moment.{a}",
+            f"moment_{j.lower()}_{m}",
+            -1.0,
+            "extensors positive; tested on the ankle",
+        )
+        for j in _JOINTS
+        for a, m in _AXES.items()
+    ]
+)
+
+# %% ../../nbs/30_readers/04_lab.ipynb #5d97bbc3
 # factor to N·m or N·m/kg, and whether body mass divides it
-MOMENT_UNITS = {"N·mm/kg": (0.001, False), "N·m/kg": (1.0, False),
-                "N·mm": (0.001, True), "N·m": (1.0, True)}
+MOMENT_UNITS = {
+    "N·mm/kg": (0.001, False),
+    "N·m/kg": (1.0, False),
+    "N·mm": (0.001, True),
+    "N·m": (1.0, True),
+}
 
 # %% ../../nbs/30_readers/04_lab.ipynb #a536ba05
 @dataclass(frozen=True)
@@ -79,6 +129,7 @@ class Lab:
     static : str, default '.*static.*|(?:.*[\\\\W_\\\\d])?cal(?:ib\\\\w*)?(?:[\\\\W_\\\\d].*)?'
         names of trials without walking, as a regular expression; "local road" is no calibration
     """
+
     name: str  # of the dataset that its trials make
     emg: Mapping[str, str]  # analog label -> muscle; {s} is the leg's prefix
     rows: tuple[Row, ...] = PLUG_IN_GAIT  # points -> joint cells
@@ -89,7 +140,9 @@ class Lab:
     moment_unit: str = "N·mm/kg"  # one of `MOMENT_UNITS`
     strike: str = ""  # label of foot strikes, such as {s}HS; by default the usual names
     off: str = ""  # label of toe-offs; by default the usual names
-    plates: Mapping[str, str] = field(default_factory=dict)  # side -> analog label of its belt's force
+    plates: Mapping[str, str] = field(
+        default_factory=dict
+    )  # side -> analog label of its belt's force
     heel: str = "{s}HEE"  # marker
     up: str = "z"  # axis of the markers that points upwards
     activity: str = "level_walk"
@@ -119,7 +172,9 @@ class Lab:
         """
         s = self.prefix[side]
         rows = [Row(label.format(s=s), f"emg_{m}") for label, m in self.emg.items()]
-        return tuple(rows + [Row(r.source.format(s=s), r.channel, r.scale, r.note) for r in self.rows])
+        return tuple(
+            rows + [Row(r.source.format(s=s), r.channel, r.scale, r.note) for r in self.rows]
+        )
 
 # %% ../../nbs/30_readers/04_lab.ipynb #a1a1751c
 def _bare(text: str) -> str:
@@ -145,8 +200,10 @@ def find_label(
     str | None
         the label as it is in the file; None: not there, or not clear
     """
+
     def close(x):
         return re.sub(r"\s", "", x).lower()
+
     if label in there:
         return label
     for key in (close, lambda x: close(x.rsplit(".", 1)[-1])):
@@ -156,7 +213,9 @@ def find_label(
     return None
 
 # %% ../../nbs/30_readers/04_lab.ipynb #749e30cc
-def _columns(rows: tuple[Row, ...], c: C3D, quantity: str, factor: float = 1.0) -> dict[str, np.ndarray]:
+def _columns(
+    rows: tuple[Row, ...], c: C3D, quantity: str, factor: float = 1.0
+) -> dict[str, np.ndarray]:
     "Source of the row -> samples, of those rows that are in the file"
     out = {}
     for r in (r for r in rows if r.channel.startswith(quantity)):
@@ -199,8 +258,9 @@ def _refuse_missing(rows: list[Row], columns: Mapping, c: C3D, quantity: str, pl
         raise data_error(found, field=lacking[0], **place)
 
 # %% ../../nbs/30_readers/04_lab.ipynb #f200d903
-def _signal(lab: Lab, rows: tuple[Row, ...], c: C3D, quantity: str, mass: float | None, place: dict
-            ) -> Signal | None:
+def _signal(
+    lab: Lab, rows: tuple[Row, ...], c: C3D, quantity: str, mass: float | None, place: dict
+) -> Signal | None:
     "One quantity of one leg"
     factor = _factor(lab, c, quantity, mass)
     if factor is None:
@@ -219,12 +279,24 @@ def _signal(lab: Lab, rows: tuple[Row, ...], c: C3D, quantity: str, mass: float 
     return Signal(x, c.analog_rate, c.start, unit, lab.emg_state, lab.emg_processing)
 
 # %% ../../nbs/30_readers/04_lab.ipynb #1cfe633f
-STRIKES = ("Foot Strike", "Heel Strike", "Initial Contact", "Foot Contact", "Heel Contact",
-           "FS", "HS", "IC", "FC", "HC")
+STRIKES = (
+    "Foot Strike",
+    "Heel Strike",
+    "Initial Contact",
+    "Foot Contact",
+    "Heel Contact",
+    "FS",
+    "HS",
+    "IC",
+    "FC",
+    "HC",
+)
+
 OFFS = ("Foot Off", "Toe Off", "FO", "TO")
+
 SURE = 0.5  # confidence that a strike from plates or heels must have
 
-
+# %% ../../nbs/30_readers/04_lab.ipynb #b4c2122a
 def _times(c: C3D, lab: Lab, words: tuple[str, ...], side: str) -> np.ndarray:
     "Times of the events of one leg"
     s = lab.prefix[side]
@@ -256,7 +328,9 @@ def _strikes(c: C3D, lab: Lab, place: dict) -> tuple[dict[str, np.ndarray], str]
         if len(sure):
             words = f"{name}, confidence {np.median(sure):.2f} (the file has {there})"
             return {side: t[s >= SURE] for side, (t, s) in found.items()}, words
-    return {side: np.zeros(0) for side in SIDES}, f"none: the file has {there} of a leg, plates or heels"
+    return {
+        side: np.zeros(0) for side in SIDES
+    }, f"none: the file has {there} of a leg, plates or heels"
 
 # %% ../../nbs/30_readers/04_lab.ipynb #904b94a1
 def _by_force(c: C3D, lab: Lab, side: str) -> tuple[np.ndarray, np.ndarray]:
@@ -291,9 +365,10 @@ def _left_out(signal: Signal | None, table: pd.DataFrame, limit: float) -> int:
 
 # %% ../../nbs/30_readers/04_lab.ipynb #cfe7e1a2
 CLEAR = 0.3  # N·m/kg of the wrong sign that contradict
+
 LARGEST = (0.2, 5.0)  # N·m/kg, of the ankle in a stride
 
-
+# %% ../../nbs/30_readers/04_lab.ipynb #3583da12
 def _check_ankle(moment: Signal | None, table: pd.DataFrame, place: dict) -> str:
     "Evidence for unit and sign of the moments; they may lack the ends of a stride"
     late, peak = [], []
@@ -307,12 +382,21 @@ def _check_ankle(moment: Signal | None, table: pd.DataFrame, place: dict) -> str
     low, high = float(np.median(late)), float(np.median(peak))
     field = "moment_ankle_flexion"
     if not LARGEST[0] <= high <= LARGEST[1]:
-        raise data_error(f"reaches {high:.3g} N·m/kg, expected {LARGEST[0]:g} to {LARGEST[1]:g}: is "
-                         "`moment_unit` of the declaration right?", field=field, **place)
+        raise data_error(
+            f"reaches {high:.3g} N·m/kg, expected {LARGEST[0]:g} to {LARGEST[1]:g}: is "
+            "`moment_unit` of the declaration right?",
+            field=field,
+            **place,
+        )
     if low > CLEAR:
-        raise data_error(f"is {low:+.2f} N·m/kg late in stance, expected a negative number: the signs "
-                         "of the declaration are not this file's", field=field, **place)
-    return f"ankle {low:+.2f} N·m/kg from 40 to 55 %, largest {high:.2f} (median of {len(late)} strides)"
+        raise data_error(
+            f"is {low:+.2f} N·m/kg late in stance, expected a negative number: the signs "
+            "of the declaration are not this file's",
+            field=field,
+            **place,
+        )
+    count = f"median of {len(late)} strides"
+    return f"ankle {low:+.2f} N·m/kg from 40 to 55 %, largest {high:.2f} ({count})"
 
 # %% ../../nbs/30_readers/04_lab.ipynb #4658052b
 def _beside(moment: Signal | None, table: pd.DataFrame) -> int:
@@ -370,40 +454,80 @@ def read_trial(
     mass = _mass(c, mass)
     facts = dict(info or {}) | (dict(mass=mass) if mass else {})
     trial = trial or file.stem
-    return [_leg(lab, c, side, trial, found.get(side, []), source, facts, conditions or {}, place)
-            for side in SIDES]
+    return [
+        _leg(lab, c, side, trial, found.get(side, []), source, facts, conditions or {}, place)
+        for side in SIDES
+    ]
 
 # %% ../../nbs/30_readers/04_lab.ipynb #9c5aad2e
-def _leg(lab: Lab, c: C3D, side: str, trial: str, strikes, source: str, facts: dict,
-         conditions: Mapping, place: dict) -> Recording:
+def _leg(
+    lab: Lab,
+    c: C3D,
+    side: str,
+    trial: str,
+    strikes,
+    source: str,
+    facts: dict,
+    conditions: Mapping,
+    place: dict,
+) -> Recording:
     "One leg of a trial"
     mass, rows = facts.get("mass"), lab.leg(side)
     signals = {q: _signal(lab, rows, c, q, mass, place) for q in ("emg", "angle", "moment")}
     kept, rejected = _strides(c, lab, side, strikes, signals)
-    odd = _left_out(signals["angle"], kept, MAX_ANGLE) + _left_out(signals["moment"], kept, MAX_MOMENT)
-    notes = [f"{odd} samples outside all strides are beyond what a leg can do: left out"] if odd else []
+    odd = _left_out(signals["angle"], kept, MAX_ANGLE) + _left_out(
+        signals["moment"], kept, MAX_MOMENT
+    )
+    notes = (
+        [f"{odd} samples outside all strides are beyond what a leg can do: left out"] if odd else []
+    )
     notes += [f"no strides: foot strikes by {source}"] if not len(kept) else []
     unknown = MOMENT_UNITS[lab.moment_unit][1] and mass is None
     beside = _beside(signals["moment"], kept)
-    notes += [f"the ankle's moment stays below {LARGEST[0]:g} N·m/kg in {beside} strides: the foot was "
-              "beside the plates, or `moment_unit` is wrong; moments left out"] if beside else []
-    decisions = {"moment sign and unit": _check_ankle(signals["moment"], kept, place),
-                 "foot strikes": source}
+    notes += (
+        [
+            f"the ankle's moment stays below {LARGEST[0]:g} N·m/kg in {beside} strides: "
+            "the foot was beside the plates, or `moment_unit` is wrong; moments left out"
+        ]
+        if beside
+        else []
+    )
+    decisions = {
+        "moment sign and unit": _check_ankle(signals["moment"], kept, place),
+        "foot strikes": source,
+    }
     return Recording(
-        lab.name, place["patient"], trial, side, kept.assign(**conditions), **signals, info=dict(facts),
-        reasons={"moment": "no_mass"} if unknown else {}, decisions=decisions, rejected=rejected,
-        notes=tuple(notes))
+        lab.name,
+        place["patient"],
+        trial,
+        side,
+        kept.assign(**conditions),
+        **signals,
+        info=dict(facts),
+        reasons={"moment": "no_mass"} if unknown else {},
+        decisions=decisions,
+        rejected=rejected,
+        notes=tuple(notes),
+    )
 
 # %% ../../nbs/30_readers/04_lab.ipynb #b3bfd2de
-def _strides(c: C3D, lab: Lab, side: str, strikes, signals: Mapping) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _strides(
+    c: C3D, lab: Lab, side: str, strikes, signals: Mapping
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     "Strides between the strikes of a leg that lie within the signals"
     there = [x for x in signals.values() if x is not None]
     first = min((x.start for x in there), default=math.inf) - 0.005
     last = max((x.stop for x in there), default=-math.inf) + 0.005
     t = np.unique(np.asarray(strikes, float))
     offs = _times(c, lab, _words(lab.off, OFFS), side)
-    return strides_from_strikes(t[(t >= first) & (t <= last)], offs, lab.activity, lab.min_duration,
-                                lab.max_duration, lab.merge_factor)
+    return strides_from_strikes(
+        t[(t >= first) & (t <= last)],
+        offs,
+        lab.activity,
+        lab.min_duration,
+        lab.max_duration,
+        lab.merge_factor,
+    )
 
 # %% ../../nbs/30_readers/04_lab.ipynb #e3760872
 def _nfc(text: str) -> str:
@@ -414,7 +538,9 @@ def _nfc(text: str) -> str:
 def _trials(folder: Path, depth: int = 2) -> list[Path]:
     "C3D files in a folder and in the folders of its sessions"
     files = listing(folder, r".*\.c3d")
-    below = [p for p in listing(folder, r".*") if p.is_dir() and not p.is_symlink()] if depth else []
+    below = (
+        [p for p in listing(folder, r".*") if p.is_dir() and not p.is_symlink()] if depth else []
+    )
     return files + [f for p in below for f in _trials(p, depth - 1)]
 
 # %% ../../nbs/30_readers/04_lab.ipynb #cf46de35
@@ -431,8 +557,11 @@ class LabReader:
     pattern : str, default '.+'
         of the folders' names
     """
+
     lab: Lab  # declaration
-    people: Mapping[str, Mapping] = field(default_factory=dict)  # patient -> age, sex, mass, height, ...
+    people: Mapping[str, Mapping] = field(
+        default_factory=dict
+    )  # patient -> age, sex, mass, height, ...
     pattern: str = r".+"  # of the folders' names
 
     @property
@@ -471,7 +600,9 @@ class LabReader:
         people = sorted((name for name, p in folders.items() if _trials(p)), key=natural)
         if not people:
             found = ", ".join(list(folders)[:8]) or "no folder"
-            raise data_error(f"holds no folder with C3D files; found {found}", self.lab.name, file=root)
+            raise data_error(
+                f"holds no folder with C3D files; found {found}", self.lab.name, file=root
+            )
         return people
 
     def recordings(self, root: str | Path, patient: str) -> Iterator[Recording | Lost]:
