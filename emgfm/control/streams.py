@@ -178,13 +178,21 @@ def _watch(self: EMGStream, t: float):
     missing = np.isnan(x).sum(0) > min(EMG_GAP * self.c.rate, 0.5 * len(x))
     with np.errstate(invalid="ignore"):
         top, low = np.fmax.reduce(x), np.fmin.reduce(x)
-        edge = ((x == top) | (x == low)).mean(0)
+        rail = _at_rail(x, top, self.c.scale) + _at_rail(x, low, self.c.scale) > how.stuck
     alive = self.c.state in ("raw", "filtered") and len(x) == self.raw.size  # an envelope may rest at 0
-    tests = [missing, (top == low) & alive, (edge > how.stuck) & alive, self.held > how.strong]
+    tests = [missing, (top == low) & alive, rail & alive, self.held > how.strong]
     bad = np.any(tests, 0)
     self.fault[bad] = np.argmax(tests, 0)[bad]
     self.since[bad] = t
     self.fault[t - self.since > how.recover] = -1
+
+
+def _at_rail(x: np.ndarray, edge: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    "Share of samples that repeat an extreme which lies more than the scale from all others"
+    # a quiet muscle behind a coarse converter repeats its extremes too, but they are small
+    n = (x == edge).sum(0)
+    rest = (np.nansum(x, 0) - n * edge) / np.maximum(len(x) - n, 1)
+    return np.where(np.abs(edge - rest) > scale, (n - 1) / len(x), 0.0)
 
 # %% ../../nbs/90_control/00_streams.ipynb #95be72ee
 @patch
