@@ -186,7 +186,7 @@ def test_public_names_have_help():
                 p for p in inspect.signature(what).parameters if p not in ("self", "args", "kwargs")
             ]
             told = inspect.getdoc(what)
-            assert told and all(re.search(rf"^\*{{0,2}}{p}\b", told, re.M) for p in names), name
+            assert told and all(re.search(rf"^ *\*{{0,2}}{p}\b", told, re.M) for p in names), name
 
 
 def test_docstrings_are_written():
