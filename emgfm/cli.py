@@ -79,7 +79,6 @@ def size_of(path: str | Path) -> str:
     Returns
     -------
     str
-        %% ../nbs/95_whole/01_cli.ipynb #2498008b
     """
     path = Path(path)
     files = [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file()]

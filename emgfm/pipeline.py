@@ -16,11 +16,11 @@ import pandas as pd
 
 from .core.plotting import style
 from .core.schema import DataError
-from .judge.metrics import HORIZONS, evaluate, plot_prediction, predict_stride, score_table
+from .judge.metrics import evaluate, plot_prediction, predict_stride, score_table
 from .judge.report import Page, add_data, add_walking, plot_learning
 from .lookalike.write import write_lookalikes
 from .models.baselines import LinearExtrapolation, MeanStride, Persistence
-from .models.train import TrainConfig, train_transformer
+from .models.train import HORIZONS, TrainConfig, train_transformer
 from .readers.base import find_datasets, reader
 from .store.align import resample_all_datasets
 from .store.build import Outcome, build_store, summary
@@ -95,6 +95,7 @@ def judge(
     parts: Parts,
     model,  # trained
     per_stride: int | None = 40,  # windows of each test stride; None: all
+    seen: bool = False,  # judge on patients that the model has learned from too
 ) -> pd.DataFrame:  # scores in the long form of `emgfm.judge.metrics.evaluate`
     """The network beside its rivals, on the same windows
 
@@ -105,6 +106,8 @@ def judge(
         trained
     per_stride : int | None, default 40
         windows of each test stride; None: all
+    seen : bool, default False
+        judge on patients that the model has learned from too
 
     Returns
     -------
@@ -113,9 +116,10 @@ def judge(
     """
     models = {"persistence": Persistence(), "straight line": LinearExtrapolation(),
               "mean stride": MeanStride.fit(parts.train), "EMG transformer": model}
-    seen = evaluate(models, parts.test, per_stride=per_stride)
-    blind = evaluate({"without EMG": model}, parts.test, per_stride=per_stride, emg=False)
-    return pd.concat([seen, blind], ignore_index=True)
+    options = dict(per_stride=per_stride, seen=seen or parts.test is parts.train)
+    scores = evaluate(models, parts.test, **options)
+    blind = evaluate({"without EMG": model}, parts.test, emg=False, **options)
+    return pd.concat([scores, blind], ignore_index=True)
 
 # %% ../nbs/95_whole/00_pipeline.ipynb #7dc0b37d
 SAGITTAL = ["angle_hip_flexion", "angle_knee_flexion", "angle_ankle_flexion",
@@ -151,7 +155,7 @@ def score_text(
     ----------
     scores : pd.DataFrame
         from `judge`
-    metric : str, default MAE
+    metric : str, default 'MAE'
         or RMSE, R2
 
     Returns
@@ -386,7 +390,7 @@ def run(
         patients in each look-alike
     steps : int, default 1600
         of the optimiser
-    size : str, default tiny
+    size : str, default 'tiny'
         of the network
     seed : int, default 0
     jobs : int | None, default None

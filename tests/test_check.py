@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from emgfm.cli import main
+from emgfm.files.inputs import checksum
 from emgfm.lookalike import falisse2019
 from emgfm.store.build import build_store
-from emgfm.store.core import Store, checksum, write_json
+from emgfm.store.core import Store
+from emgfm.store.disk import write_sealed
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def plant(store, name, change):
     np.save(file, change(np.load(file)))
     facts = json.loads((folder / "patient.json").read_text(encoding="utf-8"))
     facts["files"][file.name] = dict(bytes=file.stat().st_size, sha256=checksum(file))
-    write_json(folder / "patient.json", facts)
+    write_sealed(folder / "patient.json", facts)
     Store(store).write_index()
 
 

@@ -20,7 +20,8 @@ from emgfm.signals.filters import Live, apply, design_band_pass
 from emgfm.store import build, workers
 from emgfm.store.align import resample_all_datasets
 from emgfm.store.build import BuildParameters, build_store
-from emgfm.store.core import Store, create_store, write_json
+from emgfm.store.core import Store, create_store
+from emgfm.store.disk import write_json, write_sealed
 from emgfm.store.legacy import import_pickle, legacy_strides, load_pickle
 from emgfm.store.quality import mean_strides, outliers, plot_envelopes, write_quality
 from emgfm.windows.index import WindowIndex
@@ -159,7 +160,7 @@ def test_a_store_that_lies(stores, tmp_path):
     facts = s.facts("lencioni", "Subject1")
     del facts["files"]["angle.npy"]
     facts["files"]["../../store.json"] = dict(bytes=1, sha256="0")
-    write_json(folder / "patient.json", facts)
+    write_sealed(folder / "patient.json", facts)
     found = " ".join(Store(tmp_path / "native").verify())
     assert "angle.npy: is not listed in patient.json" in found
     assert "lists the file '../../store.json', expected names without folders" in found

@@ -88,7 +88,7 @@ def test_stream_gives_the_windows_of_the_store(dataset, aligned, recordings, pat
     stream = EMGStream(Calibration(float(rec.emg.rate), np.array([scales[m]["scale"] for m in MUSCLES])), dataset.window_size)
     mine = np.flatnonzero(dataset.strides.patient == patient)[:3]
     index = np.concatenate([dataset.of_stride(int(r)) for r in mine])
-    b, (stride, step) = dataset.__getitems__(index), dataset.locate(index)
+    b, (stride, step) = dataset.batch(index), dataset.locate(index)
     grid = dataset._start[stride] + step * dataset._step[stride]
     times = np.unique(np.concatenate([np.arange(rec.emg.start, grid[-1], packet), grid]))
     joints, compared = JointStream(NINE), 0
@@ -115,7 +115,7 @@ def test_a_stream_of_another_filter_is_noticed(dataset, aligned, recordings):
     stream, i = EMGStream(c), dataset.of_stride(2)[50]
     t = float(dataset._start[2] + 50 * dataset._step[2])
     stream.push(rec.emg.data[: int((t - rec.emg.start) * 1000 + 1e-6) + 1], t)
-    assert np.abs(stream.window(t)[0] - dataset.__getitems__([i])["emg"][0]).max() > 1e-2
+    assert np.abs(stream.window(t)[0] - dataset.batch([i])["emg"][0]).max() > 1e-2
 
 
 def test_nothing_of_the_future(model, recordings, dataset):

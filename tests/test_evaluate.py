@@ -17,11 +17,11 @@ from emgfm.judge.metrics import ABLATIONS, FEWEST, Altered, ablate, error_over_c
 from emgfm.lookalike.gait import Bout, Walk, Walker, truth
 from emgfm.models.rivals import make_rival
 from emgfm.models.train import TrainConfig
-from emgfm.models.transformer import EMGTransformer, model_config, to_tensors
+from emgfm.models.transformer import EMGTransformer, model_config
 from emgfm.store.align import resample_all_datasets
 from emgfm.store.build import store_patient
 from emgfm.store.core import create_store
-from emgfm.windows.samples import SplitDataset
+from emgfm.windows.samples import SplitDataset, to_tensors
 
 LABS = dict(lab_a=(MUSCLES, CELLS), lab_b=(MUSCLES[:4], ()))  # the second has four muscles and no force plates
 
@@ -58,7 +58,7 @@ def model(ds):
 def test_scores_are_plain_arithmetic(ds, model):
     "MAE, RMSE, NRMSE and R2 of a joint, from all windows at once"
     scores = evaluate({"net": model}, ds, batch_size=333)
-    b = to_tensors(ds.__getitems__(np.arange(len(ds))))
+    b = to_tensors(ds.batch(np.arange(len(ds))))
     with torch.no_grad():
         out = model(b)
     there = (b["kinetic_mask"][:, 8] * b["target_mask"][:, 1] > 0).numpy()
@@ -140,7 +140,7 @@ def test_roll_out_feeds_back(ds, model):
     strides = [1, 2]
     r = roll_out(model, ds, strides)
     assert r["true"].shape == r["predicted"].shape == (2, 199, 9) and len(r["ahead"]) == 199
-    first, second = (to_tensors(ds.__getitems__(np.array([ds.of_stride(s)[k] for s in strides]))) for k in (0, 1))
+    first, second = (to_tensors(ds.batch(np.array([ds.of_stride(s)[k] for s in strides]))) for k in (0, 1))
     with torch.no_grad():
         a = model(first)
         b = model(second | dict(input_kin_state=a["state"][:, 0], input_gait_pct=a["phase"][:, 0]))

@@ -20,7 +20,8 @@ from emgfm.files.inputs import checksum
 from emgfm.lookalike.write import write_lookalikes
 from emgfm.store import core as store_module
 from emgfm.store.build import build_store
-from emgfm.store.core import Store, writing
+from emgfm.store.core import Store
+from emgfm.store.disk import writing
 
 KILLS = int(os.environ.get("EMGFM_KILLS", "2"))
 

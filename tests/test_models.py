@@ -7,9 +7,9 @@ from emgfm.core.schema import CELLS, MUSCLES
 from emgfm.models.losses import loss_terms, total_loss
 from emgfm.models.rivals import RIVALS, make_rival
 from emgfm.models.train import TrainConfig
-from emgfm.models.transformer import SIZES, EMGTransformer, ModelConfig, compute_impedance_torque, model_config, to_tensors
+from emgfm.models.transformer import SIZES, EMGTransformer, ModelConfig, compute_impedance_torque, model_config
 from emgfm.store.labs import TASKS, write_labs
-from emgfm.windows.samples import SplitDataset
+from emgfm.windows.samples import SplitDataset, to_tensors
 
 torch.set_num_threads(1)
 HORIZONS = ("1 step", "100 ms")
@@ -24,7 +24,7 @@ def ds(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def batch(ds):
-    return to_tensors(ds.__getitems__(np.arange(0, len(ds), 89)))
+    return to_tensors(ds.batch(np.arange(0, len(ds), 89)))
 
 
 def network(ds, cls=EMGTransformer, **config):

@@ -1,16 +1,20 @@
 """Every window is what a slow and obvious loop says, whatever the strides look like; and nothing of the future gets in."""
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from emgfm.core.schema import CHANNELS, GROUPS, MUSCLES, DataError
 from emgfm.store.core import Store, create_store, write_patient
-from emgfm.windows.samples import Augment, SplitDataset
+from emgfm.windows.augment import Augment
+from emgfm.windows.samples import METADATA, SAMPLE, SplitDataset, WindowedGaitDataParser, to_tensors
 
 RATE = 1000
 
@@ -168,10 +172,10 @@ def assert_same(ds: SplitDataset, slow: list[dict]):
     assert len(ds) == len(slow)
     if not slow:
         return
-    b = ds.__getitems__(np.arange(len(ds)))
+    b = ds.batch(np.arange(len(ds)))
     meta = b["metadata"]
     for i, want in enumerate(slow):
-        assert (meta["dataset"][i], meta["patient"][i], meta["stride_id"][i], meta["step"][i]) == want["who"]
+        assert (meta["dataset"][i], meta["patient"][i], meta["stride"][i], meta["step"][i]) == want["who"]
         for k in ("emg", "valid_length", "emg_mask", "kin_mask", "kinetic_mask", "input_kin_state", "input_gait_pct"):
             assert np.array_equal(b[k][i], want[k]), (k, want["who"])
         for h, target in enumerate(want["targets"]):
@@ -190,7 +194,7 @@ def test_equals_the_slow_loop(tmp_path, emg):
     store, horizons = write_store(tmp_path / "s", TWO), ("1 step", "4 steps", "33 ms", "100 ms")
     ds = SplitDataset(store, window_size=60, horizons=horizons, emg=emg, steady=False)
     assert_same(ds, list(slow_windows(store, 60, horizons, emg)))
-    b = ds.__getitems__(np.arange(len(ds)))
+    b = ds.batch(np.arange(len(ds)))
     for part in (b["valid_length"] == 0, b["valid_length"] == 60, (b["valid_length"] > 0) & (b["valid_length"] < 60)):
         assert part.sum() > 5, "the store has windows of every kind"
     assert 0 < b["target_mask"].mean() < 1
@@ -240,7 +244,7 @@ def test_no_input_knows_the_future(tmp_path, derivative):
     inputs = ("emg", "emg_mask", "emg_filtered", "emg_filtered_mask", "valid_length", "input_kin_state", "input_gait_pct", "kin_mask")
     index = np.random.default_rng(0).integers(0, len(ds), 60)
     for i in index.tolist():
-        before = ds.__getitems__([i])
+        before = ds.batch([i])
         (stride,), (step,) = ds.locate([i])
         t, row = ds._start[stride] + step * ds._step[stride], ds._offset[stride] + step
         changed = {q: np.array(m.array) for q, m in ds._arrays(0).items()}
@@ -249,7 +253,7 @@ def test_no_input_knows_the_future(tmp_path, derivative):
             changed[q][ds._emg_at[q][0][0] + int(t * RATE + 1e-6) + 1:] += 1
         kept = ds._open.pop(0)
         ds._open[0] = {q: type(kept[q]).of(a) for q, a in changed.items()}
-        after = ds.__getitems__([i])
+        after = ds.batch([i])
         ds._open[0] = kept
         same = all(np.array_equal(before[k], after[k]) for k in inputs)
         looks_ahead = derivative == "central" and before["kin_mask"].any() and row + 1 < 120  # the last point has nothing ahead
@@ -262,7 +266,7 @@ def test_smooth_derivatives_are_a_fit(tmp_path):
     ds = SplitDataset(store, derivative="causal_smooth")
     s, angle = store.table("strides", "d", "P"), np.array(store.array("d", "P", "angle")).reshape(-1, 9).astype(float)
     t = np.concatenate([r.start + np.arange(r.kin_length) * r.kin_step for r in s.itertuples()])
-    b = ds.__getitems__(np.arange(len(ds)))
+    b = ds.batch(np.arange(len(ds)))
     assert len(ds) == 40 - 10
     for i in range(len(ds)):
         rows = np.arange(i, i + 11)
@@ -274,8 +278,8 @@ def test_smooth_derivatives_are_a_fit(tmp_path):
 def test_sensors_and_both_kinds(tmp_path):
     store = write_store(tmp_path / "s", TWO)
     ds = SplitDataset(store, emg="both", window_size=30, sensors=("soleus", "tibialis_anterior"))
-    b, whole = ds.__getitems__(np.arange(len(ds))), SplitDataset(store, window_size=30).__getitems__(np.arange(len(ds)))
-    filtered = SplitDataset(store, emg="filtered", window_size=30).__getitems__(np.arange(len(ds)))
+    b, whole = ds.batch(np.arange(len(ds))), SplitDataset(store, window_size=30).batch(np.arange(len(ds)))
+    filtered = SplitDataset(store, emg="filtered", window_size=30).batch(np.arange(len(ds)))
     on = np.isin(MUSCLES, ("soleus", "tibialis_anterior"))
     for name, other in (("emg", whole), ("emg_filtered", filtered)):
         assert (b[name][:, ~on] == 0).all() and (b[f"{name}_mask"][:, ~on] == 0).all()
@@ -284,31 +288,111 @@ def test_sensors_and_both_kinds(tmp_path):
 
 def test_augmentation_belongs_to_the_window(tmp_path):
     "The same for a window whatever its batch; other with another seed or epoch; never outside the real history"
-    store, how = write_store(tmp_path / "s", TWO), Augment(gain=0.2, dropout=0.2, noise=0.1, jitter=15)
+    store, how = write_store(tmp_path / "s", TWO), Augment(gain=0.2, dropout=0.2, blackout=0.1, noise=0.1, jitter=15)
     for emg in ("envelope", "filtered"):
-        ds = SplitDataset(store, window_size=40, augment=how, emg=emg)
-        a, b = ds.__getitems__(np.arange(len(ds)), 1, 2), ds.__getitems__(np.arange(len(ds))[::-1], 1, 2)
+        ds = SplitDataset(store, window_size=40, emg=emg)
+        every = np.arange(len(ds))
+        a, b = ds.batch(every, 1, 2, how), ds.batch(every[::-1], 1, 2, how)
         assert all(np.array_equal(a[k], b[k][::-1]) for k in a if k != "metadata")
         for seed, epoch in ((1, 3), (2, 2)):
-            assert not np.array_equal(a["emg"], ds.__getitems__(np.arange(len(ds)), seed, epoch)["emg"])
+            assert not np.array_equal(a["emg"], ds.batch(every, seed, epoch, how)["emg"])
         early = np.arange(40) < 40 - a["valid_length"][:, None]
         assert (a["emg"].transpose(0, 2, 1)[early] == 0).all() and (a["emg"][a["emg_mask"] == 0] == 0).all()
-        plain = SplitDataset(store, window_size=40, emg=emg).__getitems__(np.arange(len(ds)))
+        plain = ds.batch(every)
         assert all(np.array_equal(a[k], plain[k]) for k in plain if not k.startswith(("emg", "valid", "metadata")))
         assert (a["valid_length"] <= plain["valid_length"])[plain["valid_length"] > 0].all()
+
+
+def test_joints_are_disturbed_alike_in_state_and_target(tmp_path):
+    "An offset of the angles alone and a gain of everything, the same ahead as now; zeros where nothing was measured"
+    ds = SplitDataset(write_store(tmp_path / "s", TWO), window_size=10, horizons=("1 step",))
+    every = np.arange(len(ds))
+    plain, b = ds.batch(every), ds.batch(every, augment=Augment(offset=3))
+    moved, ahead = (b[k] - plain[k] for k in ("input_kin_state", "target_kin_state"))
+    assert (moved[:, 9:] == 0).all() and (moved[:, :9][plain["kin_mask"] == 0] == 0).all()
+    both = (plain["target_mask"][:, 0] > 0) & (plain["kin_mask"][:, 5] > 0)
+    assert np.allclose(moved[both, 5], ahead[both, 0, 5], atol=1e-5) and np.rad2deg(moved[both, 5]).std() > 1
+    b, both = ds.batch(every, augment=Augment(motion=0.1)), both & (np.abs(plain["input_kin_state"][:, 14]) > 0.1)
+    gain = (b["input_kin_state"] / np.where(plain["input_kin_state"] == 0, 1, plain["input_kin_state"]))[both]
+    assert np.allclose(gain[:, 14], gain[:, 23], rtol=1e-3) and 0.05 < np.log(gain[:, 14]).std() < 0.15
+    assert np.array_equal(b["emg"], plain["emg"]) and np.array_equal(b["target_torque"], plain["target_torque"])
 
 
 def test_delay_is_a_window_of_the_past(tmp_path):
     "Jitter alone shows an earlier window, sample for sample"
     store = write_store(tmp_path / "s", {("d", "P"): [recording([100], emg_start=-0.1)]})
-    plain, late = (SplitDataset(store, window_size=60, augment=a) for a in (None, Augment(jitter=20)))
-    long = SplitDataset(store, window_size=80).__getitems__(np.arange(len(plain)))["emg"]
+    ds = SplitDataset(store, window_size=60)
+    long = SplitDataset(store, window_size=80).batch(np.arange(len(ds)))["emg"]
     found = set()
-    for i, x in enumerate(late.__getitems__(np.arange(len(late)))["emg"]):
+    for i, x in enumerate(ds.batch(np.arange(len(ds)), augment=Augment(jitter=20))["emg"]):
         shifts = [d for d in range(21) if np.array_equal(long[i][:, 20 - d:80 - d], x)]
         assert shifts
         found.add(shifts[0])
     assert len(found) > 10 and max(found) == 20
+
+
+# --- samples one by one, and in torch's own loader
+
+def test_a_sample_is_what_the_docstring_lists(tmp_path):
+    "Keys, shapes and the text of `help`, for one horizon and for two"
+    store = write_store(tmp_path / "s", TWO)
+    for horizons in (("1 step",), ("1 step", "33 ms")):
+        ds = SplitDataset(store, window_size=40, horizons=horizons)
+        sample, whole = ds[-1], ds.batch([len(ds) - 1])
+        assert set(sample) == {*SAMPLE, "metadata"} and set(sample["metadata"]) == set(METADATA)
+        sizes = {"window_size": 40, "horizons": len(horizons)}
+        for k, (shape, _) in SAMPLE.items():
+            want = [sizes.get(n) or int(n) for n in shape.split(", ") if n and not (n == "horizons" and len(horizons) == 1)]
+            assert torch.is_tensor(sample[k]) and list(sample[k].shape) == want, k
+            assert np.array_equal(sample[k].numpy().ravel(), whole[k].ravel())
+    for k in (*SAMPLE, *METADATA):
+        assert f"\n    {k} " in SplitDataset.__doc__
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_torch_data_loader(tmp_path, workers):
+    "It works as it is: shuffled, with worker processes, every window once"
+    ds = SplitDataset(write_store(tmp_path / "s", TWO), window_size=20, horizons=("1 step",))
+    parts = list(DataLoader(ds, batch_size=64, shuffle=True, num_workers=workers))
+    assert parts[0]["emg"].shape == (64, 13, 20) and parts[0]["target_torque"].shape == (64, 9)
+    seen = [(d, p, int(r), int(k)) for b in parts for d, p, r, k in zip(*(b["metadata"][k] for k in ("dataset", "patient", "row", "step")))]
+    want = ds.batch(np.arange(len(ds)))["metadata"]
+    assert sorted(seen) == sorted(zip(*(want[k].tolist() for k in ("dataset", "patient", "row", "step"))))
+
+
+def test_rows_and_strides_are_told_apart(tmp_path):
+    "`row` counts in the split, `stride` in the patient's own table"
+    store = write_store(tmp_path / "s", TWO)
+    ds = SplitDataset(store, query="patient == 'P1' and dataset == 'b' and stride > 0", window_size=10)
+    meta = ds.batch(np.arange(len(ds)))["metadata"]
+    assert (meta["stride"] == ds.strides.stride.to_numpy()[meta["row"]]).all() and (meta["stride"] != meta["row"]).any()
+
+
+def test_a_part_has_the_windows_of_its_strides(tmp_path):
+    ds = SplitDataset(write_store(tmp_path / "s", TWO), window_size=20)
+    part = ds.part([1, 4])
+    index = np.concatenate([ds.of_stride(1), ds.of_stride(4)])
+    a, b = part.batch(np.arange(len(part))), ds.batch(index)
+    assert all(np.array_equal(a[k], b[k]) for k in a if k != "metadata") and part.fingerprint != ds.fingerprint
+    assert sorted(np.concatenate(list(part.batches(7)))) == list(range(len(part))) and not len(ds.part([]))
+
+
+def test_requests_that_cannot_be_met(tmp_path):
+    store = write_store(tmp_path / "s", TWO)
+    ds = SplitDataset(store, sensors="soleus")
+    assert (ds.batch([0])["emg_mask"][0] > 0).sum() <= 1
+    for call, told in ((lambda: ds[0:3], "expected one sample number"), (lambda: SplitDataset(store, sensors="TA"), "the muscle is 'TA'"),
+                       (lambda: SplitDataset(store, only=[("a", "P9", 0)]), "patient P9.*is not in the store"),
+                       (lambda: SplitDataset(store, split="dev"), "split is 'dev', expected one of")):
+        with pytest.raises(DataError, match=told):
+            call()
+    for call, told in ((lambda: ds[len(ds)], f"sample {len(ds)} was"), (lambda: ds.batch([-1, 5]), "sample -1 was")):
+        with pytest.raises(IndexError, match=told):
+            call()
+    with pytest.raises(DataError, match="pin_memory") if not torch.cuda.is_available() else nullcontext():
+        to_tensors(ds.batch([0]), pin_memory=True)
+    chosen = WindowedGaitDataParser(store, window_size=30).extract_windows_aligned_to_kinematics("a", "P1", 1)
+    assert set(chosen["metadata"]["stride"]) == {1}
 
 
 def test_too_short_arrays_are_refused(tmp_path):
@@ -340,11 +424,11 @@ def test_many_people_few_files(tmp_path, monkeypatch):
     import emgfm.windows.samples
     store = write_store(tmp_path / "s", {("d", f"P{i}"): [recording([30])] for i in range(7)})
     ds = SplitDataset(store, window_size=20)
-    want = ds.__getitems__(np.arange(len(ds)))
+    want = ds.batch(np.arange(len(ds)))
     monkeypatch.setattr(emgfm.windows.samples, "OPEN", 3)
     few = SplitDataset(store, window_size=20)
     for index in few.batches(5, chunk=1):
-        b = few.__getitems__(index)
+        b = few.batch(index)
         assert all(np.array_equal(b[k], want[k][index]) for k in b if k != "metadata")
         assert len(few._open) <= 5, "no more than a batch needs"
 

@@ -1,16 +1,15 @@
-"""Notebooks -> emgfm/, with docstrings that contain what the signatures' comments say.
+"""Notebooks -> emgfm/, with docstrings that contain the comments of the signatures.
 
     python tools/export.py            export every notebook, then write the docstrings
-    python tools/export.py PATH ...   write the docstrings of these modules only
 
-A notebook has one comment beside each parameter. `help(f)` and Shift-Tab show docstrings alone, so the export adds
-each comment to the docstring of its function, in numpydoc's form. Notebooks and signatures stay as they are.
+A notebook has one comment beside each parameter. `help(f)` and Shift-Tab show docstrings alone, so
+the export adds each comment to the docstring of its function, in numpydoc's form. Notebooks and
+signatures stay as they are.
 """
 import ast
 import io
 import os
 import re
-import sys
 import textwrap
 import tokenize
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LIB = ROOT / "emgfm"
 WRITTEN = re.compile(r"\n\n(Parameters|Returns|Raises)\n-+\n.*", re.S)  # what an earlier pass added
-WIDTH = 88  # columns of a note
+WIDTH = 88  # columns of a note, without its indent
 
 
 @dataclass
@@ -46,12 +45,12 @@ class Entry:
 def comments(
     source: str,
 ) -> dict[int, str]:  # line -> text without #
-    "The comment of each line; one on a line of its own belongs to the next line with code"
+    "The comment of each line; an indented one on a line of its own belongs to the next line"
     out, above = {}, []
     for t in tokenize.generate_tokens(io.StringIO(source).readline):
         line, text = t.start[0], t.string.lstrip("#").strip()
         if t.type == tokenize.COMMENT and not t.line[:t.start[1]].strip():
-            above.append(text)
+            above += [text] * (t.start[1] > 0)  # at the margin are the marks of the cells
         elif t.type == tokenize.COMMENT:
             out[line] = " ".join(filter(None, [out.get(line), text]))
         elif above and t.string.strip():
@@ -60,17 +59,19 @@ def comments(
 
 
 def written(node: ast.expr | None) -> str:
-    "An annotation or a default as it is written; a class that is named in quotes without them"
-    quoted = isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier()
-    return "" if node is None else node.value if quoted else ast.unparse(node)
+    "An annotation as it is written, without quotes around the name of a class"
+    text = "" if node is None else ast.unparse(node)
+    return text[1:-1] if re.fullmatch(r"'\w+'", text) else text
 
 
-def initial(node: ast.expr | None) -> str:
-    "The default of a dataclass's field as it is written, a factory as what it makes"
+def default(node: ast.expr | None) -> str:
+    "A default as it is written; of a dataclass's field what it contains, or what its factory makes"
     given = {k.arg: k.value for k in getattr(node, "keywords", ())}
-    if made := given.get("default_factory"):
-        return written(made.body) if isinstance(made, ast.Lambda) else f"{written(made)}()"
-    return written(given.get("default", node))
+    made = given.get("default_factory")
+    if isinstance(made, ast.expr):
+        return ast.unparse(made.body) if isinstance(made, ast.Lambda) else f"{ast.unparse(made)}()"
+    node = given.get("default", node)
+    return "" if node is None else ast.unparse(node)
 
 
 def sentence(
@@ -88,9 +89,10 @@ def sentence(
 
 def errors(node: ast.AST) -> list[str]:
     "Sentences of the DataErrors that a function raises itself"
-    calls = [n.exc for n in ast.walk(node) if isinstance(n, ast.Raise) and isinstance(n.exc, ast.Call)]
-    told = [c for c in calls if ast.unparse(c.func) in ("DataError", "data_error")]
-    return list(dict.fromkeys(sentence(c.args[0] if c.args else None) for c in told))
+    raised = [n.exc for n in ast.walk(node) if isinstance(n, ast.Raise)]
+    told = [c for c in raised if isinstance(c, ast.Call) and c.args
+            and ast.unparse(c.func) in ("DataError", "data_error")]
+    return list(dict.fromkeys(sentence(c.args[0]) for c in told))
 
 
 def decorators(node) -> list[str]:
@@ -114,69 +116,73 @@ def parameters(
     "The parameters of a function"
     a = node.args
     plain = [*a.posonlyargs, *a.args]
-    rows = list(zip(plain, [""] * len(plain), [None] * (len(plain) - len(a.defaults)) + a.defaults))[bound:]
+    defaults = [None] * (len(plain) - len(a.defaults)) + a.defaults
+    rows = [(x, "", d) for x, d in zip(plain, defaults)][bound:]
     rows += [(a.vararg, "*", None)] if a.vararg else []
-    rows += zip(a.kwonlyargs, [""] * len(a.kwonlyargs), a.kw_defaults)
+    rows += [(x, "", d) for x, d in zip(a.kwonlyargs, a.kw_defaults)]
     rows += [(a.kwarg, "**", None)] if a.kwarg else []
-    lines = [(default or x).end_lineno for x, _, default in rows]
-    own = [lines.count(n) == 1 and n != (node.returns.end_lineno if node.returns else 0) for n in lines]
-    return [Named(stars + x.arg, written(x.annotation), written(default), notes.get(n, "") if alone else "")
-            for (x, stars, default), n, alone in zip(rows, lines, own)]
+    lines = [(d or x).end_lineno for x, _, d in rows]
+    result = node.returns.end_lineno if node.returns else 0  # a note on its line is about it
+    note = lambda n: notes.get(n, "") if lines.count(n) == 1 and n != result else ""
+    return [Named(stars + x.arg, written(x.annotation), default(d), note(n))
+            for (x, stars, d), n in zip(rows, lines)]
 
 
 def function(node: ast.FunctionDef, notes: dict[int, str], owner: str = "") -> Entry:
     "A function or method, which belongs to the class `owner`"
-    result = Named("", written(node.returns), "", notes.get(node.returns.end_lineno, "")) if node.returns else None
+    line, result = getattr(node.returns, "end_lineno", 0), written(node.returns)
     bound = bool(owner) and "staticmethod" not in decorators(node)
     return Entry(f"{owner}.{node.name}" if owner else node.name, node, ast.get_docstring(node) or "",
-                 parameters(node, notes, bound), result, errors(node))
+                 parameters(node, notes, bound),
+                 Named("", result, "", notes.get(line, "")) if result else None, errors(node))
 
 
 def klass(node: ast.ClassDef, notes: dict[int, str]) -> Iterator[Entry]:
     "A class with what it is made from, and its public methods"
     methods = [function(n, notes, node.name) for n in node.body if isinstance(n, ast.FunctionDef)]
     made = next((m for m in methods if m.node.name == "__init__"), Entry("", node))
-    fields = [n for n in node.body if isinstance(n, ast.AnnAssign) and not n.target.id.startswith("_")]
-    told = made.parameters or [Named(n.target.id, written(n.annotation), initial(n.value),
-                                     notes.get(n.end_lineno, "")) for n in fields]
-    yield Entry(node.name, node, ast.get_docstring(node) or "", told, None, made.errors if made.name else [])
+    fields = [Named(n.target.id, written(n.annotation), default(n.value), notes.get(n.end_lineno, ""))
+              for n in node.body if isinstance(n, ast.AnnAssign) and n.target.id[0] != "_"]
+    yield Entry(node.name, node, ast.get_docstring(node) or "", made.parameters or fields, None,
+                made.errors)
     yield from (m for m in methods if not m.node.name.startswith("_"))
 
 
 def entries(
     source: str,  # of a module
 ) -> Iterator[Entry]:
-    "The public functions, classes and methods of a module; those of the command line have their own help"
-    notes = comments(source)
+    "The public functions, classes and methods of a module; commands have their own help"
+    notes, command = comments(source), {"command", "callback"}
     for n in ast.parse(source).body:
-        if not isinstance(n, ast.FunctionDef | ast.ClassDef) or n.name.startswith("_"):
-            continue
-        if isinstance(n, ast.ClassDef):
+        if isinstance(n, ast.ClassDef) and n.name[0] != "_":
             yield from klass(n, notes)
-        elif not {"command", "callback"} & {*decorators(n)} and not (owner := patched(n)).startswith("_"):
-            yield function(n, notes, owner)
-
-
-def indented(text: str) -> str:
-    "A note below what it is about"
-    return textwrap.fill(text, WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False,
-                         break_long_words=False)
+        elif isinstance(n, ast.FunctionDef) and n.name[0] != "_" and not command & {*decorators(n)}:
+            if not (owner := patched(n)).startswith("_"):
+                yield function(n, notes, owner)
 
 
 def section(title: str, items: list[tuple[str, str]]) -> str:
     "A part of a docstring: each item with its note below"
-    told = "\n".join(head + (f"\n{indented(note)}" if note else "") for head, note in items)
-    return f"\n\n{title}\n{'-' * len(title)}\n{told}" if items else ""
+    lines = []
+    for head, note in items:
+        wrapped = textwrap.wrap(note, WIDTH, break_on_hyphens=False, break_long_words=False)
+        lines += [head, *(f"    {line}" for line in wrapped)]
+    return "\n".join([f"\n\n{title}", "-" * len(title), *lines]) if items else ""
+
+
+def head(p: Named) -> str:
+    "A parameter with its type and its default"
+    default = f", default {p.default}" if p.default else ""
+    return f"{p.name} : {p.type}{default}" if p.type else f"{p.name}{default}"
 
 
 def docstring(e: Entry) -> str:
-    "What an entry says of itself, then its parameters, its result and its errors"
-    head = lambda p: p.name + (f" : {p.type}" if p.type else "") + (f", default {p.default}" if p.default else "")
-    r = e.result if e.result and e.result.type != "None" else None
+    "The words of an entry, then its parameters, its result and its errors"
+    result = [(e.result.type, e.result.note)] if e.result and e.result.type != "None" else []
     return (WRITTEN.sub("", e.doc).rstrip()
             + section("Parameters", [(head(p), p.note) for p in e.parameters])
-            + section("Returns", [(r.type, r.note)] if r else [])
-            + section("Raises", [("DataError", told[:1].upper() + told[1:]) for told in filter(None, e.errors)]))
+            + section("Returns", result)
+            + section("Raises", [("DataError", s[0].upper() + s[1:]) for s in e.errors if s]))
 
 
 def expanded(
@@ -184,7 +190,8 @@ def expanded(
 ) -> str:  # the same code with longer docstrings
     "Docstrings with all that the comments say; a second pass changes nothing"
     lines = [line.encode() for line in source.splitlines(keepends=True)]  # ast counts bytes
-    changed = [(e.node.body[0], new) for e in entries(source) if e.doc and (new := docstring(e)) != e.doc]
+    changed = [(e.node.body[0], new) for e in entries(source)
+               if e.doc and (new := docstring(e)) != e.doc]
     for old, new in sorted(changed, key=lambda c: -c[0].lineno):
         text = new.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
         text = textwrap.indent(f'"""{text}\n"""', " " * old.col_offset).lstrip()
@@ -194,13 +201,11 @@ def expanded(
     return b"".join(lines).decode()
 
 
-def document(module: Path) -> bool:  # whether it changed
+def document(module: Path) -> None:
     "Write the docstrings of an exported module"
     old = module.read_text(encoding="utf-8")
-    new = expanded(old) if "AUTOGENERATED" in old[:2000] else old
-    if new != old:
+    if "AUTOGENERATED" in old[:2000] and (new := expanded(old)) != old:
         module.write_text(new, encoding="utf-8")
-    return new != old
 
 
 def export() -> None:
@@ -214,9 +219,5 @@ def export() -> None:
 
 
 if __name__ == "__main__":
-    paths = [Path(p) for p in sys.argv[1:]]
-    if not paths:
-        os.chdir(ROOT)
-        export()
-    for p in paths:
-        document(p)
+    os.chdir(ROOT)
+    export()

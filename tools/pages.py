@@ -12,6 +12,7 @@ from posixpath import normpath, relpath
 import yaml
 from execnb.nbio import mk_cell, read_nb, write_nb
 from fastcore.basics import AttrDict
+from latex2mathml.converter import convert
 from nbdev.config import get_config
 from nbdev.processors import FilterDefaults, _show_docs, exec_show_docs
 
@@ -51,6 +52,16 @@ def relink(
     text = re.sub(r"(\]\()([^)\s]+)(\))", local, text)
     ours = re.escape(site) + r"/([\w/.-]+\.html)"
     return re.sub(ours, lambda m: relpath(without_numbers(m[1]), here), text)
+
+
+def with_maths(text: str) -> str:
+    "Markdown with its formulas as MathML, which browsers show without a script"
+    parts = re.split(r"(```.*?```|`[^`]*`)", text, flags=re.S)
+    block = lambda m: convert(m[1], display="block")
+    for i in range(0, len(parts), 2):  # what is not code
+        parts[i] = re.sub(r"\$\$(.+?)\$\$", block, parts[i], flags=re.S)
+        parts[i] = re.sub(r"\$([^$\n]+)\$", lambda m: convert(m[1]), parts[i])
+    return "".join(parts)
 
 
 def plain_code(text: str) -> str:
@@ -120,6 +131,7 @@ def make_page(
     os.environ["IN_TEST"] = "1"
     cfg, nb = get_config(), read_nb(ROOT / source)
     clean = lambda text: plain_code(relink(text, source, pages, cfg))
+    markdown = lambda text: with_maths(clean(text))
     show_source(nb)
     Page()(nb)
     describe_pictures(nb)
@@ -129,7 +141,7 @@ def make_page(
             front = yaml.safe_load(text.strip().strip("-")) | {"order": order}
             front.pop("output-file", None)
             text = f"---\n{yaml.safe_dump(front, allow_unicode=True)}---"
-        cell["source"] = clean(text) if cell["cell_type"] == "markdown" else text
+        cell["source"] = markdown(text) if cell["cell_type"] == "markdown" else text
         for data in (out.get("data", {}) for out in cell.get("outputs", [])):
             data |= {k: clean("".join(data[k])) for k in {"text/markdown", "text/html"} & data.keys()}
     out = PROC / pages[str(source)]

@@ -84,7 +84,7 @@ class Calibration:
         Hz, of the EMG
     scale : np.ndarray
         (13,) of the causal envelope; NaN: the muscle has no electrode
-    state : str, default raw
+    state : str, default 'raw'
         of the EMG that will arrive: raw, filtered, rectified or envelope
     mains : float | None, default 50.0
         Hz

@@ -33,14 +33,14 @@ class Source:
     Parameters
     ----------
     host : str
-        one of `HOSTS`; "login": by hand, with an account; "unknown": by hand, and nobody
-        knows an open address
+        one of `HOSTS`; "login": by hand, with an account; "unknown": by hand, and nobody knows
+        an open address
     record : str, default ''
         figshare: article, or c.<number> of a collection; mendeley: <id>.<version>; zenodo:
         record;
     wanted : tuple[str, ...], default ('*',)
-        github: owner/repository@ref:path, or owner/repository/releases/tag; direct: address
-        of a file; login: of a page patterns of the names of files that the reader needs
+        github: owner/repository@ref:path, or owner/repository/releases/tag; direct: address of
+        a file; login: of a page patterns of the names of files that the reader needs
     sizes : tuple[tuple[str, int], ...], default ()
         (name, bytes), where a witness tells
     optional : tuple[str, ...], default ()
@@ -717,8 +717,7 @@ def coverage() -> pd.DataFrame:  # (datasets, 31) bool, columns `CHANNELS`
     Returns
     -------
     pd.DataFrame
-        %% ../../nbs/00_core/01_catalog.ipynb #9ee430d4 (datasets, 31) bool, columns
-        `CHANNELS`
+        (datasets, 31) bool, columns `CHANNELS`
     """
     rows = {c.name: [m in c.muscles for m in MUSCLES] + [x in c.angles for x in CELLS] + [x in c.moments for x in CELLS]
             for c in CARDS.values()}
@@ -810,8 +809,8 @@ def bib_entry(
     verbatim : tuple[str, ...], default ('doi', 'url')
         fields that are addresses, not text
     **fields : object
-        text as people write it; authors are a tuple of people ("Family I.") or the name of
-        a body
+        text as people write it; authors are a tuple of people ("Family I.") or the name of a
+        body
 
     Returns
     -------
@@ -973,7 +972,7 @@ def fault_ledger() -> pd.DataFrame:  # columns dataset, fault, status
     Returns
     -------
     pd.DataFrame
-        %% ../../nbs/00_core/01_catalog.ipynb #955801f2 columns dataset, fault, status
+        columns dataset, fault, status
     """
     rows = [(c.name, f, s) for c in CARDS.values() for f, s in c.faults]
     return pd.DataFrame(rows, columns=["dataset", "fault", "status"])

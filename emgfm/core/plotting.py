@@ -122,8 +122,8 @@ def plot_masks(
     Parameters
     ----------
     share : pd.DataFrame
-        index: rows to draw; columns: `CHANNELS`; values 0..1, share of strides in which it
-        was measured
+        index: rows to draw; columns: `CHANNELS`; values 0..1, share of strides in which it was
+        measured
     title : str, default ''
     """
     import matplotlib.pyplot as plt

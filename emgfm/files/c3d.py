@@ -44,6 +44,7 @@ def _text(raw: bytes) -> str:
 @dataclass(frozen=True)
 class _Head:
     "What the first block of a file states"
+
     processor: int
     at: int  # byte of the parameters
     data: int  # byte of the frames
@@ -55,7 +56,7 @@ class _Head:
     rate: float  # Hz, of points
     events: tuple[tuple[float, str], ...]  # time in s, label
 
-
+# %% ../../nbs/10_files/01_c3d.ipynb #618dbfad
 def _head(head: bytes, file: Path) -> _Head:
     "Read the first block"
     if len(head) < 512 or head[1] != 0x50:
@@ -67,10 +68,12 @@ def _head(head: bytes, file: Path) -> _Head:
         raise data_error(found, file=file)
     o = _PROCESSORS[processor]
     points, analogs, first, last = struct.unpack(f"{o}4H", head[2:10])
-    start, = struct.unpack(f"{o}H", head[16:18])
+    (start,) = struct.unpack(f"{o}H", head[16:18])
     scale, rate = _floats(head[12:16] + head[20:24], processor).tolist()
     events = _head_events(head, processor)
-    return _Head(processor, at, (start - 1) * 512, points, analogs, first, last, scale, rate, events)
+    return _Head(
+        processor, at, (start - 1) * 512, points, analogs, first, last, scale, rate, events
+    )
 
 # %% ../../nbs/10_files/01_c3d.ipynb #4c77f7b6
 def _kind(head: bytes) -> str:
@@ -89,7 +92,7 @@ def _head_events(head: bytes, processor: int) -> tuple[tuple[float, str], ...]:
     if key != 12345 or n > 18:
         return ()
     times = _floats(head[304:376], processor)[:n].tolist()
-    return tuple((t, _text(head[396 + 4 * k:400 + 4 * k])) for k, t in enumerate(times))
+    return tuple((t, _text(head[396 + 4 * k : 400 + 4 * k])) for k, t in enumerate(times))
 
 # %% ../../nbs/10_files/01_c3d.ipynb #6bb13e55
 def _parameters(block: bytes, processor: int, file: Path) -> dict[str, dict[str, object]]:
@@ -97,11 +100,11 @@ def _parameters(block: bytes, processor: int, file: Path) -> dict[str, dict[str,
     at, names, found = 4, {}, {}
     padded = block + b"\0\0\0\0"  # the last entry may end on the last byte
     while at < len(block):
-        letters, group = struct.unpack("2b", padded[at:at + 2])
+        letters, group = struct.unpack("2b", padded[at : at + 2])
         if not letters or not group:
             break
         here = at + 2 + abs(letters)
-        name = _text(padded[at + 2:here])
+        name = _text(padded[at + 2 : here])
         step, end, value = _entry(padded, here, group, processor)
         if not 0 < end <= len(block) or step and end != here + step:
             raise data_error(f"is damaged: parameter {name} does not fit", file=file)
@@ -115,25 +118,27 @@ def _parameters(block: bytes, processor: int, file: Path) -> dict[str, dict[str,
 # %% ../../nbs/10_files/01_c3d.ipynb #c7630986
 def _entry(block: bytes, here: int, group: int, processor: int) -> tuple[int, int, object]:
     "Bytes to the next entry, the byte behind this one (-1: it does not fit), and its value"
-    step, kind, n = struct.unpack(f"{_PROCESSORS[processor]}HbB", block[here:here + 4].ljust(4, b"\0"))
+    step, kind, n = struct.unpack(
+        f"{_PROCESSORS[processor]}HbB", block[here : here + 4].ljust(4, b"\0")
+    )
     if group < 0:
         text, value = here + 2, None
     elif kind not in (-1, 1, 2, 4) or n > 7 or here + 4 + n > len(block):
         return step, -1, None
     else:
-        dims = tuple(block[here + 4:here + 4 + n])
+        dims = tuple(block[here + 4 : here + 4 + n])
         text = here + 4 + n + abs(kind) * math.prod(dims)
         if text >= len(block):
             return step, -1, None
-        value = _value(kind, dims, block[here + 4 + n:text], processor)
+        value = _value(kind, dims, block[here + 4 + n : text], processor)
     return step, text + 1 + block[text] if text < len(block) else -1, value
 
-
+# %% ../../nbs/10_files/01_c3d.ipynb #ca6df121
 def _value(kind: int, dims: tuple[int, ...], raw: bytes, processor: int) -> object:
     "Texts as a list, numbers as an array with MATLAB's order of axes"
     if kind == -1:
         wide = dims[0] if dims else 1
-        return [_text(raw[k:k + wide]) for k in range(0, len(raw), wide or 1)]
+        return [_text(raw[k : k + wide]) for k in range(0, len(raw), wide or 1)]
     types = {1: "i1", 2: f"{_PROCESSORS[processor]}i2"}
     x = np.frombuffer(raw, types[kind]).astype(int) if kind < 4 else _floats(raw, processor)
     return x.reshape(dims or (1,), order="F")
@@ -176,6 +181,7 @@ def _one(parameters: Mapping, field: str, file: Path, default: float | None = No
 @dataclass(frozen=True)
 class _Layout:
     "Where the numbers are"
+
     points: int
     channels: int
     per_frame: int  # samples of a channel in a frame
@@ -207,10 +213,17 @@ def _layout(head: _Head, p: Mapping, size: int, file: Path) -> _Layout:
         raise data_error(found, file=file, field="ANALOG:RATE")
     width = (4 * points + head.analogs) * (4 if scale < 0 else 2)
     first, claims = _claims(head, p, file)
-    return _Layout(points, channels, per_frame, _frames(claims, width, size - head.data, file),
-                   first, rate, scale)
+    return _Layout(
+        points,
+        channels,
+        per_frame,
+        _frames(claims, width, size - head.data, file),
+        first,
+        rate,
+        scale,
+    )
 
-
+# %% ../../nbs/10_files/01_c3d.ipynb #97b56756
 def _same(field: str, stated: int, header: int, file: Path):
     "Refuse a file whose header and parameters contradict each other"
     if stated != header:
@@ -232,7 +245,7 @@ def _claims(head: _Head, p: Mapping, file: Path) -> tuple[int, dict[str, int]]:
         claims |= {f"POINT:{name}": n} if n > 0 else {}
     return first, claims
 
-
+# %% ../../nbs/10_files/01_c3d.ipynb #67c46a85
 def _frames(claims: Mapping[str, int], width: int, there: int, file: Path) -> int:
     "The number of frames that fits the data; `width` and `there` in bytes"
     fit = [n for n in claims.values() if 0 <= there - n * width < max(512, width)]
@@ -269,7 +282,7 @@ def _analogs(x: np.ndarray, p: Mapping, layout: _Layout, file: Path) -> np.ndarr
     gain = _one(p, "ANALOG:GEN_SCALE", file, 1.0)
     return ((x.reshape(-1, n) - offset) * (scale * gain)).T
 
-
+# %% ../../nbs/10_files/01_c3d.ipynb #707e7520
 def _numbers(p: Mapping, field: str, n: int, file: Path) -> np.ndarray:
     "A number for each channel"
     x = np.array(_list(p, *field.split(":"))[:n], float)
@@ -285,24 +298,33 @@ def _read_frames(file: Path, head: _Head, layout: _Layout, p: Mapping):
     with file.open("rb") as f:
         f.seek(head.data)
         raw = f.read(n * width * (4 if layout.scale < 0 else 2))
-    x = (_floats(raw, head.processor) if layout.scale < 0
-         else np.frombuffer(raw, f"{_PROCESSORS[head.processor]}i2")).reshape(n, width)
-    points = _points(x[:, :4 * layout.points].reshape(n, -1, 4), layout)
+    x = (
+        _floats(raw, head.processor)
+        if layout.scale < 0
+        else np.frombuffer(raw, f"{_PROCESSORS[head.processor]}i2")
+    ).reshape(n, width)
+    points = _points(x[:, : 4 * layout.points].reshape(n, -1, 4), layout)
     if not layout.channels:
         return points, np.zeros((0, 0))
-    samples = np.ascontiguousarray(x[:, 4 * layout.points:])
+    samples = np.ascontiguousarray(x[:, 4 * layout.points :])
     return points, _analogs(samples.reshape(n, layout.per_frame, -1), p, layout, file)
 
 # %% ../../nbs/10_files/01_c3d.ipynb #84f733ae
-_KINDS = {"ANGLES": ("angle", "ANGLE_UNITS"), "MOMENTS": ("moment", "MOMENT_UNITS"),
-          "FORCES": ("force", "FORCE_UNITS"), "POWERS": ("power", "POWER_UNITS"),
-          "SCALARS": ("scalar", "SCALAR_UNITS")}
+_KINDS = {
+    "ANGLES": ("angle", "ANGLE_UNITS"),
+    "MOMENTS": ("moment", "MOMENT_UNITS"),
+    "FORCES": ("force", "FORCE_UNITS"),
+    "POWERS": ("power", "POWER_UNITS"),
+    "SCALARS": ("scalar", "SCALAR_UNITS"),
+}
 
-
+# %% ../../nbs/10_files/01_c3d.ipynb #441222b9
 def _kinds(p: Mapping, labels: list[str]) -> tuple[dict[str, str], dict[str, str]]:
     "Label of a point -> kind, and -> unit"
+
     def first(name):
         return "".join(_list(p, "POINT", name)[:1])
+
     kinds, units = dict.fromkeys(labels, "marker"), dict.fromkeys(labels, first("UNITS"))
     for name, (kind, unit) in _KINDS.items():
         for label in (x for x in _list(p, "POINT", name) if x in kinds):
@@ -316,7 +338,7 @@ def _labels(p: Mapping, group: str, n: int) -> list[str]:
     found += [""] * (n - len(found))
     return [x or f"{group.lower()} {k}" for k, x in enumerate(found, 1)]
 
-
+# %% ../../nbs/10_files/01_c3d.ipynb #47f57183
 def _plain_names(labels: list[str]) -> list[str]:
     "Labels without the name of the person before a colon, where they stay different"
     short = [x.split(":")[-1].strip() for x in labels]
@@ -350,8 +372,13 @@ def _events(p: Mapping, head: _Head, file: Path) -> pd.DataFrame:
         used = len(labels)
     legs = {"l": "left", "r": "right"} | {s: s for s in SIDES}
     sides = [legs.get(x, "") for x in contexts[:used] + [""] * used][:used]
-    table = pd.DataFrame(dict(time=times[:used], side=pd.Series(sides, dtype=object),
-                              label=pd.Series(labels[:used], dtype=object)))
+    table = pd.DataFrame(
+        dict(
+            time=times[:used],
+            side=pd.Series(sides, dtype=object),
+            label=pd.Series(labels[:used], dtype=object),
+        )
+    )
     table = table[np.isfinite(table.time)]
     return table.sort_values("time", kind="stable", ignore_index=True)
 
@@ -382,6 +409,7 @@ class C3D:
     parameters : dict[str, dict]
         group -> name -> value
     """
+
     file: Path
     start: float  # time of the first frame, s; frame 1 of the capture is time 0
     point_rate: float  # Hz
@@ -395,9 +423,11 @@ class C3D:
 
     def __repr__(self):
         kinds = pd.Series(list(self.kinds.values()), dtype=object).value_counts().sort_index()
-        return (f"C3D {self.file.name}: {', '.join(f'{n} {k}s' for k, n in kinds.items())} at "
-                f"{self.point_rate:g} Hz, {len(self.analogs)} analogs at {self.analog_rate:g} Hz, "
-                f"{len(self.events)} events, from {self.start:g} s")
+        return (
+            f"C3D {self.file.name}: {', '.join(f'{n} {k}s' for k, n in kinds.items())} at "
+            f"{self.point_rate:g} Hz, {len(self.analogs)} analogs at {self.analog_rate:g} Hz, "
+            f"{len(self.events)} events, from {self.start:g} s"
+        )
 
 # %% ../../nbs/10_files/01_c3d.ipynb #ce3a445b
 _ERRORS = (OSError, struct.error, ValueError, IndexError, OverflowError, MemoryError)
@@ -434,7 +464,9 @@ def read_c3d(
         raise
     except _ERRORS as e:
         why = (str(e).splitlines() or [""])[0][:120]
-        raise data_error(f"cannot be read ({type(e).__name__}: {why}): it is damaged", file=file) from e
+        raise data_error(
+            f"cannot be read ({type(e).__name__}: {why}): it is damaged", file=file
+        ) from e
 
 # %% ../../nbs/10_files/01_c3d.ipynb #4965b57d
 def _firsts(labels: list[str], values: np.ndarray) -> dict[str, np.ndarray]:
@@ -444,7 +476,7 @@ def _firsts(labels: list[str], values: np.ndarray) -> dict[str, np.ndarray]:
         out.setdefault(label, x)
     return out
 
-
+# %% ../../nbs/10_files/01_c3d.ipynb #3ac79f01
 def _read(file: Path) -> C3D:
     "All of a file"
     with file.open("rb") as f:
@@ -460,11 +492,17 @@ def _read(file: Path) -> C3D:
     kinds, units = _kinds(p, labels)
     names = dict(zip(labels, _plain_names(labels)))
     return C3D(
-        file, (layout.first - 1) / layout.rate if layout.rate else 0.0, layout.rate,
+        file,
+        (layout.first - 1) / layout.rate if layout.rate else 0.0,
+        layout.rate,
         layout.rate * layout.per_frame,
-        _firsts([names[x] for x in labels], points), _firsts(channels, analogs),
+        _firsts([names[x] for x in labels], points),
+        _firsts(channels, analogs),
         {names[x]: u for x, u in units.items()} | dict(zip(channels, _list(p, "ANALOG", "UNITS"))),
-        {names[x]: k for x, k in kinds.items()}, _events(p, head, file), p)
+        {names[x]: k for x, k in kinds.items()},
+        _events(p, head, file),
+        p,
+    )
 
 # %% ../../nbs/10_files/01_c3d.ipynb #a789ab79
 def _ezc3d():
@@ -480,7 +518,9 @@ def _add(c, group: str, name: str, values):
     "A parameter; what is longer than 255 goes on in name2, name3, ..."
     n = np.shape(values)[-1]
     for k, at in enumerate(range(0, max(n, 1), 255), 1):
-        part = values[..., at:at + 255] if isinstance(values, np.ndarray) else values[at:at + 255]
+        part = (
+            values[..., at : at + 255] if isinstance(values, np.ndarray) else values[at : at + 255]
+        )
         c.add_parameter(group, f"{name}{k if k > 1 else ''}", part)
 
 # %% ../../nbs/10_files/01_c3d.ipynb #a9342ae1
@@ -538,7 +578,12 @@ def write_c3d(
     parameters : Mapping[str, Mapping] | None, default None
         group -> name -> value
     """
-    c, analogs, kinds, units = _ezc3d().c3d(), dict(analogs or {}), dict(kinds or {}), dict(units or {})
+    c, analogs, kinds, units = (
+        _ezc3d().c3d(),
+        dict(analogs or {}),
+        dict(kinds or {}),
+        dict(units or {}),
+    )
     n, p = len(next(iter(points.values()))), c["parameters"]
     p["POINT"]["RATE"]["value"], p["POINT"]["LABELS"]["value"] = [float(point_rate)], list(points)
     p["POINT"]["UNITS"]["value"] = [units.get("marker", "mm")]
@@ -546,7 +591,10 @@ def write_c3d(
     x[:3] = np.moveaxis(np.array(list(points.values()), float), 2, 0)
     c["data"]["points"] = x
     if analogs:
-        p["ANALOG"]["RATE"]["value"], p["ANALOG"]["LABELS"]["value"] = [float(analog_rate)], list(analogs)
+        p["ANALOG"]["RATE"]["value"], p["ANALOG"]["LABELS"]["value"] = (
+            [float(analog_rate)],
+            list(analogs),
+        )
         p["ANALOG"]["UNITS"]["value"] = [units.get(k, "V") for k in analogs]
         c["data"]["analogs"] = np.array(list(analogs.values()), float)[None]
     c["header"]["points"]["first_frame"] = round(start * point_rate)

@@ -19,6 +19,7 @@ from pathlib import Path
 # %% ../../nbs/10_files/04_inputs.ipynb #ac2ba286
 class _Trace:
     "Files and folders below `root` that were opened"
+
     active: "_Trace | None" = None
 
     def __init__(self, root: str | Path):

@@ -44,7 +44,11 @@ def _found(
         return "is a packed archive, expected a MATLAB file: unpack it first"
     if head.startswith(b"MATLAB"):
         return f"ends within its header, after {len(head)} bytes: the download is incomplete"
-    kind = "a text file" if all(b in b"\t\r\n" or 32 <= b < 127 for b in head) else "of an unknown format"
+    kind = (
+        "a text file"
+        if all(b in b"\t\r\n" or 32 <= b < 127 for b in head)
+        else "of an unknown format"
+    )
     return f"is {kind}, expected a MATLAB file of version 5, 7 or 7.3"
 
 
@@ -85,10 +89,21 @@ def mat_version(
 def _v4_size(head: bytes) -> int:
     "Bytes of a variable of MATLAB 4 and of its header; 0 if these 20 bytes are no such header"
     for order in "<>":
-        kind, rows, columns, imaginary, letters = struct.unpack(f"{order}5i", head.ljust(20, b"\xff"))
+        kind, rows, columns, imaginary, letters = struct.unpack(
+            f"{order}5i", head.ljust(20, b"\xff")
+        )
         m, o, p, t = (kind // k % 10 for k in (1000, 100, 10, 1))
-        if (0 <= kind < 5000 and o == 0 and p < 6 and t < 3 and m == (order == ">") and rows >= 0
-                and columns >= 0 and imaginary in (0, 1) and 1 < letters < 100):
+        if (
+            0 <= kind < 5000
+            and o == 0
+            and p < 6
+            and t < 3
+            and m == (order == ">")
+            and rows >= 0
+            and columns >= 0
+            and imaginary in (0, 1)
+            and 1 < letters < 100
+        ):
             return 20 + letters + rows * columns * (1 + imaginary) * (8, 4, 4, 2, 2, 1)[p]
     return 0
 
@@ -151,9 +166,7 @@ def struct_array(
     return a
 
 # %% ../../nbs/10_files/00_matlab.ipynb #4149a9e0
-def _to_matlab(
-    x,
-):  # what mat-io writes
+def _to_matlab(x):  # what mat-io writes
     "Dicts, lists, text and arrays in the form that mat-io writes as MATLAB would"
     if isinstance(x, pd.DataFrame):
         return _to_table(x)
@@ -163,7 +176,9 @@ def _to_matlab(
         return {k: _to_matlab(v) for k, v in x.items()}
     x = cell(x) if isinstance(x, list) else np.asarray(x)
     if x.dtype.names:
-        return struct_array([{k: _to_matlab(r[k]) for k in x.dtype.names} for r in x.ravel()]).reshape(x.shape)
+        return struct_array(
+            [{k: _to_matlab(r[k]) for k in x.dtype.names} for r in x.ravel()]
+        ).reshape(x.shape)
     if x.dtype == object:
         return cell([_to_matlab(e) for e in x.ravel()], x.shape)
     if x.dtype.kind not in "biufcU":
@@ -171,12 +186,16 @@ def _to_matlab(
     return x if x.dtype.kind == "U" else x.reshape(-1, 1) if x.ndim == 1 else np.atleast_2d(x)
 
 
-def _to_table(
-    table: pd.DataFrame,
-) -> pd.DataFrame:
+def _to_table(table: pd.DataFrame) -> pd.DataFrame:
     "A table whose text becomes cells of char, as MATLAB writes it"
+
     def column(c):
-        return c.to_numpy() if c.dtype.kind in "biuf" else pd.Series([np.array([str(v)]) for v in c], dtype=object)
+        return (
+            c.to_numpy()
+            if c.dtype.kind in "biuf"
+            else pd.Series([np.array([str(v)]) for v in c], dtype=object)
+        )
+
     return pd.DataFrame({n: column(table[n].reset_index(drop=True)) for n in table.columns})
 
 
@@ -199,19 +218,33 @@ def write_mat(
         raise ValueError(f"version is {version!r}, expected '5' or '7.3'")
     matio.save_to_mat(path, _to_matlab(variables), version={"5": "v7"}.get(version, "v7.3"))
     with open(path, "r+b") as f:
-        f.write(f"MATLAB {'5.0' if version == '5' else version} MAT-file, written by emgfm".encode().ljust(116))
+        f.write(
+            f"MATLAB {version.replace('5', '5.0')} MAT-file, written by emgfm".encode().ljust(
+                116
+            )
+        )
 
 # %% ../../nbs/10_files/00_matlab.ipynb #066cc9d7
 _SMALL = 256 << 20  # bytes that any MATLAB file may hold
-READ_ERRORS = (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
-               NotImplementedError, RuntimeError, MemoryError, zlib.error, struct.error, MatReadError)
+READ_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    NotImplementedError,
+    RuntimeError,
+    MemoryError,
+    zlib.error,
+    struct.error,
+    MatReadError,
+)
 
 
 @contextmanager
-def _reading(
-    path: str | Path,
-    field: str = "",
-):
+def _reading(path: str | Path, field: str = ""):
     "Turn what the libraries raise about a damaged file into a `DataError`"
     try:
         yield
@@ -219,8 +252,12 @@ def _reading(
         raise
     except READ_ERRORS as e:
         why = (str(e).splitlines() or [""])[0][:160]
-        raise data_error(f"cannot be read ({type(e).__name__}: {why}): the file is damaged or its download incomplete",
-                         file=path, field=field) from e
+        raise data_error(
+            f"cannot be read ({type(e).__name__}: {why}): "
+            "the file is damaged or its download incomplete",
+            file=path,
+            field=field,
+        ) from e
 
 # %% ../../nbs/10_files/00_matlab.ipynb #8a246253
 def _check_chain(
@@ -239,17 +276,26 @@ def _check_chain(
             tag = f.read(8)
             kind, length = struct.unpack(f"{order}2I", tag) if len(tag) == 8 else (14, 0)
             if kind not in (14, 15):  # a matrix, or a compressed one
-                raise data_error(f"is damaged at byte {at}: a block of type {kind}, expected a variable", file=path)
+                raise data_error(
+                    f"is damaged at byte {at}: a block of type {kind}, expected a variable",
+                    file=path,
+                )
             at += 8 + length
             if at > size or len(tag) < 8:
-                raise data_error(f"has {size} bytes, expected at least {at}: the download is incomplete", file=path)
+                raise data_error(
+                    f"has {size} bytes, expected at least {at}: the download is incomplete",
+                    file=path,
+                )
             if kind == 14:
                 _check_matrix(f, order, at, path)
             elif size >= at:
                 _check_packed(f.read(256), order, size, path)
             f.seek(at)
         if objects:
-            raise data_error(f"is damaged: its header looks for objects at byte {objects}, where none are", file=path)
+            raise data_error(
+                f"is damaged: its header looks for objects at byte {objects}, where none are",
+                file=path,
+            )
 
 # %% ../../nbs/10_files/00_matlab.ipynb #f1762832
 def _check_packed(head: bytes, order: str, size: int, path: Path):
@@ -260,7 +306,23 @@ def _check_packed(head: bytes, order: str, size: int, path: Path):
     Budget(most_bytes(size, small=_SMALL), file=path).spend(bytes=claim)
 
 # %% ../../nbs/10_files/00_matlab.ipynb #5d67bc53
-_TYPES = (1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 14, 15, 16, 17, 18)  # of blocks, by MathWorks' "MAT-File Format", table 1-1
+_TYPES = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    9,
+    12,
+    13,
+    14,
+    15,
+    16,
+    17,
+    18,
+)  # of blocks, by MathWorks' "MAT-File Format", table 1-1
 
 
 def _block(
@@ -273,7 +335,9 @@ def _block(
     kind, length = struct.unpack(f"{order}2I", f.read(8).ljust(8, b"\0"))
     small = kind >> 16  # up to four bytes that lie within the tag
     if (kind & 0xFFFF) not in _TYPES or small > 4:
-        raise data_error(f"is damaged at byte {at}: a block of type {kind & 0xFFFF} does not exist", file=path)
+        raise data_error(
+            f"is damaged at byte {at}: a block of type {kind & 0xFFFF} does not exist", file=path
+        )
     f.seek(at + 4 if small else at + 8)
     value = f.read(small or min(length, 128))
     # blocks end on multiples of eight bytes, but nested matrices say their whole length
@@ -293,14 +357,23 @@ def _check_matrix(
     if mclass in (16, 17):  # functions and objects have blocks of their own
         return
     dims = _block(f, order, path)
-    shape = [n for n, in struct.iter_unpack(f"{order}i", dims[:len(dims) // 4 * 4])]
+    shape = [n for (n,) in struct.iter_unpack(f"{order}i", dims[: len(dims) // 4 * 4])]
     _block(f, order, path)  # name
-    if not 1 <= mclass <= 15 or min(shape, default=-1) < 0 or mclass < 4 and math.prod(shape) * 8 > end - start:
-        raise data_error(f"is damaged before byte {f.tell()}: class {mclass}, shape {shape}", file=path)
+    if (
+        not 1 <= mclass <= 15
+        or min(shape, default=-1) < 0
+        or mclass < 4
+        and math.prod(shape) * 8 > end - start
+    ):
+        raise data_error(
+            f"is damaged before byte {f.tell()}: class {mclass}, shape {shape}", file=path
+        )
     if mclass == 3:
         _block(f, order, path)  # class of an old object
     if mclass in (2, 3) and not any(_block(f, order, path)[:4]):
-        raise data_error(f"is damaged before byte {f.tell()}: a struct's field names have no length", file=path)
+        raise data_error(
+            f"is damaged before byte {f.tell()}: a struct's field names have no length", file=path
+        )
     if mclass in (2, 3):
         _block(f, order, path)  # the names
     while f.tell() + 8 <= end:
@@ -308,7 +381,10 @@ def _check_matrix(
         _block(f, order, path)
         behind = f.tell()
         if behind > end + 7:
-            raise data_error(f"is damaged at byte {at}: a block is longer than the variable it lies in", file=path)
+            raise data_error(
+                f"is damaged at byte {at}: a block is longer than the variable it lies in",
+                file=path,
+            )
         if mclass in (1, 2, 3) and behind > at + 8:
             f.seek(at + 8)
             _check_matrix(f, order, behind, path)
@@ -322,13 +398,10 @@ def _grid(
     "Elements of a cell or struct array as a list"
     if len(shape) != 2 or min(shape) <= 1:
         return list(items)
-    return [list(items[i::shape[0]]) for i in range(shape[0])]
+    return [list(items[i :: shape[0]]) for i in range(shape[0])]
 
 
-def _number(
-    x: np.ndarray,
-    squeeze: bool,
-):  # array or scalar
+def _number(x: np.ndarray, squeeze: bool):  # array or scalar
     "A numeric array, without its axes of length 1 if asked"
     if squeeze:
         x = x.squeeze()
@@ -366,11 +439,13 @@ def _plain(
     return _text(x) if x.dtype.kind in "UST" else _number(x, squeeze)
 
 # %% ../../nbs/10_files/00_matlab.ipynb #c8655551
-def _is_text(
-    cell,
-) -> bool:
+def _is_text(cell) -> bool:
     "Whether the cell of a column holds a string or nothing"
-    return isinstance(cell, str) or isinstance(cell, np.ndarray) and (cell.size == 0 or cell.dtype.kind in "UST")
+    return (
+        isinstance(cell, str)
+        or isinstance(cell, np.ndarray)
+        and (cell.size == 0 or cell.dtype.kind in "UST")
+    )
 
 
 def _unwrap(
@@ -380,26 +455,27 @@ def _unwrap(
     for name in table.columns:
         column = table[name]
         if column.dtype == object and len(column) and all(map(_is_text, column)):
-            table[name] = [c if isinstance(c, str) else "".join(map(str, np.ravel(c)[:1])) for c in column]
+            table[name] = [
+                c if isinstance(c, str) else "".join(map(str, np.ravel(c)[:1])) for c in column
+            ]
     return table
 
 
-def _old_table(
-    table: MatlabOpaque,
-) -> pd.DataFrame:
+def _old_table(table: MatlabOpaque) -> pd.DataFrame:
     "Decode a table that was saved without the field versionSavedFrom"
     try:
         names = [str(n.item()) for n in table.properties["varnames"].ravel()]
-        return pd.DataFrame({n: list(c[:, 0]) if c.dtype == object else c[:, 0]
-                             for n, c in zip(names, table.properties["data"].ravel(), strict=True)})
+        return pd.DataFrame(
+            {
+                n: list(c[:, 0]) if c.dtype == object else c[:, 0]
+                for n, c in zip(names, table.properties["data"].ravel(), strict=True)
+            }
+        )
     except (AttributeError, LookupError, TypeError, ValueError) as e:
         raise ValueError("a MATLAB table in a form that is not known") from e
 
 # %% ../../nbs/10_files/00_matlab.ipynb #4aff04ec
-def _load(
-    path: Path,
-    names: list[str] | None,
-) -> dict:  # as mat-io returns it
+def _load(path: Path, names: list[str] | None) -> dict:  # as mat-io returns it
     "Variables of a file through mat-io"
     with _reading(path), warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
@@ -418,6 +494,7 @@ class MatCells(Sequence):
     ----------
     items
     """
+
     def __init__(self, items):
         self._items = items  # functions without arguments, or `MatCells`
 
@@ -444,6 +521,7 @@ class MatStruct(Mapping):
     file
     path, default ''
     """
+
     kind = "struct"
 
     def __init__(self, names, load, file, path=""):
@@ -491,9 +569,13 @@ def _walk(
         elif isinstance(x, (list, MatCells)) and part.isdigit() and int(part) < len(x):
             x = x[int(part)]
         else:
-            kind = (f"the {getattr(x, 'kind', 'struct')} has {', '.join(map(str, x)) or 'no fields'}"
-                    if isinstance(x, Mapping) else
-                    f"the list has {len(x)} elements" if isinstance(x, (list, MatCells)) else "it is a single value")
+            kind = (
+                f"the {getattr(x, 'kind', 'struct')} has {', '.join(map(str, x)) or 'no fields'}"
+                if isinstance(x, Mapping)
+                else f"the list has {len(x)} elements"
+                if isinstance(x, (list, MatCells))
+                else "it is a single value"
+            )
             raise _Missing("/".join(done), kind)
     return x
 
@@ -526,7 +608,9 @@ def field(
         return _walk(x, path)
     except _Missing as e:
         where, there = e.args
-        raise data_error(f"is missing: {there}", file=file, field=f"{above}/{where}".lstrip("/")) from None
+        raise data_error(
+            f"is missing: {there}", file=file, field=f"{above}/{where}".lstrip("/")
+        ) from None
 
 
 def plain(
@@ -600,7 +684,11 @@ def as_rows(
     list[list]
     """
     rows = as_list(x)
-    if rows and len(rows) == width and not all(isinstance(r, (list, MatCells)) and len(r) == width for r in rows):
+    if (
+        rows
+        and len(rows) == width
+        and not all(isinstance(r, (list, MatCells)) and len(r) == width for r in rows)
+    ):
         return [rows]
     return [list(r) for r in rows]
 
@@ -608,7 +696,9 @@ def as_rows(
 def numbers(
     x,  # what a field or a column holds
     **place: object,  # dataset, patient, file and field, for the error's sentence
-) -> np.ndarray:  # of float64, with x's shape; x itself where it is that already, so not to be changed in place
+) -> (
+    np.ndarray
+):  # of float64, with x's shape; x itself where it is that already, so not to be changed in place
     """Real numbers as an array, or a `DataError` that says what is there instead
 
     Parameters
@@ -621,8 +711,6 @@ def numbers(
     Returns
     -------
     np.ndarray
-        of float64, with x's shape; x itself where it is that already, so not to be changed
-        in place
 
     Raises
     ------
@@ -637,16 +725,33 @@ def numbers(
     listed = isinstance(x, (list, MatCells))
     cells = listed and any(not np.isscalar(e) and not isinstance(e, list) for e in x)
     a = np.zeros(0) if listed and not len(x) else np.asarray(x, object if listed or cells else None)
-    if a.dtype == object and not cells and all(isinstance(e, (int, float, np.integer, np.floating)) for e in a.ravel()):
+    if (
+        a.dtype == object
+        and not cells
+        and all(isinstance(e, (int, float, np.integer, np.floating)) for e in a.ravel())
+    ):
         a = a.astype(float)
     if a.dtype.kind not in "biuf":
         texts = a.dtype.kind in "US" or any(isinstance(e, str) for e in a.ravel())
-        kind = ("a cell array" if cells else "a struct" if isinstance(x, Mapping) else "text" if texts else
-                {"c": "complex numbers", "O": "objects", "M": "dates", "m": "durations"}.get(a.dtype.kind, str(a.dtype)))
+        kind = (
+            "a cell array"
+            if cells
+            else "a struct"
+            if isinstance(x, Mapping)
+            else "text"
+            if texts
+            else {"c": "complex numbers", "O": "objects", "M": "dates", "m": "durations"}.get(
+                a.dtype.kind, str(a.dtype)
+            )
+        )
         raise data_error(f"holds {kind}, expected numbers", **place)
     if np.isinf(a).any():  # would decide units and signs by itself
-        raise data_error(f"is infinite in {np.isinf(a).sum()} places, expected finite numbers or NaN", **place)
-    return a.astype(float, copy=False)  # of a signal of a quarter of an hour, a copy is as much again
+        raise data_error(
+            f"is infinite in {np.isinf(a).sum()} places, expected finite numbers or NaN", **place
+        )
+    return a.astype(
+        float, copy=False
+    )  # of a signal of a quarter of an hour, a copy is as much again
 
 # %% ../../nbs/10_files/00_matlab.ipynb #a8319b39
 def _attr(
@@ -659,27 +764,22 @@ def _attr(
     return value.decode("ascii", "replace") if isinstance(value, bytes) else value
 
 
-def _is_array(
-    group: h5py.Group,
-) -> bool:
+def _is_array(group: h5py.Group) -> bool:
     "Whether a group is a struct array: all its members are bare references"
     members = [_child(group, k) for k in group]
-    return bool(members) and all(isinstance(m, h5py.Dataset) and m.dtype == h5py.ref_dtype
-                                 and "MATLAB_class" not in m.attrs for m in members)
+    return bool(members) and all(
+        isinstance(m, h5py.Dataset) and m.dtype == h5py.ref_dtype and "MATLAB_class" not in m.attrs
+        for m in members
+    )
 
 
-def _fields(
-    group: h5py.Group,
-) -> list[str]:
+def _fields(group: h5py.Group) -> list[str]:
     "Names of a struct's fields, sorted"
-    # MATLAB's own order stands in the attribute MATLAB_fields, whose storage can hang the HDF5 library when damaged
+    # MATLAB's own order is the attribute MATLAB_fields; damaged, it can hang the HDF5 library
     return sorted(k for k in group if not k.startswith("#"))
 
 # %% ../../nbs/10_files/00_matlab.ipynb #198c628a
-def _h5_leaf(
-    obj: h5py.Dataset,
-    squeeze: bool,
-):
+def _h5_leaf(obj: h5py.Dataset, squeeze: bool):
     "A number, text or something empty"
     kind = _attr(obj, "MATLAB_class", "")
     x = _content(obj)
@@ -723,7 +823,10 @@ def _child(group: h5py.Group, name: str):
 
 def _sparse(group: h5py.Group) -> sparse.csc_matrix:
     "A sparse matrix; its number of rows is an attribute"
-    parts = [_content(_child(group, k)) if k in group else np.zeros(0, "u8") for k in ("data", "ir", "jc")]
+    parts = [
+        _content(_child(group, k)) if k in group else np.zeros(0, "u8")
+        for k in ("data", "ir", "jc")
+    ]
     data, rows, starts = parts
     if data.dtype.names == ("real", "imag"):
         data = data["real"] + 1j * data["imag"]
@@ -740,10 +843,12 @@ def _check_heaps(
     with path.open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as m:
         start = m.find(b"GCOL\x01\0\0\0")
         while start >= 0:
-            at, end = start + 16, start + int.from_bytes(m[start + 8:start + 16], "little")
+            at, end = start + 16, start + int.from_bytes(m[start + 8 : start + 16], "little")
             while at + 16 <= end <= len(m):
                 index, length = struct.unpack_from("<H6xQ", m, at)
-                step = 16 + -(-length // 8) * 8 if index else length  # free space, index 0, counts its own header
+                step = (
+                    16 + -(-length // 8) * 8 if index else length
+                )  # free space, index 0, counts its own header
                 at = at + step if step >= 16 else len(m) + 1
             if max(at, end) > min(end, len(m)):
                 raise data_error(f"is damaged at byte {start}: a heap does not add up", file=path)
@@ -780,6 +885,7 @@ class MatFile(MatStruct):
     path
     squeeze, default True
     """
+
     kind = "file"
 
     def __init__(self, path, squeeze=True):
@@ -864,15 +970,13 @@ def _value(
     return _h5_leaf(obj, self.squeeze)
 
 
-def _struct(
-    self: MatFile,
-    group: h5py.Group,
-    path: str,
-) -> MatStruct:
+def _struct(self: MatFile, group: h5py.Group, path: str) -> MatStruct:
     "A scalar struct"
+
     def load(name):
         with _reading(self.file, f"{path}/{name}"):
             return self._value(_child(group, name), f"{path}/{name}")
+
     return MatStruct(_fields(group), load, self.file, path)
 
 
@@ -895,7 +999,9 @@ def _lazy_grid(
             with _reading(self.file, where):
                 found = target(k, where)
                 return found if isinstance(found, MatStruct) else self._value(found, where)
+
         return load
+
     grid = _grid(shape, [item(k) for k in range(int(np.prod(shape)))])
     return MatCells([MatCells(row) for row in grid] if rows else grid)
 
@@ -913,7 +1019,9 @@ def _struct_array(
         def load(name):
             with _reading(self.file, f"{where}/{name}"):
                 return self._value(self._h5[refs[name].ravel("F")[k]], f"{where}/{name}")
+
         return MatStruct(names, load, self.file, where)
+
     return self._lazy_grid(refs[names[0]].shape, element, path)
 
 
@@ -961,7 +1069,10 @@ def read_mat(
         name -> value
     """
     with open_mat(path, squeeze) as f:
-        return {n: plain(f[n]) for n in ([names] if isinstance(names, str) else f if names is None else names)}
+        return {
+            n: plain(f[n])
+            for n in ([names] if isinstance(names, str) else f if names is None else names)
+        }
 
 
 def read_table(
@@ -973,7 +1084,7 @@ def read_table(
     Parameters
     ----------
     path : str | Path
-    name : str, default data
+    name : str, default 'data'
         variable, or path
 
     Returns
@@ -987,7 +1098,9 @@ def read_table(
     """
     table = read_mat(path, name)[name]
     if not isinstance(table, pd.DataFrame):
-        kind = {dict: "a struct", list: "a cell or struct array", str: "text"}.get(type(table), "a numeric array")
+        kind = {dict: "a struct", list: "a cell or struct array", str: "text"}.get(
+            type(table), "a numeric array"
+        )
         raise data_error(f"is {kind}, expected a MATLAB table", file=path, field=name)
     return table
 
@@ -1009,7 +1122,9 @@ def variables(
     with open_mat(path) as f, _reading(path):
         if f.version == "7.3":
             found = {n: _child(f._h5, n) for n in f}
-            return {n: (_h5_shape(x), _attr(x, "MATLAB_class", "unknown")) for n, x in found.items()}
+            return {
+                n: (_h5_shape(x), _attr(x, "MATLAB_class", "unknown")) for n, x in found.items()
+            }
         return _whos(path, f.version)
 
 

@@ -48,10 +48,19 @@ def reading_table(
     except DataError:
         raise
     except ImportError as e:
-        raise data_error(f"needs a package that is not installed ({e})", file=file, **place) from None
-    except (*READ_ERRORS, zipfile.BadZipFile, SyntaxError, csv.Error) as e:  # what expat says about XML is a SyntaxError
+        raise data_error(
+            f"needs a package that is not installed ({e})", file=file, **place
+        ) from None
+    except (
+        *READ_ERRORS,
+        zipfile.BadZipFile,
+        SyntaxError,
+        csv.Error,
+    ) as e:  # what expat says about XML is a SyntaxError
         why = (str(e).splitlines() or [""])[0][:160]
-        raise data_error(f"cannot be read as a table ({type(e).__name__}: {why})", file=file, **place) from e
+        raise data_error(
+            f"cannot be read as a table ({type(e).__name__}: {why})", file=file, **place
+        ) from e
 
 # %% ../../nbs/10_files/02_tables.ipynb #09f91e02
 def read_delimited(
@@ -60,7 +69,7 @@ def read_delimited(
     options: dict | None = None,  # more options of pandas.read_csv
     **place: object,  # dataset and patient, for the error's sentence
 ) -> pd.DataFrame:  # names without blanks at their ends
-    """A text table; a row with more values than there are names is refused, since it would move every column
+    """A text table; rows with more values than names are refused: they would move every column
 
     Parameters
     ----------
@@ -83,20 +92,33 @@ def read_delimited(
         sep = max(",;\t", key=head.count)
         _refuse_long_rows(f, sep, head.count(sep), dict(place, file=file))
         f.seek(0)
-        sample = f.read(4000)
-        f.seek(0)
-        commas = sep != "," and re.search(r"\d,\d", sample) and not re.search(r"\d\.\d", sample)
-        table = pd.read_csv(f, sep=sep, decimal="," if commas else ".", usecols=columns, index_col=False,
-                            low_memory=False, **(options or {}))
+        table = pd.read_csv(
+            f, sep=sep, usecols=columns, index_col=False, low_memory=False, **(options or {})
+        )
+    if "dtype" not in (options or {}):
+        table = table.apply(_without_commas)
     return table.rename(columns=lambda c: str(c).strip())
 
+# %% ../../nbs/10_files/02_tables.ipynb #af038c38
+def _without_commas(column: pd.Series) -> pd.Series:
+    "Numbers with decimal commas as numbers; 1,234 alone may mean thousands and stays a text"
+    texts = column.dropna().astype(str).str.strip()
+    numeric = column.dtype.kind not in "biufc" and texts.str.fullmatch(r"[+-]?\d+(,\d+)?").all()
+    if not numeric or not texts.str.contains(r",(?!\d{3}$)").any():
+        return column
+    return pd.to_numeric(column.astype(str).str.strip().str.replace(",", "."), errors="coerce")
 
+# %% ../../nbs/10_files/02_tables.ipynb #5d47beab
 def _refuse_long_rows(lines: Iterable[str], sep: str, most: int, place: dict) -> None:
-    "An error where a row has more separators than the names; empty values at the end do no harm"
+    "An error where a row has more values than there are names; empty ones at the end do no harm"
     for i, line in enumerate(lines, 2):
-        if line.count(sep) > most and '"' not in line and line.split(sep, most + 1)[-1].strip(sep + " \r\n"):
-            raise data_error(f"has {line.count(sep) + 1} values in line {i}, expected {most + 1} as there are names",
-                             **place)
+        if line.count(sep) > most:
+            values = next(csv.reader([line], delimiter=sep))
+            if any(x.strip() for x in values[most + 1 :]):
+                found = (
+                    f"has {len(values)} values in line {i}, expected {most + 1} as there are names"
+                )
+                raise data_error(found, **place)
 
 # %% ../../nbs/10_files/02_tables.ipynb #6588ace0
 MOST_ROWS = 100_000  # of a sheet
@@ -104,7 +126,7 @@ MOST_ROWS = 100_000  # of a sheet
 
 def read_sheet(
     path: str | Path,  # .xlsx, .xls or .csv
-    having: str = "",  # regular expression: of several sheets, the first with such a header is taken
+    having: str = "",  # regular expression: of several sheets, the first with such a header
     **place: object,  # dataset and patient, for the error's sentence
 ) -> pd.DataFrame:  # headers without blanks at their ends
     """A table of people or trials
@@ -114,7 +136,7 @@ def read_sheet(
     path : str | Path
         .xlsx, .xls or .csv
     having : str, default ''
-        regular expression: of several sheets, the first with such a header is taken
+        regular expression: of several sheets, the first with such a header
     **place : object
         dataset and patient, for the error's sentence
 
@@ -126,11 +148,13 @@ def read_sheet(
     if str(path).lower().endswith(".csv"):
         return read_delimited(path, options=dict(nrows=MOST_ROWS), **place)
     with reading_table(path, **place):
-        sheets = list(pd.read_excel(path, sheet_name=None if having else [0], nrows=MOST_ROWS).values())
+        sheets = list(
+            pd.read_excel(path, sheet_name=None if having else [0], nrows=MOST_ROWS).values()
+        )
     good = [t for t in sheets if any(re.search(having, str(c), re.I) for c in t)]
     return (good or sheets)[0].rename(columns=lambda c: str(c).strip())
 
-
+# %% ../../nbs/10_files/02_tables.ipynb #deebf648
 def write_sheet(
     path: str | Path,  # .xlsx
     table: pd.DataFrame,
@@ -147,8 +171,14 @@ def write_sheet(
     table.to_excel(made, index=False)
     with zipfile.ZipFile(made) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
         for name in sorted(old.namelist()):
-            content = re.sub(rb"(?<=Z\">)[0-9T:.-]+Z(?=<)|(?<=W3CDTF\">)[0-9T:.-]+Z(?=<)", b"2020-01-01T00:00:00Z", old.read(name))
-            new.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
+            content = re.sub(
+                rb"(?<=Z\">)[0-9T:.-]+Z(?=<)|(?<=W3CDTF\">)[0-9T:.-]+Z(?=<)",
+                b"2020-01-01T00:00:00Z",
+                old.read(name),
+            )
+            new.writestr(
+                zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED
+            )
 
 # %% ../../nbs/10_files/02_tables.ipynb #e55c984d
 def read_opensim(
@@ -182,20 +212,28 @@ def read_opensim(
                 break
             header[key.lower()] = value.strip()
         else:
-            raise data_error("has no line endheader, expected a file of OpenSim", file=file, **place)
+            raise data_error(
+                "has no line endheader, expected a file of OpenSim", file=file, **place
+            )
         table = pd.read_csv(f, sep=r"\s+")
     _check_opensim(table, header, dict(place, file=file))
     return table, header
 
-
+# %% ../../nbs/10_files/02_tables.ipynb #d09afb24
 def _check_opensim(table: pd.DataFrame, header: dict, place: dict) -> None:
     "An error where the header contradicts the table, or the table holds no numbers along time"
-    for keys, n, what in ((("nrows", "datarows"), len(table), "rows"),
-                          (("ncolumns", "datacolumns"), len(table.columns), "columns")):
+    for keys, n, what in (
+        (("nrows", "datarows"), len(table), "rows"),
+        (("ncolumns", "datacolumns"), len(table.columns), "columns"),
+    ):
         told = next((header[k] for k in keys if k in header), str(n))
         if told != str(n):
             raise data_error(f"has {n} {what}, its header says {told}", **place)
     wrong = [c for c in table if not pd.api.types.is_numeric_dtype(table[c])]
     if wrong or not isinstance(table.index, pd.RangeIndex) or "time" not in table or table.empty:
-        found = f"text in {wrong[0]}" if wrong else f"columns {', '.join(table.columns[:5])}, ... of {len(table)} rows"
+        found = (
+            f"text in {wrong[0]}"
+            if wrong
+            else f"columns {', '.join(table.columns[:5])}, ... of {len(table)} rows"
+        )
         raise data_error(f"has {found}, expected numbers under time and other names", **place)

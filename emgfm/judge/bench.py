@@ -16,7 +16,7 @@ import pandas as pd
 from .metrics import ABLATIONS, QUANTITIES, UNITS, Altered, evaluate
 from ..models.transformer import EMGTransformer, model_config
 from ..models.rivals import RIVALS, make_rival
-from ..core.schema import DataError
+from ..core.schema import DataError, one_of
 from ..windows.splits import leave_one_dataset_out, make_splits
 from ..store.core import Store
 from ..models.train import TrainConfig, train_transformer
@@ -65,7 +65,7 @@ def make_bench_folds(
     ----------
     store : str | Path | Store
         aligned
-    scheme : str, default split
+    scheme : str, default 'split'
         one of `SCHEMES`
     splits : pd.DataFrame | None, default None
         as `make_splits` returns it, which is the default
@@ -80,15 +80,12 @@ def make_bench_folds(
     Raises
     ------
     DataError
-        The scheme is …, expected one of …
-    DataError
         The fold … has nobody in …, expected three people or more, or the scheme cycles
     """
-    if scheme not in SCHEMES:
-        raise DataError(f"the scheme is {scheme!r}, expected one of {', '.join(SCHEMES)}")
+    one_of("the scheme", scheme, SCHEMES)
     store = store if isinstance(store, Store) else Store(store)
     splits, options = make_splits(store.people) if splits is None else splits, options | dict(horizons=horizons)
-    opened = lambda s: [SplitDataset(store, part, s, **options) for part in ("train", "val", "test")]
+    opened = lambda s: [SplitDataset(store, part, splits=s, **options) for part in ("train", "val", "test")]
     if scheme == "split":
         found = [Fold("split", *opened(splits))]
     elif scheme == "dataset":
@@ -142,7 +139,7 @@ def bench(
     models : tuple, default (*RIVALS, OURS)
     config : TrainConfig | None, default None
         for all that are trained
-    size : str, default tiny
+    size : str, default 'tiny'
         of the `EMGTransformer`
     per_stride : int | None, default 40
         windows of each test stride; all of them if None
@@ -160,7 +157,8 @@ def bench(
         if OURS in judged:
             judged[f"{OURS}, EMG off"] = Altered(judged[OURS], ABLATIONS["EMG off"])
         seconds = {name: s for name, (_, s) in trained.items()}
-        scores = evaluate(judged, fold.test, per_stride=per_stride, progress=progress)
+        scores = evaluate(judged, fold.test, per_stride=per_stride, progress=progress,
+                          seen=fold.name == "cycles")  # whose scheme has everybody on both sides
         scores.insert(0, "seconds", scores.model.map(seconds))
         scores.insert(0, "fold", fold.name)
         parts.append(scores)
@@ -183,14 +181,14 @@ def bench_table(
         from `bench`
     horizon : str, default '100 ms'
         label
-    metric : str, default MAE
+    metric : str, default 'MAE'
         or RMSE, NRMSE, R2
 
     Returns
     -------
     pd.DataFrame
-        row: model; columns: (fold, angle in °, moment in N·m/kg, phase in %), NaN where a
-        model has no answer
+        row: model; columns: (fold, angle in °, moment in N·m/kg, phase in %), NaN where a model
+        has no answer
 
     Raises
     ------
@@ -216,7 +214,7 @@ def markdown(
     ----------
     table : pd.DataFrame
         from `bench_table`
-    best : str, default min
+    best : str, default 'min'
         or max, for R2
 
     Returns
@@ -259,7 +257,7 @@ def write_bench(
     folder.mkdir(parents=True, exist_ok=True)
     kept = scores[(scores.dataset == "all") & (scores.activity == "all") & scores.metric.isin(["MAE", "R2"])]
     kept = kept[kept.joint.isin([*SAGITTAL, ""])]
-    kept = kept.drop(columns=["dataset", "activity", "seconds"])
+    kept = kept.drop(columns=["dataset", "activity", "seconds", "seen"])
     kept = kept.round({c: 4 for c in ("value", "low", "high")})
     kept.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
     parts = [lead] if lead else []

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..models.transformer import phase_difference, to_tensors
+from ..models.transformer import phase_difference
+from ..windows.loader import Loader
+from ..windows.samples import to_tensors
 from ..core.schema import CELLS, DataError
 
 # %% ../../nbs/80_judge/02_dynamics.ipynb #96fe2607
@@ -39,8 +41,8 @@ def roll_out(
     Returns
     -------
     dict
-        ahead (n,) s; true and predicted angles in ° (strides, n, 9), NaN where not
-        measured; phase error in % (strides, n)
+        ahead (n,) s; true and predicted angles in ° (strides, n, 9), NaN where not measured;
+        phase error in % (strides, n)
 
     Raises
     ------
@@ -52,13 +54,14 @@ def roll_out(
         raise DataError(f"no horizon of {', '.join(x['label'] for x in ds.horizons)} is in steps, expected one like '1 step'")
     jump = ds.horizons[h]["steps"]
     index = [ds.of_stride(int(s)) for s in strides]
+    point = ds.strides.kin_step.to_numpy()[strides].mean()  # s between two points of the grid
     n = min(len(i) for i in index)
     out = dict(ahead=[], true=[], predicted=[], phase=[])
     state = phase = None
     for k in range(0, n, jump):
-        batch = to_tensors(ds.__getitems__(np.array([i[k] for i in index])))
+        batch = to_tensors(ds.batch(np.array([i[k] for i in index])))
         if k:
-            out["ahead"].append(float(np.mean(k * batch["metadata"]["duration"] / 200)))
+            out["ahead"].append(float(k * point))
             measured = batch["kin_mask"].bool()
             for name, x in (("true", batch["input_kin_state"]), ("predicted", state)):
                 out[name].append(torch.rad2deg(x[:, :9]).masked_fill(~measured, torch.nan))
@@ -124,8 +127,7 @@ def impedance_over_cycle(
         phase (%), joint, and mean and spread over windows of K, C and M
     """
     h, parts = [x["label"] for x in ds.horizons].index(horizon), []
-    for idx in ds.batches(1024, 0, 0, per_stride):
-        batch = to_tensors(ds.__getitems__(idx))
+    for batch in map(to_tensors, Loader(ds, 1024, per_stride=per_stride)):
         out = model.eval()(batch)
         k = (batch["target_gait_pct"][:, h] * bins).long().numpy() % bins
         ok = (batch["kinetic_mask"] * batch["target_mask"][:, h, None] > 0).numpy()
@@ -231,12 +233,11 @@ def deviations(
     Returns
     -------
     pd.DataFrame
-        joint, phase (cycles), angle, velocity, acceleration (mean minus state), torque
-        (minus mean)
+        joint, phase (cycles), angle, velocity, acceleration (mean minus state), torque (minus
+        mean)
     """
     parts, columns = [], ["angle", "velocity", "acceleration", "torque"]
-    for idx in ds.ordered(2048) if per_stride is None else ds.batches(2048, 0, 0, per_stride):
-        b = ds.__getitems__(idx)
+    for b in Loader(ds, 2048, per_stride=per_stride, shuffle=per_stride is not None):
         who = pd.Series([" ".join(x) for x in zip(*(b["metadata"][k] for k in ("dataset", "patient", "activity")))])
         fine = np.round(b["target_gait_pct"][:, 0] * FINE).astype(int) % FINE
         for name in cells:

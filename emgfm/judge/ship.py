@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.schema import data_error
-from .metrics import HORIZONS, score_table
+from .metrics import score_table
+from ..models.train import HORIZONS
 from ..models.checkpoint import load_checkpoint, save_checkpoint
 
 # %% ../../nbs/80_judge/04_ship.ipynb #a1439f1a

@@ -16,18 +16,20 @@ from ..files.matlab import cell, write_mat
 from .gait import Bout, Electrodes, Walk, Walker, truth
 from ..readers.angelidou import NAME
 
-# %% ../../nbs/40_lookalike/10_angelidou.ipynb #c5288f40
-_EMG_TRUE = ("vastus_lateralis", "rectus_femoris", "tibialis_anterior", "biceps_femoris", "gastrocnemius_medialis")
+# %% ../../nbs/40_lookalike/10_angelidou.ipynb #6ad04c7b
+_EMG_TRUE = ("vastus_lateralis", "rectus_femoris", "tibialis_anterior", "biceps_femoris",
+             "gastrocnemius_medialis")
 _ELECTRODES = {"TA": 3, "GA": 6, "VL": 0, "RF": 1, "BF": 4}
 _ORDER = (2, 0, 1)  # flexion, adduction, rotation
 _SAGITTAL = ("hip_flexion", "knee_flexion", "ankle_flexion")
 _PLAN = {"Sub01": (("speed08/k25", 4), ("speed08/k1000", 3), ("speed10/k25", 3)),
          "Sub02": (("S1_2/rigid", 4), ("S1_2/stiff40", 1)),
          "Sub10": (("v0p8/k80", 3), ("v1p2/k80", 3))}
-_LABELS = {"speed08/k25": (0.8, 25.0), "speed08/k1000": (0.8, 1000.0), "speed10/k25": (1.0, 25.0), "S1_2/rigid": (1.2, 1000.0),
+_LABELS = {"speed08/k25": (0.8, 25.0), "speed08/k1000": (0.8, 1000.0), "speed10/k25": (1.0, 25.0),
+           "S1_2/rigid": (1.2, 1000.0),
            "S1_2/stiff40": (1.2, 40.0), "v0p8/k80": (0.8, 80.0), "v1p2/k80": (1.2, 80.0)}
 
-
+# %% ../../nbs/40_lookalike/10_angelidou.ipynb #9c7003fc
 def _spoil(r, trial, edges):
     "Gaps, short and long"
     if trial == "v0p8/k80" and r.side == "right":
@@ -48,10 +50,12 @@ def _leg_cells(node, r, side, emg, edges, trial, mass):
     for j, joint in enumerate(("Hip", "Knee", "Ankle")):
         turn = -1 if patient == "Sub02" and joint != "Hip" else 1
         size = {"Sub01": -1000.0, "Sub02": mass, "Sub10": -1000.0}[patient]
-        for group, x, unit in (("jointAngles", r.angle.data, 180 / np.pi), ("jointMoments", r.moment.data, size)):
+        for group, x, unit in (("jointAngles", r.angle.data, 180 / np.pi),
+                               ("jointMoments", r.moment.data, size)):
             y = x[:, j][:, _ORDER].astype(float) * unit
             y[:, 0] *= turn
-            node[group][p + joint] = cell([y[a:b] if patient == "Sub02" else y[a:b, 0] for a, b in zip(edges[:-1], edges[1:])])
+            node[group][p + joint] = cell([y[a:b] if patient == "Sub02" else y[a:b, 0] for a,
+                                           b in zip(edges[:-1], edges[1:])])
 
 # %% ../../nbs/40_lookalike/10_angelidou.ipynb #344fb3c6
 def _as_joined(r, edges, strikes, what) -> Recording:
@@ -64,12 +68,13 @@ def _as_joined(r, edges, strikes, what) -> Recording:
     r.strides = pd.DataFrame(dict(start=t[:-1], stop=t[1:])).assign(**what)
     return r
 
-
+# %% ../../nbs/40_lookalike/10_angelidou.ipynb #5091d049
 def _as_cells(r, edges, emg, what, own) -> list[Recording]:
     "The truth of single cells; of the leg that was cut elsewhere, a recording without strides"
     out = []
     for k, (a, b) in enumerate(zip(edges[:-1], edges[1:])) if own else ():
-        c = Recording(NAME, r.patient, r.trial, r.side, pd.DataFrame(dict(start=[0.0], stop=[(b - a) / 100])).assign(**what),
+        c = Recording(NAME, r.patient, r.trial, r.side,
+                      pd.DataFrame(dict(start=[0.0], stop=[(b - a) / 100])).assign(**what),
                       str(k + 1), info=r.info)
         c.emg = Signal(emg[k], 2000, 0.0, "unknown", "raw")
         c.angle, c.moment = (Signal(x.data[a:b], 100, 0.0, x.unit) for x in (r.angle, r.moment))
@@ -86,25 +91,31 @@ def _write_condition(walker, trial, n) -> tuple[list[Recording], dict, dict]:
     cut = "left" if patient == "Sub02" else "right"
     strike = {s: np.array([round(t * 100) for t in walk._clock[s]]) for s in ("right", "left")}
     edges = strike[cut][:n + 1]
-    node = dict(EMG={}, jointAngles={}, jointMoments={}, markers=dict(LTOE=cell([np.zeros((3, 3))] * n)))
+    node = dict(EMG={}, jointAngles={}, jointMoments={},
+                markers=dict(LTOE=cell([np.zeros((3, 3))] * n)))
     recs = []
     for side in ("right", "left"):
         three = patient == "Sub02"
-        cells_true = tuple(f"{j}_{m}" for j in ("hip", "knee", "ankle") for m in ("adduction", "rotation", "flexion")) \
+        cells_true = tuple(f"{j}_{m}" for j in ("hip", "knee", "ankle")
+                           for m in ("adduction", "rotation", "flexion")) \
             if three else _SAGITTAL
-        r = truth(walk, side, 2000, 100, _EMG_TRUE, cells_true, cells_true, electrodes=Electrodes(0.004, 0, 0, 0))
+        r = truth(walk, side, 2000, 100, _EMG_TRUE, cells_true, cells_true,
+                  electrodes=Electrodes(0.004, 0, 0, 0))
         r.emg.data, r.info = np.round(r.emg.data * 512) / 512, dict(walker.body)
         _spoil(r, trial, edges)
         what = dict(activity="level_walk", speed=speed, incline=0.0, stiffness=stiffness)
-        ends = [20 * b - (3 if patient == "Sub01" and k == 1 else 0) for k, b in enumerate(edges[1:])]
+        ends = [20 * b - (3 if patient == "Sub01" and k == 1 else 0) for k,
+                b in enumerate(edges[1:])]
         emg = [r.emg.data[20 * a:e] for a, e in zip(edges[:-1], ends)]
         _leg_cells(node, r, side, emg, edges, trial, walker.body["mass"])
-        inside = [t for t in strike[side] if edges[0] <= t <= edges[-1] and (side == cut or t < edges[-1])]
+        inside = [t for t in strike[side] if edges[0] <= t <= edges[-1]
+                  and (side == cut or t < edges[-1])]
         if patient == "Sub10":
             recs += _as_cells(r, edges, emg, what, side == cut)
         elif len(inside) > 1:
             recs.append(_as_joined(r, edges, np.array(inside), what))
-    marks = dict(RHS=strike["right"] + 1.0, LHS=strike["left"] + 1.0, RTO=strike["right"] + 70.0, LTO=strike["left"] + 70.0)
+    marks = dict(RHS=strike["right"] + 1.0, LHS=strike["left"] + 1.0, RTO=strike["right"] + 70.0,
+                 LTO=strike["left"] + 70.0)
     marks = {k: v[(v >= edges[0] + 1) & (v <= edges[-1] + 1)] for k, v in marks.items()}
     if patient == "Sub01":
         node["gaitEvents"] = {k: 20.0 + (v - 1) / 100 for k, v in marks.items()}
@@ -116,7 +127,7 @@ def write_lookalike(
     people: int = 3,
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds
-    """Write invented cells as `data/Sub01.mat` and the like
+    """Write generated cells as `data/Sub01.mat` and the like
 
     Parameters
     ----------
@@ -134,9 +145,11 @@ def write_lookalike(
     for patient in list(_PLAN)[:people]:
         walker, person = Walker(NAME, patient, seed, 60), {}
         b = walker.body
-        person["participantInfo"] = dict(Age=float(b["age"]), Sex=b["sex"].upper(), Mass_kg=b["mass"], Height_cm=100 * b["height"])
+        person["participantInfo"] = dict(Age=float(b["age"]), Sex=b["sex"].upper(),
+                                         Mass_kg=b["mass"], Height_cm=100 * b["height"])
         person["unit"] = dict(EMG="mV", jointAngles="deg",
-                              jointMoments={"Sub01": "Nmm/kg", "Sub02": "N.m", "Sub10": "Nmm/kg"}[patient])
+                              jointMoments={"Sub01": "Nmm/kg", "Sub02": "N.m",
+                                            "Sub10": "Nmm/kg"}[patient])
         for trial, n in _PLAN[patient]:
             recs, node, marks = _write_condition(walker, trial, n)
             speed, stiffness = trial.split("/")
@@ -144,6 +157,7 @@ def write_lookalike(
             if patient == "Sub02":
                 person[speed].setdefault("gaitEvents", {})[stiffness] = marks
             out += recs
-        write_mat(folder / f"{patient}.mat", {patient: person}, "7.3" if patient == "Sub01" else "5")
+        write_mat(folder / f"{patient}.mat", {patient: person},
+                  "7.3" if patient == "Sub01" else "5")
     (Path(root) / "timeseriesConvert.m").write_text("function [t] = timeseriesConvert(x)\n")
     return out

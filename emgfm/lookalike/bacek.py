@@ -17,11 +17,11 @@ from ..files.matlab import write_mat
 from .gait import Bout, Electrodes, Walk, Walker, angle, emg, sample
 from ..readers.bacek import NAME
 
-# %% ../../nbs/40_lookalike/11_bacek.ipynb #e3532bbc
+# %% ../../nbs/40_lookalike/11_bacek.ipynb #d7e0425d
 _LABELS = ("TibAnt", "GastroMed", "GastroLat", "VastLat", "RecFem", "BicFem", "Semitend", "GlutMax")
 _COLUMNS = (3, 6, 7, 0, 1, 4, 5, 12)
 
-
+# %% ../../nbs/40_lookalike/11_bacek.ipynb #6cad8d0a
 def _envelopes(
     walk: Walk,
     side: str,
@@ -32,36 +32,45 @@ def _envelopes(
     x = emg(walk, side, 1000, start - 0.2, n + 400, Electrodes(0.002, 0, 0, 0))
     return np.sqrt(uniform_filter1d(x**2, 100, axis=0))[200:200 + n] / 0.1
 
-
-def _cut_rows(walk: Walk, side: str, edges: np.ndarray, stiff: float) -> tuple[np.ndarray, np.ndarray]:
+# %% ../../nbs/40_lookalike/11_bacek.ipynb #e54fdb10
+def _cut_rows(walk: Walk, side: str, edges: np.ndarray, stiff: float) -> tuple[np.ndarray,
+                                                                               np.ndarray]:
     "Angles (strides, 101, 3) and EMG (strides, 1001, 13) of one leg"
-    a = np.array([angle(walk, side, np.linspace(x, y, 101))[:, :, 2] for x, y in zip(edges[:-1], edges[1:])])
+    a = np.array([angle(walk, side, np.linspace(x, y, 101))[:, :, 2] for x,
+                  y in zip(edges[:-1], edges[1:])])
     a[:, :, 1] *= stiff
     start, n = edges[0], round((edges[-1] - edges[0]) * 1000) + 1
     e, t = _envelopes(walk, side, start, n), start + np.arange(n) / 1000
-    rows = [np.array([np.interp(np.linspace(x, y, 1001), t, c) for c in e.T]).T for x, y in zip(edges[:-1], edges[1:])]
+    rows = [np.array([np.interp(np.linspace(x, y, 1001), t, c) for c in e.T]).T for x,
+            y in zip(edges[:-1], edges[1:])]
     return a, np.array(rows)
 
-# %% ../../nbs/40_lookalike/11_bacek.ipynb #0caee789
+# %% ../../nbs/40_lookalike/11_bacek.ipynb #1be8954a
 _FACTS = {"Sub1": dict(age=35, height=1.72, mass=74.0, sex="m", leg_length=0.87),
-          "Sub2": dict(age=33, height=1.74, mass=70.0, sex="m", leg_length=0.89), "Sub7": dict(leg_length=0.86)}
+          "Sub2": dict(age=33, height=1.74, mass=70.0, sex="m", leg_length=0.89),
+          "Sub7": dict(leg_length=0.86)}
 _BELT = {1: 1.1, 8: 0.8, 16: 1.1, 21: 0.8}
 
-
+# %% ../../nbs/40_lookalike/11_bacek.ipynb #40af4634
 def _truth(walk, side, strikes, edges, number, stiff) -> Recording:
     "The truth of one leg in one test"
     w, first, last = walk.walker, edges[0], edges[-1]
-    whole = (strikes[:-1] > first - 1e-9) & (strikes[1:] < last + 1e-9) & (np.diff(strikes) < 1.6 * np.median(np.diff(strikes)))
+    T = np.diff(strikes)
+    whole = (strikes[:-1] > first - 1e-9) & (strikes[1:] < last + 1e-9) & (T < 1.6 * np.median(T))
     table = pd.DataFrame(dict(start=strikes[:-1][whole], stop=strikes[1:][whole]))
     pace = {1: -10.0, 8: 0.0, 16: -10.0, 21: -10.0}[number]
-    table = table.assign(activity="level_walk", speed=_BELT[number], cadence_change=pace, toe_off_phase=0.62,
+    table = table.assign(activity="level_walk", speed=_BELT[number], cadence_change=pace,
+                         toe_off_phase=0.62,
                          orthosis="left knee locked" if number > 15 else "",
-                         session=({8: "Session3"}.get(number, "Session2") if w.patient == "Sub1" else ""))
-    x = sample(walk, side, 100, first, int((last - first) * 100 + 1e-6) + 1, "angle", ("hip_flexion", "knee_flexion", "ankle_flexion"))
+                         session=({8: "Session3"}.get(number, "Session2") if w.patient == "Sub1"
+                                  else ""))
+    x = sample(walk, side, 100, first, int((last - first) * 100 + 1e-6) + 1, "angle",
+               ("hip_flexion", "knee_flexion", "ankle_flexion"))
     x.data[:, 1] *= stiff
     e = np.full((round((last - first) * 1000) + 1, 13), np.nan)
     e[:, _COLUMNS] = _envelopes(walk, side, first, len(e))[:, _COLUMNS]
-    return Recording(NAME, w.patient, f"T{number}", side, table, emg=Signal(e, 1000, first, "normalised", "envelope"), angle=x,
+    return Recording(NAME, w.patient, f"T{number}", side, table,
+                     emg=Signal(e, 1000, first, "normalised", "envelope"), angle=x,
                      info=_FACTS[w.patient])
 
 # %% ../../nbs/40_lookalike/11_bacek.ipynb #4a3ddc35
@@ -85,7 +94,7 @@ def _spoil(patient: str, number: int, recs: list[Recording], mechanics: dict, en
         left.emg = right.emg = None
 
 # %% ../../nbs/40_lookalike/11_bacek.ipynb #ccc239a3
-def _invent_test(
+def _one_test(
     walker: Walker,
     number: int,
     n: int,  # strides
@@ -104,26 +113,30 @@ def _invent_test(
         recs.append(_truth(walk, side, strikes, edges, number, stiff))
         a, e = _cut_rows(walk, side, edges, stiff)
         sign = -1 if walker.patient == "Sub2" else 1
-        angles |= {f"{j}_{s}": np.round(sign * np.rad2deg(a[:, :, k]), 3) for k, j in enumerate(("Hip", "Knee", "Ankle"))}
+        angles |= {f"{j}_{s}": np.round(sign * np.rad2deg(a[:, :, k]), 3) for k,
+                   j in enumerate(("Hip", "Knee", "Ankle"))}
         activity |= {f"{s}_{m}": np.round(e[:, :, c], 4) for m, c in zip(_LABELS, _COLUMNS)}
         frames = np.round(strikes * 1000) + 1
         offs = np.round((strikes[:-1] + 0.62 * np.diff(strikes)) * 1000) + 1
-        events |= {f"{s[0]}HS_1kHz": frames[:, None], f"{s[0]}HS": np.round(frames / 10)[:, None], f"{s[0]}TO_1kHz": offs[:, None]}
-    mechanics = dict(Angles=angles, GaitIndex=events, GRF={"V_Left": np.ones((n, 101)), "V_Right": np.ones((n, 101))})
-    energetics = dict(EMG=dict(Activity=activity, SNR={k: 20.0 for k in activity}), Metabolic=dict(MetCost=np.ones((30, 1))))
+        events |= {f"{s[0]}HS_1kHz": frames[:, None], f"{s[0]}HS": np.round(frames / 10)[:, None],
+                   f"{s[0]}TO_1kHz": offs[:, None]}
+    mechanics = dict(Angles=angles, GaitIndex=events,
+                     GRF={"V_Left": np.ones((n, 101)), "V_Right": np.ones((n, 101))})
+    energetics = dict(EMG=dict(Activity=activity, SNR={k: 20.0 for k in activity}),
+                      Metabolic=dict(MetCost=np.ones((30, 1))))
     _spoil(walker.patient, number, recs, mechanics, energetics)
     return recs, mechanics, energetics
 
 # %% ../../nbs/40_lookalike/11_bacek.ipynb #564ac89d
 _TESTS = {"Sub1": {1: 14, 8: 12, 16: 4}, "Sub2": {1: 12, 8: 11, 16: 4}, "Sub7": {16: 5, 21: 2}}
 
-
+# %% ../../nbs/40_lookalike/11_bacek.ipynb #1fe2f61a
 def write_lookalike(
     root: str | Path,
     people: int = 3,
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds
-    """Write invented tests as `Sub_1/Sub1_segMechanics.mat` and `Sub1_segEnergetics.mat`
+    """Write generated tests as `Sub_1/Sub1_segMechanics.mat` and `Sub1_segEnergetics.mat`
 
     Parameters
     ----------
@@ -140,15 +153,19 @@ def write_lookalike(
     for k, patient in enumerate(list(_TESTS)[:people]):
         walker, mechanics, energetics = Walker(NAME, patient, seed), {}, {}
         for number, n in _TESTS[patient].items():
-            found, m, e = _invent_test(walker, number, n, "LHS" if patient == "Sub2" else "RHS")
+            found, m, e = _one_test(walker, number, n, "LHS" if patient == "Sub2" else "RHS")
             out, mechanics[f"T{number}"], energetics[f"T{number}"] = out + found, m, e
         folder = Path(root) / f"Sub_{k + 1}"
         folder.mkdir(parents=True, exist_ok=True)
-        write_mat(folder / f"{patient}_segMechanics.mat", {"segMechanics": mechanics | dict(Pref_Start=dict(Angles=0.0))}, "5")
+        write_mat(folder / f"{patient}_segMechanics.mat",
+                  {"segMechanics": mechanics | dict(Pref_Start=dict(Angles=0.0))}, "5")
         factors = {f"{s}_{m}": 0.1 for s in ("Left", "Right") for m in _LABELS}
-        rest = dict(NormFactors=dict(Session2=factors), MetabolicResting=dict(Session2=np.ones((1, 5))), Pref_End=np.zeros((0, 0)))
-        write_mat(folder / f"{patient}_segEnergetics.mat", {"segEnergetics": energetics | rest}, "7.3")
+        rest = dict(NormFactors=dict(Session2=factors),
+                    MetabolicResting=dict(Session2=np.ones((1, 5))), Pref_End=np.zeros((0, 0)))
+        write_mat(folder / f"{patient}_segEnergetics.mat", {"segEnergetics": energetics | rest},
+                  "7.3")
         if patient == "Sub1":
-            facts["Sub1"] = {"Session2": dict(TestOrder=np.array([[1.0, 16.0]]), Mass=74.0), "Session3": dict(TestOrder=np.array([[8.0]]))}
+            facts["Sub1"] = {"Session2": dict(TestOrder=np.array([[1.0, 16.0]]), Mass=74.0),
+                             "Session3": dict(TestOrder=np.array([[8.0]]))}
     write_mat(Path(root) / "Subject_Info.mat", {"SubjectInfo": facts or {"Sub99": 0.0}}, "5")
     return out

@@ -16,8 +16,9 @@ from ..files.matlab import write_mat
 from .gait import Bout, Electrodes, Walk, Walker, truth
 from ..readers.camargo import NAME
 
-# %% ../../nbs/40_lookalike/12_camargo.ipynb #01003b08
-_TRUE = {"walk": ("level_walk", False), "turn1": ("turn", True), "rampascent": ("ramp_ascent", False),
+# %% ../../nbs/40_lookalike/12_camargo.ipynb #06efde3e
+_TRUE = {"walk": ("level_walk", False), "turn1": ("turn", True),
+         "rampascent": ("ramp_ascent", False),
          "walk-rampascent": ("ramp_ascent", True), "rampascent-walk": ("level_walk", True),
          "rampdescent": ("ramp_descent", False), "walk-rampdescent": ("ramp_descent", True),
          "rampdescent-walk": ("level_walk", True), "stairascent": ("stair_ascent", False),
@@ -25,13 +26,14 @@ _TRUE = {"walk": ("level_walk", False), "turn1": ("turn", True), "rampascent": (
          "stairdescent": ("stair_descent", False), "walk-stairdescent": ("stair_descent", True),
          "stairdescent-walk": ("level_walk", True)}
 
-
+# %% ../../nbs/40_lookalike/12_camargo.ipynb #bac7d40a
 def _bouts(labels: str, options: dict) -> list[tuple[str, Bout]]:
-    "Each label and the walking under it; a label that leads somewhere still walks on the level"
+    "Each label and the walking under it; before a change the walker is still on the level"
     out, slope = [], options.get("rampIncline", 0.0)
     for word in labels.split():
         label, n = (word.split("*") + ["1"])[:2]
-        activity, change = _TRUE.get(label, ("stand" if label in ("idle", "stand") else "level_walk", False))
+        activity, change = _TRUE.get(label, ("stand" if label in ("idle", "stand")
+                                             else "level_walk", False))
         activity = "level_walk" if change and label != "turn1" else activity
         incline = slope * {"ramp_ascent": 1, "ramp_descent": -1}.get(activity, 0)
         speed = float(label) if label[0].isdigit() else 1.2 if activity != "turn" else 0.9
@@ -60,19 +62,26 @@ def _true_strides(walk, side, mode, name, labels, options) -> tuple[np.ndarray, 
     "Heel strikes as samples, and the strides that they make"
     e, owner, rows = walk._clock[side], walk._owner, []
     gait = np.array([b.gait for b in walk.bouts])[owner]
-    there = [i for i in range(len(e)) if i < len(gait) and gait[i] or side == "right" and i and gait[i - 1]]
+    there = [i for i in range(len(e)) if i < len(gait) and gait[i] or side == "right" and i
+             and gait[i - 1]]
     k = {i: int(round((e[i] - 13) * 200)) for i in there}
     for i in there:
         if i + 1 not in k:
             continue
         label = labels[owner[i]]
-        activity, transition = _TRUE.get(label, ("level_walk", False) if mode == "treadmill" else (None, False))
+        activity, transition = _TRUE.get(label,
+                                         ("level_walk", False) if mode == "treadmill"
+                                         else (None, False))
         if activity:
             start, stop = 13 + k[i] / 200, 13 + k[i + 1] / 200
-            slope = {"ramp_ascent": 1, "ramp_descent": -1}.get(activity, 0) * options.get("rampIncline", 0)
-            rise = {5.0: 0.127, 0.102: 0.102}[options["stairHeight"]] if activity.startswith("stair") else np.nan
-            pace = _belt(walk, np.arange(start, stop, 1e-4)).mean() if mode == "treadmill" else np.nan
-            rows.append(dict(start=start, stop=stop, activity=activity, transition=transition, speed=float(pace),
+            slope = {"ramp_ascent": 1, "ramp_descent": -1}.get(activity,
+                                                               0) * options.get("rampIncline", 0)
+            rise = {5.0: 0.127, 0.102: 0.102}.get(options.get("stairHeight"))
+            rise = rise if activity.startswith("stair") else np.nan
+            pace = _belt(walk, np.arange(start, stop,
+                                         1e-4)).mean() if mode == "treadmill" else np.nan
+            rows.append(dict(start=start, stop=stop, activity=activity, transition=transition,
+                             speed=float(pace),
                              incline=float(slope), step_height=rise,
                              speed_label=name.split("_")[2] if mode == "levelground" else ""))
     return np.array(list(k.values())), pd.DataFrame(rows)
@@ -93,39 +102,46 @@ def _write_conditions(walk, mode, name, labels, t, options) -> dict:
     return dict(labels=table, transLegAscent="lr", transLegDescent="rl", **slope_or_step)
 
 # %% ../../nbs/40_lookalike/12_camargo.ipynb #cd40ecd2
-_EMG = {"gastrocmed": 6, "tibialisanterior": 3, "soleus": 8, "vastusmedialis": 2, "vastuslateralis": 0,
-        "rectusfemoris": 1, "bicepsfemoris": 4, "semitendinosus": 5, "gracilis": None, "gluteusmedius": 11,
+_EMG = {"gastrocmed": 6, "tibialisanterior": 3, "soleus": 8, "vastusmedialis": 2,
+        "vastuslateralis": 0,
+        "rectusfemoris": 1, "bicepsfemoris": 4, "semitendinosus": 5, "gracilis": None,
+        "gluteusmedius": 11,
         "rightexternaloblique": None}
-_EMG_TRUE = ("gastrocnemius_medialis", "tibialis_anterior", "soleus", "vastus_medialis", "vastus_lateralis",
-             "rectus_femoris", "biceps_femoris", "semitendinosus_or_semimembranosus", "gluteus_medius")
+_EMG_TRUE = ("gastrocnemius_medialis", "tibialis_anterior", "soleus", "vastus_medialis",
+             "vastus_lateralis",
+             "rectus_femoris", "biceps_femoris", "semitendinosus_or_semimembranosus",
+             "gluteus_medius")
 _COORDINATES = {"hip_flexion": (0, 2, 1), "hip_adduction": (0, 0, 1), "hip_rotation": (0, 1, 1),
-                "knee_angle": (1, 2, -1), "ankle_angle": (2, 2, 1), "subtalar_angle": None, "mtp_angle": None}
+                "knee_angle": (1, 2, -1), "ankle_angle": (2, 2, 1), "subtalar_angle": None,
+                "mtp_angle": None}
 _PELVIS = ["pelvis_tilt", "pelvis_list", "pelvis_rotation", "pelvis_tx", "pelvis_ty", "pelvis_tz"]
 _CELLS = ("hip_flexion", "hip_adduction", "hip_rotation", "knee_flexion", "ankle_flexion")
 
-
+# %% ../../nbs/40_lookalike/12_camargo.ipynb #fcb748a4
 def _emg_table(data: np.ndarray, t: np.ndarray) -> pd.DataFrame:
     "Eleven muscles, in steps of the converter"
     other = np.sin(t)
     columns = {m: other if k is None else data[:, k] for m, k in _EMG.items()}
-    return pd.DataFrame({"Header": t} | {m: np.round(x * 2**13) / 2**13 for m, x in columns.items()})
+    return pd.DataFrame({"Header": t} | {m: np.round(x * 2**13) / 2**13 for m,
+                                         x in columns.items()})
 
-
+# %% ../../nbs/40_lookalike/12_camargo.ipynb #23e5ee23
 def _joint_table(recs, quantity, t, mass) -> pd.DataFrame:
     "Angles or moments of both legs"
     angle = quantity == "angle"
-    table = {"Header": t} | {p + ("" if angle else "_force" if p[-2] == "t" else "_moment"): 0.0 * t for p in _PELVIS}
+    table = {"Header": t} | {p + ("" if angle else "_force" if p[-2] == "t" else "_moment"): 0.0
+                             * t for p in _PELVIS}
     for r, s in zip(recs, "rl"):
         x = getattr(r, quantity).data.astype(float)
         for c, where in _COORDINATES.items():
             j, m, sign = where or (0, 0, 0)
-            y = sign * np.nan_to_num(x[:, j, m]) if sign == 0 else sign * x[:, j, m] * (180 / np.pi if angle else mass)
+            y = sign * x[:, j, m] * (180 / np.pi if angle else mass) if sign else 0.0 * t
             table[f"{c}_{s}{'' if angle else '_moment'}"] = np.round(y * 1024) / 1024
     return pd.DataFrame(table)
 
 # %% ../../nbs/40_lookalike/12_camargo.ipynb #3312f15b
 def _true_legs(walk, mode, name, labels, options) -> tuple[list[Recording], list[np.ndarray]]:
-    "Both legs as a perfect reader finds them, and their heel strikes as samples"
+    "The truth of both legs, and their heel strikes as samples"
     clean, strikes = Electrodes(0.004, 0, 0, 0), []
     recs = [truth(walk, s, 1000, 200, m, _CELLS, _CELLS, electrodes=clean)
             for s, m in (("right", _EMG_TRUE), ("left", ()))]
@@ -138,7 +154,7 @@ def _true_legs(walk, mode, name, labels, options) -> tuple[list[Recording], list
         recs[0].moment.data[int((s.start - 13) * 200) + 50:int((s.start - 13) * 200) + 120] = np.nan
     return recs, strikes
 
-
+# %% ../../nbs/40_lookalike/12_camargo.ipynb #04c5a2a5
 def _tables(walk, recs, strikes, mode, name, labels, options) -> dict[str, dict]:
     "The variables in the file of each sensor"
     t200, t1000 = recs[0].angle.times, recs[0].emg.times
@@ -148,7 +164,8 @@ def _tables(walk, recs, strikes, mode, name, labels, options) -> dict[str, dict]
         out[sensor] = {"data": _joint_table(recs, quantity, t200, walk.walker.body["mass"])}
     for sensor, found in zip(("gcRight", "gcLeft"), strikes):
         percent = _percent(found, len(t200), options.get("plates", False))
-        out[sensor] = {"data": pd.DataFrame(dict(Header=t200, HeelStrike=percent, ToeOff=np.roll(percent, 120)))}
+        out[sensor] = {"data": pd.DataFrame(dict(Header=t200, HeelStrike=percent,
+                                                 ToeOff=np.roll(percent, 120)))}
     return out
 
 # %% ../../nbs/40_lookalike/12_camargo.ipynb #b632b7e3
@@ -164,14 +181,16 @@ def _write_trial(folder, walker, name, words, options) -> list[Recording]:
             write_mat(folder / sensor / f"{name}.mat", variables, "5")
     return _as_read(recs, without, walker)
 
-
+# %% ../../nbs/40_lookalike/12_camargo.ipynb #c707862c
 def _as_read(recs, without, walker) -> list[Recording]:
     "What the missing files leave"
     known = walker.patient != "AB20"
     for r in recs:
         r.info = dict(walker.body) if known else {}
         r.emg = None if without == "emg" else r.emg
-        r.moment = r.moment if known and without != "id" else None
+        r.moment = r.moment if without != "id" else None
+        if r.moment is not None and not known:
+            r.moment.data, r.moment.unit = r.moment.data * walker.body["mass"], "N·m"
     return [r for r in recs if without != {"right": "gcRight", "left": "gcLeft"}[r.side]]
 
 # %% ../../nbs/40_lookalike/12_camargo.ipynb #27276f76
@@ -182,6 +201,8 @@ def _way(kind: str) -> str:  # labels with their numbers of strides
 
 
 _LOOP = "idle stand-walk walk*3 turn1 walk walk-stand idle"
+
+# %% ../../nbs/40_lookalike/12_camargo.ipynb #7a8c2759
 _PLAN = {"AB06": [("treadmill", "treadmill_01_01", "idle 0.9*3 1.4*4 idle", {}),
                   ("levelground", "levelground_ccw_normal_01_01", _LOOP, dict(beside=2)),
                   ("ramp", "ramp_1_l_01_01", _way("ramp"), dict(rampIncline=5.2)),
@@ -194,13 +215,13 @@ _PLAN = {"AB06": [("treadmill", "treadmill_01_01", "idle 0.9*3 1.4*4 idle", {}),
                    dict(stairHeight=0.102, without="id"))],
          "AB20": [("levelground", "levelground_cw_slow_01_01", "stand walk*4 walk-stand idle", {})]}
 
-# %% ../../nbs/40_lookalike/12_camargo.ipynb #7a8c2759
+# %% ../../nbs/40_lookalike/12_camargo.ipynb #71866e67
 def write_lookalike(
     root: str | Path,
     people: int = 3,
     seed: int = 0,
-) -> list[Recording]:  # what a perfect reader finds
-    """Write invented trials as `AB06/10_09_18/ramp/emg/ramp_1_l_01_01.mat` and the like
+) -> list[Recording]:  # the truth: what a reader must find
+    """Write generated trials as `AB06/10_09_18/ramp/emg/ramp_1_l_01_01.mat` and the like
 
     Parameters
     ----------
@@ -211,7 +232,7 @@ def write_lookalike(
     Returns
     -------
     list[Recording]
-        what a perfect reader finds
+        the truth: what a reader must find
     """
     root, out, table = Path(root), [], []
     for patient, date in list(zip(_PLAN, ("10_09_18", "10_21_2018", "01_05_19")))[:people]:
@@ -221,8 +242,11 @@ def write_lookalike(
         for folder in ("osimxml", f"{date}/static/emg"):
             (root / patient / folder).mkdir(parents=True)
         body = walker.body
-        table.append(dict(Subject=patient, Age=float(body["age"]), Gender=body["sex"].upper(), Height=body["height"],
+        table.append(dict(Subject=patient, Age=float(body["age"]), Gender=body["sex"].upper(),
+                          Height=body["height"],
                           Weight=body["mass"]))
-    (root / "README.txt").write_text("An invented likeness of the dataset\n")
-    write_mat(root / "SubjectInfo.mat", {"data": pd.DataFrame([r for r in table if r["Subject"] != "AB20"])}, "5")
+    (root / "README.txt").write_text("A look-alike of the dataset, generated\n")
+    write_mat(root / "SubjectInfo.mat", {"data": pd.DataFrame([r
+                                                               for r in table
+                                                               if r["Subject"] != "AB20"])}, "5")
     return out

@@ -20,21 +20,23 @@ from ..files.matlab import struct_array, write_mat
 from .gait import Bout, Electrodes, Walk, Walker, emg, rng_for, sample, strides
 from ..readers.criekinge import NAME
 
-# %% ../../nbs/40_lookalike/13_criekinge.ipynb #ac606f5d
+# %% ../../nbs/40_lookalike/13_criekinge.ipynb #6b916e6b
 _EMG_FIELDS = {"GAS": 6, "RF": 1, "VL": 0, "BF": 4, "ST": 5, "TA": 3}
 
-
+# %% ../../nbs/40_lookalike/13_criekinge.ipynb #5d44574a
 def _true_envelopes(
     walk: Walk,
     side: str,
 ) -> Signal:  # (n, 6) mV in the order of the files, on the trial's clock
     "Envelopes as the authors made them"
-    x = emg(walk, side, 1000, walk.start - 0.5, int(1000 * (walk.stop - walk.start + 2.5)), Electrodes(0.002, 0, 0, 0))
+    x = emg(walk, side, 1000, walk.start - 0.5, int(1000 * (walk.stop - walk.start + 2.5)),
+            Electrodes(0.002, 0, 0, 0))
     band = butter(2, [10, 300], "bandpass", fs=1000, output="sos")
-    x = uniform_filter1d(np.abs(sosfiltfilt(band, x[:, list(_EMG_FIELDS.values())], axis=0)), 50, axis=0)
+    x = uniform_filter1d(np.abs(sosfiltfilt(band, x[:, list(_EMG_FIELDS.values())], axis=0)), 50,
+                         axis=0)
     return Signal(x, 1000, walk.start - 0.5, "mV", "envelope")
 
-
+# %% ../../nbs/40_lookalike/13_criekinge.ipynb #1d3de9c4
 @dataclass
 class _Cycle:
     "One stride of the look-alike"
@@ -59,49 +61,59 @@ def _cycles(
         for s in strides(walk, side).itertuples():
             a, b = round(s.start * 100), round(s.stop * 100)
             T, start = (b - a) / 100, a / 100
-            table = pd.DataFrame(dict(start=[0.0], stop=[T], activity="level_walk", speed=[speed], toe_off_phase=[0.62]))
+            table = pd.DataFrame(dict(start=[0.0], stop=[T], activity="level_walk", speed=[speed],
+                                      toe_off_phase=[0.62]))
             r = Recording(NAME, walker.patient, trial, side, table, str(len(out) + 1))
             for q in ("angle", "moment"):
                 x = sample(walk, side, 1000 / T, start, 1001, q)
                 setattr(r, q, Signal(x.data, 1000 / T, 0.0, x.unit, time_normalised=True))
-            x = np.array([np.interp(start + r.angle.times, envelope.times, e) for e in envelope.data.T]).T
+            x = np.array([np.interp(start + r.angle.times, envelope.times, e)
+                          for e in envelope.data.T]).T
             out.append(_Cycle(r, x, a + 1, b + 1, len(out) % 2 == 0, 1000 * speed * T))
     return out
 
 # %% ../../nbs/40_lookalike/13_criekinge.ipynb #2ea6c0e1
 _PLUG_IN_GAIT = {"x": 2, "y": 0, "z": 1}
 
-
+# %% ../../nbs/40_lookalike/13_criekinge.ipynb #322cb221
 def _side_struct(
     cycles: list[_Cycle],
     maxima: np.ndarray,  # (6,) mV
     extra: np.random.Generator,
 ) -> dict:  # variable -> axes -> (1001, strides)
     "The struct of one leg's signals"
-    out = {"PelvisAngles": {a: np.round(extra.normal(0, 3, (1001, 1)), 1) + np.zeros((1, len(cycles))) for a in "xyz"}}
+    out = {"PelvisAngles": {a: np.round(extra.normal(0, 3, (1001, 1)), 1)
+                            + np.zeros((1, len(cycles))) for a in "xyz"}}
     for j, joint in enumerate(("Hip", "Knee", "Ankle")):
-        angle, torque = (np.array([getattr(c.rec, q).data for c in cycles], float) for q in ("angle", "moment"))
-        out[f"{joint}Angles"] = {a: np.round(np.rad2deg(angle[:, :, j, m]).T, 3) for a, m in _PLUG_IN_GAIT.items()}
-        out[f"{joint}Moment"] = {a: np.round(-torque[:, :, j, m].T, 4) for a, m in _PLUG_IN_GAIT.items()}
+        angle, torque = (np.array([getattr(c.rec, q).data for c in cycles], float)
+                         for q in ("angle", "moment"))
+        out[f"{joint}Angles"] = {a: np.round(np.rad2deg(angle[:, :, j, m]).T, 3) for a,
+                                 m in _PLUG_IN_GAIT.items()}
+        out[f"{joint}Moment"] = {a: np.round(-torque[:, :, j, m].T, 4) for a,
+                                 m in _PLUG_IN_GAIT.items()}
     velocity = np.gradient(angle, axis=1) * 1000
     T = np.array([c.rec.strides["stop"].iloc[0] for c in cycles])
     out["AnklePower"] = dict(n=np.round((torque * velocity)[:, :, 2].sum(2).T / T, 3))
     for k, name in enumerate(_EMG_FIELDS):
         mv = np.array([c.emg[:, k] for c in cycles]).T
         out[name], out[f"{name}norm"] = dict(n=np.round(mv, 5)), dict(n=np.round(mv / maxima[k], 4))
-    out["ERSnorm"] = dict(n=np.round(np.abs(extra.normal(size=(1001, 1))), 2) + np.zeros((1, len(cycles))))
+    out["ERSnorm"] = dict(n=np.round(np.abs(extra.normal(size=(1001, 1))), 2)
+                          + np.zeros((1, len(cycles))))
     return out
 
 # %% ../../nbs/40_lookalike/13_criekinge.ipynb #7f841728
 def _events(letter: str, cycles: list[_Cycle]) -> dict:
     "The events of one leg, one number a stride"
     nan = np.full((1, len(cycles)), np.nan)
-    rows = dict(ICstart=[c.first for c in cycles], ICstop=[c.last for c in cycles], TOnorm=[621] * len(cycles),
-                Trial=[int(c.rec.trial) for c in cycles], GoodForcePlateLanding=[c.landing for c in cycles])
+    rows = dict(ICstart=[c.first for c in cycles], ICstop=[c.last for c in cycles],
+                TOnorm=[621] * len(cycles),
+                Trial=[int(c.rec.trial) for c in cycles],
+                GoodForcePlateLanding=[c.landing for c in cycles])
     out = {f"{letter}_{k}": np.array(x, float)[None] for k, x in rows.items()}
-    return out | {f"{letter}_{k}": nan for k in ("IC_cnt", "IC_cntnorm", "TO", "TO_cnt", "TO_cntnorm")}
+    return out | {f"{letter}_{k}": nan
+                  for k in ("IC_cnt", "IC_cntnorm", "TO", "TO_cnt", "TO_cntnorm")}
 
-
+# %% ../../nbs/40_lookalike/13_criekinge.ipynb #ff712f97
 def _as_read(
     cycles: list[_Cycle],
     maxima: np.ndarray,  # (6,) mV
@@ -116,7 +128,8 @@ def _as_read(
         c.rec.emg = Signal(data, c.rec.angle.rate, 0.0, "", "envelope", time_normalised=True)
         if not c.landing:
             c.rec.moment.data[:] = np.nan
-        c.rec.strides = c.rec.strides.assign(good_landing=c.landing, pathology="stroke" if stroke else "none",
+        c.rec.strides = c.rec.strides.assign(good_landing=c.landing,
+                                             pathology="stroke" if stroke else "none",
                                              affected_side=paretic)
         c.rec.info = dict(body, pathology="stroke" if stroke else "none")
 
@@ -133,7 +146,8 @@ def _spoil(patient: str, x: str, cycles: list[_Cycle], sub: dict) -> list[Record
         recs[2].strides["toe_off_phase"] = np.nan
         del recs[0]
     elif patient == "SUBJ2":
-        for r, name in [(r, n) for r in recs for n in own if n.removesuffix("norm") in (*_EMG_FIELDS, "ERS")]:
+        for r, name in [(r, n) for r in recs for n in own
+                        if n.removesuffix("norm") in (*_EMG_FIELDS, "ERS")]:
             own[name]["n"], r.emg = np.full_like(own[name]["n"], np.nan), None
         sub[f"{x}sideSegm_BsideData"]["CentreOfMass"]["x"][:] = np.nan
         for r in recs:
@@ -148,7 +162,8 @@ def _spoil(patient: str, x: str, cycles: list[_Cycle], sub: dict) -> list[Record
         recs[-1].emg = None
     elif (patient, x) == ("TVC04", "N"):
         for joint in ("Hip", "Knee", "Ankle"):
-            own[f"{joint}Angles"] = {a: np.column_stack([v, v[:, -1]]) for a, v in own[f"{joint}Angles"].items()}
+            own[f"{joint}Angles"] = {a: np.column_stack([v, v[:, -1]]) for a,
+                                     v in own[f"{joint}Angles"].items()}
         del sub["meas_char"]["VideoFrameRate"]
     return recs
 
@@ -159,25 +174,32 @@ def _sub(
     i: int,
 ) -> tuple[list[Recording], dict]:
     "One person: the truth, and the struct"
-    paretic, extra = ("right", "left")[i] if stroke else "", rng_for(walker.seed, NAME, walker.patient, "extras")
+    paretic, extra = ("right", "left")[i] if stroke else "", rng_for(walker.seed, NAME,
+                                                                     walker.patient, "extras")
     letters = ({"P": paretic, "N": "left" if paretic == "right" else "right"} if stroke
                else {"L": "left", "R": "right"})
     legs = {x: _cycles(walker, side, stroke) for x, side in letters.items()}
     if walker.patient == "TVC04":
         legs["P"] = legs["P"][:1]
     body, truth = walker.body, []
-    sub = dict(events={}, sub_char=dict(Weight=body["mass"], Age=float(body["age"]), Height=body["height"] * 1000,
+    sub = dict(events={}, sub_char=dict(Weight=body["mass"], Age=float(body["age"]),
+                                        Height=body["height"] * 1000,
                                         Male=float(body["sex"] == "m"), LegLength=850.0),
                meas_char=dict(AnalogFrameRate=1000.0, VideoFrameRate=100.0))
     if stroke:
-        sub["sub_char"] |= dict(TPS=40.0, LesionLeft=float(paretic == "right"), FAC=3.0, POMA=18.0, TIS=14.0)
+        sub["sub_char"] |= dict(TPS=40.0, LesionLeft=float(paretic == "right"), FAC=3.0, POMA=18.0,
+                                TIS=14.0)
     for x, cycles in legs.items():
         maxima = np.max([c.emg.max(0) for c in cycles], 0)
         _as_read(cycles, maxima, body, stroke, paretic)
         data = _side_struct(cycles, maxima, extra)
+        other = 'LRPN'['RLNP'.index(x)]
         centre = np.linspace(0, 1, 1001)[:, None] * [c.travel for c in cycles] - 2000.0
-        sub |= {f"{x}sideSegm_{x}sideData": data, f"{x}sideSegm_BsideData": dict(CentreOfMass=dict(x=centre.round(1))),
-                f"{x}sideSegm_{'LRPN'['RLNP'.index(x)]}sideData": dict(KneeAngles=dict(x=data["KneeAngles"]["x"] * 0))}
+        sub |= {
+            f"{x}sideSegm_{x}sideData": data,
+            f"{x}sideSegm_BsideData": dict(CentreOfMass=dict(x=centre.round(1))),
+            f"{x}sideSegm_{other}sideData": dict(KneeAngles=dict(x=data["KneeAngles"]["x"] * 0)),
+        }
         sub["events"] |= _events(x, cycles)
         truth += _spoil(walker.patient, x, cycles, sub)
     return truth, sub
@@ -196,19 +218,19 @@ def _empty_structs(
             x = group.create_dataset(name, data=np.array([0, 0], np.uint64))
             x.attrs["MATLAB_class"], x.attrs["MATLAB_empty"] = np.bytes_("struct"), np.uint8(1)
 
-
+# %% ../../nbs/40_lookalike/13_criekinge.ipynb #c550abfc
 _FILE = {"able-bodied": "MAT_normalizedData_AbleBodiedAdults_v06-03-23.mat",
          "stroke": "MAT_normalizedData_PostStrokeAdults_v27-02-23.mat"}
 _TRUE_MUSCLES = ("gastrocnemius_medialis", "rectus_femoris", "vastus_lateralis", "biceps_femoris",
                  "semitendinosus_or_semimembranosus", "tibialis_anterior")
 
-
+# %% ../../nbs/40_lookalike/13_criekinge.ipynb #178db801
 def write_lookalike(
     root: str | Path,
     people: int = 4,  # at most four, half of them after a stroke
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds
-    """Write invented strides as the two MAT files
+    """Write generated strides as the two MAT files
 
     Parameters
     ----------
@@ -229,11 +251,13 @@ def write_lookalike(
     for group, count in (("able-bodied", able), ("stroke", people - able)):
         subs, empty = [], []
         for i in range(count):
-            walker = Walker(NAME, f"SUBJ{i + 1}" if group == "able-bodied" else ("TVC03", "TVC04")[i], seed)
+            walker = Walker(NAME, f"SUBJ{i + 1}" if group == "able-bodied"
+                            else ("TVC03", "TVC04")[i], seed)
             found, sub = _sub(walker, group == "stroke", i)
             out += found
             subs.append(sub)
-            empty += [(i, *x) for x in ((("PsideSegm_PsideData", "AnklePower"), ("PsideSegm_PsideData", "HipMoment"))
+            empty += [(i, *x) for x in ((("PsideSegm_PsideData", "AnklePower"),
+                                         ("PsideSegm_PsideData", "HipMoment"))
                                         if walker.patient == "TVC03" else ())]
         if subs:
             write_mat(root / _FILE[group], {"Sub": struct_array(subs)}, "7.3")

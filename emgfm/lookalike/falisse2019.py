@@ -15,19 +15,24 @@ from ..files.matlab import write_mat
 from .gait import Bout, Walk, Walker, amplitude, angle, cut, rng_for, truth
 from ..readers.falisse2019 import FILE, NAME
 
-# %% ../../nbs/40_lookalike/15_falisse2019.ipynb #faad5e31
+# %% ../../nbs/40_lookalike/15_falisse2019.ipynb #3e82b6ab
 _HEADERS = (
-    "pelvis_tilt pelvis_list pelvis_rotation pelvis_tx pelvis_ty pelvis_tz hip_flexion hip_adduction hip_rotation knee_angle "
-    "ankle_angle subtalar_angle lumbar_extension lumbar_bending lumbar_rotation arm_flex arm_add arm_rot elbow_flex"
+    "pelvis_tilt pelvis_list pelvis_rotation pelvis_tx pelvis_ty pelvis_tz hip_flexion "
+    "hip_adduction hip_rotation knee_angle ankle_angle subtalar_angle lumbar_extension "
+    "lumbar_bending lumbar_rotation arm_flex arm_add arm_rot elbow_flex"
 ).split()
-_EMG_HEADERS = {"Hamstrings-lateralis": 4, "Tibialis-anterior": 3, "Peroneus-longus": 9, "Gastrocnemius-lateralis": 7,
-                "Hamstrings-medialis": 5, "Soleus": 8, "Vastus-lateralis": 0, "Vastus-medialis": 2, "Gluteus-medialis": 11,
-                "Rectus-femoris": 1, "Peroneus-brevis": 10, "Gastrocnemius-medialis": 6, "Adductor-longus": None,
+_EMG_HEADERS = {"Hamstrings-lateralis": 4, "Tibialis-anterior": 3, "Peroneus-longus": 9,
+                "Gastrocnemius-lateralis": 7,
+                "Hamstrings-medialis": 5, "Soleus": 8, "Vastus-lateralis": 0, "Vastus-medialis": 2,
+                "Gluteus-medialis": 11,
+                "Rectus-femoris": 1, "Peroneus-brevis": 10, "Gastrocnemius-medialis": 6,
+                "Adductor-longus": None,
                 "Tensor-fasciae-latae": None}
-_PLACES = {"hip_flexion": (0, 2, 1), "hip_adduction": (0, 0, 1), "hip_rotation": (0, 1, 1), "knee_angle": (1, 2, -1),
+_PLACES = {"hip_flexion": (0, 2, 1), "hip_adduction": (0, 0, 1), "hip_rotation": (0, 1, 1),
+           "knee_angle": (1, 2, -1),
            "ankle_angle": (2, 2, 1)}  # joint, motion, sign
 
-
+# %% ../../nbs/40_lookalike/15_falisse2019.ipynb #52e67d35
 def _true_envelope(walk, rec, edge, muscles, i) -> Signal:
     "The amplitude itself, in V, with the missing channels of this dataset"
     x = np.full((100, 13), np.nan)
@@ -40,10 +45,11 @@ def _true_envelope(walk, rec, edge, muscles, i) -> Signal:
         x[30:80, muscle_index("tibialis_anterior")] = np.nan
     return Signal(x, rec.angle.rate, 0.0, "V", "envelope", time_normalised=True)
 
-
+# %% ../../nbs/40_lookalike/15_falisse2019.ipynb #99644dc4
 def _block(x, headers) -> dict:
     "A leaf: all, mean, std, colheaders"
-    return dict(all=x, mean=np.nanmean(x, 2), std=np.nanstd(x, 2), colheaders=np.array(headers, object)[None])
+    return dict(all=x, mean=np.nanmean(x, 2), std=np.nanstd(x, 2),
+                colheaders=np.array(headers, object)[None])
 
 # %% ../../nbs/40_lookalike/15_falisse2019.ipynb #a76d1e48
 def _blocks(walk, recs, r) -> dict:
@@ -68,16 +74,18 @@ def _blocks(walk, recs, r) -> dict:
         Torques=dict(subject1=_block(tau, _HEADERS)),
         Powers=dict(subject1=_block(tau * v * np.pi / 180, _HEADERS)),
         EMG=dict(subject1=_block(emg, list(_EMG_HEADERS))),
-        GRFs=dict(subject1=_block(100 * np.abs(r.normal(size=(100, 3, cycles))), ["Fore-aft", "Vertical", "Lateral"])),
-        StrideLength=dict(subject1=dict(all=1.3 * recs[0].strides.stop[0] + 0.02 * r.normal(size=cycles))))
+        GRFs=dict(subject1=_block(100 * np.abs(r.normal(size=(100, 3, cycles))),
+                                  ["Fore-aft", "Vertical", "Lateral"])),
+        StrideLength=dict(subject1=dict(all=1.3 * recs[0].strides.stop[0] + 0.02
+                                        * r.normal(size=cycles))))
 
 # %% ../../nbs/40_lookalike/15_falisse2019.ipynb #c44b6307
 def write_lookalike(
     root: str | Path,
     cycles: int = 8,
     seed: int = 0,
-) -> list[Recording]:  # what a perfect reader finds
-    """Write invented walking as `ExperimentalData.mat`
+) -> list[Recording]:  # the truth: what a reader must find
+    """Write generated walking as `ExperimentalData.mat`
 
     Parameters
     ----------
@@ -88,7 +96,7 @@ def write_lookalike(
     Returns
     -------
     list[Recording]
-        what a perfect reader finds
+        the truth: what a reader must find
     """
     walker = Walker(NAME, "subject1", seed)
     walk = Walk(walker, "overground", [Bout("level_walk", cycles, 1.3)])
@@ -99,5 +107,6 @@ def write_lookalike(
         rec.emg = _true_envelope(walk, rec, edge, muscles, i)
         rec.info, rec.strides = dict(mass=62.0), rec.strides[["start", "stop", "activity", "speed"]]
     Path(root).mkdir(parents=True, exist_ok=True)
-    write_mat(Path(root) / FILE, {"ExperimentalData": _blocks(walk, recs, rng_for(seed, NAME, "extras"))}, "5")
+    write_mat(Path(root) / FILE, {"ExperimentalData": _blocks(walk, recs,
+                                                              rng_for(seed, NAME, "extras"))}, "5")
     return recs

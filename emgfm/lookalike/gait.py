@@ -717,8 +717,8 @@ def cut(
     Returns
     -------
     list[Recording]
-        one a stride, on a clock that starts with it; angles and moments time-normalised,
-        EMG at its rate
+        one a stride, on a clock that starts with it; angles and moments time-normalised, EMG at
+        its rate
     """
     out = []
     for i, s in enumerate(rec.strides.itertuples()):

@@ -17,17 +17,20 @@ from ..files.tables import write_sheet
 from .gait import CLEAN, Bout, Chair, Walk, Walker, rng_for, sample, sample_emg
 from ..readers.gait120 import NAME
 
-# %% ../../nbs/40_lookalike/16_gait120.ipynb #b069add9
-_EMG = ("Vastus Lateralis", "Rectus Femoris", "Vastus Medialis", "Tibialis Anterior", "Biceps Femoris", "Semitendinosus",
-        "Gastrocnemuis Medialis", "Gastrocnemius Lateralis", "Soleus Medialis", "Soleus Lateralis", "Peroneus Longus",
+# %% ../../nbs/40_lookalike/16_gait120.ipynb #8f969ab6
+_EMG = ("Vastus Lateralis", "Rectus Femoris", "Vastus Medialis", "Tibialis Anterior",
+        "Biceps Femoris", "Semitendinosus",
+        "Gastrocnemuis Medialis", "Gastrocnemius Lateralis", "Soleus Medialis", "Soleus Lateralis",
+        "Peroneus Longus",
         "Peroneus Brevis")
 _EMG_COLUMNS = (0, 1, 2, 3, 4, 5, 6, 7, 8, None, 9, 10)
 
-
+# %% ../../nbs/40_lookalike/16_gait120.ipynb #c387d15a
 def _twelve(walk: Walk, start: float, n: int, fault: str) -> np.ndarray:  # (n, 12) V
     "The filtered EMG of all electrodes, in steps of a quarter of a microvolt"
     x = sample_emg(walk, "right", 2000, start, n, electrodes=CLEAN).data.astype(float) / 1000
-    other = rng_for(walk.walker.seed, NAME, walk.walker.patient, walk.trial, "soleus").normal(size=n) * np.abs(x[:, 8])
+    other = rng_for(walk.walker.seed, NAME, walk.walker.patient, walk.trial,
+                    "soleus").normal(size=n) * np.abs(x[:, 8])
     y = np.column_stack([other if c is None else x[:, c] for c in _EMG_COLUMNS])
     if fault:
         y[:, 11] = 0.0
@@ -35,36 +38,41 @@ def _twelve(walk: Walk, start: float, n: int, fault: str) -> np.ndarray:  # (n, 
         y[200:300, 0] = np.nan
     return np.round(y * 2**22) / 2**22
 
-
+# %% ../../nbs/40_lookalike/16_gait120.ipynb #25859a0e
 def _rms(x: np.ndarray) -> np.ndarray:
     "Moving RMS of 250 samples"
     pad = np.pad(np.nan_to_num(x)**2, ((125, 125), (0, 0)), mode="edge").cumsum(0)
     return np.round(np.sqrt(np.maximum(pad[250:] - pad[:-250], 0) / 250) * 2**22) / 2**22
 
-# %% ../../nbs/40_lookalike/16_gait120.ipynb #2dc9ea9a
-_MOT = ("time pelvis_tilt pelvis_list pelvis_rotation pelvis_tx pelvis_ty pelvis_tz hip_flexion_r hip_adduction_r "
-        "hip_rotation_r knee_angle_r ankle_angle_r hip_flexion_l hip_adduction_l hip_rotation_l knee_angle_l "
+# %% ../../nbs/40_lookalike/16_gait120.ipynb #89d45bb6
+_MOT = ("time pelvis_tilt pelvis_list pelvis_rotation pelvis_tx pelvis_ty pelvis_tz hip_flexion_r "
+        "hip_adduction_r hip_rotation_r knee_angle_r ankle_angle_r hip_flexion_l hip_adduction_l "
+        "hip_rotation_l knee_angle_l "
         "ankle_angle_l lumbar_extension").split()
 _MOT_HEADER = ("Coordinates\nversion=1\nnRows={}\nnColumns={}\ninDegrees=yes\n\n"
-               "Units are S.I. units (second, meters, Newtons, ...)\nIf the header above contains a line with 'inDegrees', "
-               "this indicates whether rotational values are in degrees (yes) or radians (no).\n\nendheader\n")
+               "Units are S.I. units (second, meters, Newtons, ...)\nIf the header above contains "
+               "a line with 'inDegrees', this indicates whether rotational values are in degrees "
+               "(yes) or radians (no).\n\nendheader\n")
 
-
+# %% ../../nbs/40_lookalike/16_gait120.ipynb #fd2263a1
 def _write_mot(file: Path, start: float, angle: np.ndarray):
     "Angles as OpenSim writes them"
     file.parent.mkdir(parents=True, exist_ok=True)
     n, deg = len(angle), np.rad2deg(angle.astype(float))
     own = [deg[:, 0, 2], deg[:, 0, 0], deg[:, 0, 1], -deg[:, 1, 2], deg[:, 2, 2]]
     other = [np.roll(x, n // 2) for x in own]
-    rows = np.column_stack([start + np.arange(n) / 100, *np.zeros((6, n)), *own, *other, np.zeros(n)])
+    rows = np.column_stack([start + np.arange(n) / 100, *np.zeros((6, n)), *own, *other,
+                            np.zeros(n)])
     with open(file, "w") as f:
         f.write(_MOT_HEADER.format(n, len(_MOT)) + "\t".join(_MOT) + "\n")
         np.savetxt(f, rows, "%15.6f", "\t")
 
-
-def _tables(emg: np.ndarray, released: bool) -> dict:  # emg: filtered, envelope, normalised, (3, n, 12)
+# %% ../../nbs/40_lookalike/16_gait120.ipynb #f3ade511
+# emg: filtered, envelope, normalised, (3, n, 12)
+def _tables(emg: np.ndarray, released: bool) -> dict:
     "A step in the .mat file"
-    frame = lambda y, blanks: pd.DataFrame(y, columns=[n if blanks else n.replace(" ", "") for n in _EMG])
+    frame = lambda y, blanks: pd.DataFrame(y, columns=[n if blanks else n.replace(" ", "")
+                                                       for n in _EMG])
     points = np.linspace(0, emg.shape[1] - 1, 101)
     short = np.array([np.interp(points, np.arange(emg.shape[1]), y) for y in emg[2].T]).T
     tables = {"EMGs_norm": frame(emg[2], False), "EMGs_interpolated": frame(short, False)}
@@ -72,19 +80,22 @@ def _tables(emg: np.ndarray, released: bool) -> dict:  # emg: filtered, envelope
         return {k: {c: t[c].to_numpy() for c in t} for k, t in tables.items()}
     return {"EMGs_filt": frame(emg[0], True), "EMGs_env": frame(emg[1], True)} | tables
 
-# %% ../../nbs/40_lookalike/16_gait120.ipynb #b88666f6
+# %% ../../nbs/40_lookalike/16_gait120.ipynb #b75e91e4
 _CELLS = ("hip_flexion", "hip_adduction", "hip_rotation", "knee_flexion", "ankle_flexion")
-_WALKED = {"LevelWalking": ("level_walk", 1.25, 0), "StairAscent": ("stair_ascent", 0.6, 0), "SlopeAscent": ("ramp_ascent", 1.1, 8),
+_WALKED = {"LevelWalking": ("level_walk", 1.25, 0), "StairAscent": ("stair_ascent", 0.6, 0),
+           "SlopeAscent": ("ramp_ascent", 1.1, 8),
            "StairDescent": ("stair_descent", 0.6, 0), "SlopeDescent": ("ramp_descent", 1.1, -8)}
 _SAT = {"SitToStand": "sit_to_stand", "StandToSit": "stand_to_sit"}
 
-
+# %% ../../nbs/40_lookalike/16_gait120.ipynb #6a40df66
 def _true_run(task, name, run, angle, emg, first) -> Recording:
-    "Steps that follow each other, as a perfect reader returns them"
+    "The truth of steps that follow each other"
     a, b = run[0][1], run[-1][2]
     table = pd.DataFrame(dict(start=[x / 100 for _, x, _ in run], stop=[x / 100 for _, _, x in run],
-                              activity=_SAT.get(task) or _WALKED[task][0], step=[s for s, _, _ in run],
-                              incline=np.nan if task.startswith("Slope") else 0.0, not_gait=task in _SAT))
+                              activity=_SAT.get(task) or _WALKED[task][0],
+                              step=[s for s, _, _ in run],
+                              incline=np.nan if task.startswith("Slope") else 0.0,
+                              not_gait=task in _SAT))
     x = emg[20 * (a - first):20 * (b - first + 1)]
     data = empty_emg(len(x))
     for k, c in enumerate(_EMG_COLUMNS):
@@ -94,7 +105,8 @@ def _true_run(task, name, run, angle, emg, first) -> Recording:
     if released:
         data[:, 8] = x[:, 8:10].mean(1)
     return Recording(NAME, "", name, "right", table, run[0][0],
-                     emg=Signal(data, 2000, a / 100, "of the MVC" if released else "V", "envelope" if released else "filtered"),
+                     emg=Signal(data, 2000, a / 100, "of the MVC" if released else "V",
+                                "envelope" if released else "filtered"),
                      angle=Signal(angle[a - first:b - first + 1], 100, a / 100, "rad"))
 
 # %% ../../nbs/40_lookalike/16_gait120.ipynb #f51e9775
@@ -110,13 +122,16 @@ def _write_trial(home, walker, task, trial, fault, mvc) -> tuple[list[Recording]
     ends = [at[[i, i + 1]] for i in ((0, 2) if fault == "gap" else range(min(2, len(at) - 1)))]
     cuts = [(f"Step{i + 1:02}", a, b) for i, (a, b) in enumerate(ends)]
     truth = emg[2 if released else 0]
-    recs, steps = [_true_run(task, name, run, angle, truth, at[0]) for run in ([[c] for c in cuts] if fault else [cuts])], {}
+    recs, steps = [_true_run(task, name, run, angle, truth, at[0])
+                   for run in ([[c] for c in cuts] if fault else [cuts])], {}
     for step, a, b in cuts:
         rows = emg[:, 20 * (a - at[0]):20 * (b - at[0] + 1)]
         if (fault, step) != ("no angle", "Step02"):
-            _write_mot(home / "JointAngle" / task / trial / f"{step.lower()}.mot", a / 100, angle[a - at[0]:b - at[0] + 1])
+            _write_mot(home / "JointAngle" / task / trial / f"{step.lower()}.mot", a / 100,
+                       angle[a - at[0]:b - at[0] + 1])
         if (fault, step) != ("no emg", "Step01"):
-            steps[step] = _tables(rows[:, :-60] if (fault, step) == ("short emg", "Step02") else rows, released)
+            steps[step] = _tables(rows[:, :-60] if (fault, step) == ("short emg", "Step02")
+                                  else rows, released)
     if fault == "no angle":
         recs[1].angle, recs[1].emg.start = None, 0.0
         recs[1].strides[["start", "stop"]] -= recs[1].strides.start[0]
@@ -132,30 +147,34 @@ def _write_man(home: Path, walker: Walker, plan: dict) -> list[Recording]:
     tasks, out = {}, []
     for task in (*_WALKED, *_SAT):
         trials = {f"Trial{k:02}": fault for k, fault in plan.get(task, [])}
-        tasks[task] = {"nTrials": np.uint8(len(trials)), "AvailableTrialIdx": np.array([[int(t[-2:]) for t in trials]], np.uint8)}
+        tasks[task] = {"nTrials": np.uint8(len(trials)),
+                       "AvailableTrialIdx": np.array([[int(t[-2:]) for t in trials]], np.uint8)}
         for trial, fault in trials.items():
             recs, steps = _write_trial(home, walker, task, trial, fault, mvc)
             out += recs
             tasks[task][trial] = {"MVCs": mvc, "nSteps": np.uint8(len(steps)), **steps}
-    write_mat(home / "EMG" / f"{'Converted' if walker.patient == 'S012' else 'Processed'}Data.mat", tasks, "5")
+    write_mat(home / "EMG" / f"{'Converted' if walker.patient == 'S012' else 'Processed'}Data.mat",
+              tasks, "5")
     known = walker.patient != "S012"
     for r in out:
         r.patient, r.info = walker.patient, dict(walker.body, sex="m") if known else {"sex": "m"}
     return out
 
 # %% ../../nbs/40_lookalike/16_gait120.ipynb #64a473e8
-_ALL = {**{t: [(1, "")] for t in (*_WALKED, *_SAT)}, "LevelWalking": [(1, ""), (2, ""), (4, "")], "SitToStand": [(1, ""), (2, "")]}
+_ALL = {**{t: [(1, "")] for t in (*_WALKED, *_SAT)}, "LevelWalking": [(1, ""), (2, ""), (4, "")],
+        "SitToStand": [(1, ""), (2, "")]}
 _FAULTS = [(1, "no angle"), (2, "no emg"), (3, "gap"), (4, "short emg")]
-_PLAN = {"S001": ("Gait120_001_to_010/S001", _ALL), "S011": ("Gait120_011_to_020/S011", {"LevelWalking": _FAULTS}),
+_PLAN = {"S001": ("Gait120_001_to_010/S001", _ALL),
+         "S011": ("Gait120_011_to_020/S011", {"LevelWalking": _FAULTS}),
          "S012": ("S012", {"LevelWalking": [(1, "")], "SitToStand": [(1, "")]})}
 
-
+# %% ../../nbs/40_lookalike/16_gait120.ipynb #1b2f7c56
 def write_lookalike(
     root: str | Path,
     people: int = 3,
     seed: int = 0,
-) -> list[Recording]:  # what a perfect reader finds
-    """Write invented steps as `Gait120_001_to_010/S001/JointAngle/LevelWalking/Trial01/step01.mot` and the like
+) -> list[Recording]:  # the truth: what a reader must find
+    """Write generated steps as `Gait120_001_to_010/S001/JointAngle/.../step01.mot` and the like
 
     Parameters
     ----------
@@ -166,14 +185,16 @@ def write_lookalike(
     Returns
     -------
     list[Recording]
-        what a perfect reader finds
+        the truth: what a reader must find
     """
     root, out, table = Path(root), [], []
     for patient, (home, plan) in list(_PLAN.items())[:people]:
         walker = Walker(NAME, patient, seed, 60)
         out += _write_man(root / home, walker, plan)
         body = walker.body
-        table.append({"Subject": patient, "Age (years)": body["age"], "Height (cm)": round(100 * body["height"], 1),
+        table.append({"Subject": patient, "Age (years)": body["age"],
+                      "Height (cm)": round(100 * body["height"], 1),
                       "Weight (kg)": body["mass"], "BMI": 22.5})
-    write_sheet(root / "Subject_Demographics.xlsx", pd.DataFrame([r for r in table if r["Subject"] != "S012"]))
+    write_sheet(root / "Subject_Demographics.xlsx",
+                pd.DataFrame([r for r in table if r["Subject"] != "S012"]))
     return out

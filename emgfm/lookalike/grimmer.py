@@ -17,18 +17,22 @@ from ..files.matlab import cell, write_mat
 from .gait import Bout, Electrodes, Walk, Walker, truth
 from ..readers.grimmer import NAME
 
-# %% ../../nbs/40_lookalike/17_grimmer.ipynb #e9e9f90e
+# %% ../../nbs/40_lookalike/17_grimmer.ipynb #1e9e8e10
 _FIELDS = {"bcf": 4, "foo": None, "gas": 7, "rcf": 1, "sha": None, "sol": 8, "tib": 3, "vas": 0}
-_TRUE = ("vastus_lateralis", "rectus_femoris", "tibialis_anterior", "biceps_femoris", "gastrocnemius_lateralis", "soleus")
-_CELLS = {"hip_{}_adduction": (0, 0), "hip_{}_rotation": (0, 1), "hip_{}_flexion": (0, 2), "knee_{}_flexion": (1, 2),
+_TRUE = ("vastus_lateralis", "rectus_femoris", "tibialis_anterior", "biceps_femoris",
+         "gastrocnemius_lateralis", "soleus")
+_CELLS = {"hip_{}_adduction": (0, 0), "hip_{}_rotation": (0, 1), "hip_{}_flexion": (0, 2),
+          "knee_{}_flexion": (1, 2),
           "ankle_{}_flexion": (2, 2)}
 _CELLS_TRUE = ("hip_adduction", "hip_rotation", "hip_flexion", "knee_flexion", "ankle_flexion")
 _HEIGHTS, _SLOPES = {1: 0.10, 2: 0.17, 3: 0.24}, {1: 19.0, 2: 30.4, 3: 39.6}
-_PAPER = {("up", "right", 0): [1, 3, 5, 7], ("up", "left", 0): [2, 4, 6], ("up", "right", 1): [0, 0, 9, 11],
-          ("up", "left", 1): [0, 8, 10], ("down", "right", 0): [6, 8, 10], ("down", "left", 0): [5, 7, 9, 11],
+_PAPER = {("up", "right", 0): [1, 3, 5, 7], ("up", "left", 0): [2, 4, 6],
+          ("up", "right", 1): [0, 0, 9, 11],
+          ("up", "left", 1): [0, 8, 10], ("down", "right", 0): [6, 8, 10],
+          ("down", "left", 0): [5, 7, 9, 11],
           ("down", "right", 1): [2, 4], ("down", "left", 1): [1, 3]}
 
-
+# %% ../../nbs/40_lookalike/17_grimmer.ipynb #fd5e01a2
 def _spoil(r, c, k):
     "Plates, and an electrode that died"
     if r.patient == "1" and c == 4 and r.side == "left":
@@ -37,23 +41,27 @@ def _spoil(r, c, k):
     if r.patient == "1" and (c, k) == (1, 2) and r.side == "right":
         r.emg.data[:, 8] = 0.0
 
-# %% ../../nbs/40_lookalike/17_grimmer.ipynb #f91e5d36
+# %% ../../nbs/40_lookalike/17_grimmer.ipynb #707ce459
 def _leg_fields(r, mass, emg, ang, mom):
     "The fields of one leg"
     s, odd = r.side[0], r.patient == "2"
     t = r.emg.times
     for name, column in _FIELDS.items():
-        emg[f"{name}_{s}"] = np.round(np.sin(t) * 64) / 64 if column is None else r.emg.data[:, column].astype(float)
+        emg[f"{name}_{s}"] = (
+            np.round(np.sin(t) * 64) / 64 if column is None else r.emg.data[:, column].astype(float)
+        )
     if odd and s == "l":
         del emg["gas_l"]
     for name, (j, m) in _CELLS.items():
         turn = -1 if odd and j == 1 else 1
         a = turn * r.angle.data[:, j, m].astype(float)
-        ang[f"{name.format('angle')}_{s}"] = np.round(a * 2**14) / 2**14 if odd else np.round(np.rad2deg(a) * 128) / 128
+        ang[f"{name.format('angle')}_{s}"] = (
+            np.round(a * 2**14) / 2**14 if odd else np.round(np.rad2deg(a) * 128) / 128
+        )
         tau = turn * r.moment.data[:, j, m].astype(float) * (-mass if odd else 1)
         mom[f"{name.format('moment')}_{s}"] = np.round(tau * 2**12) / 2**12
 
-
+# %% ../../nbs/40_lookalike/17_grimmer.ipynb #69e13026
 def _as_read(r, c) -> Recording:
     "What the missing files and fields leave"
     if r.patient == "10":
@@ -68,8 +76,10 @@ def _true_strides(x, way, side, c) -> list[dict]:
     "Strides between touchdowns that are there, at most 2 s apart"
     top, level = int(c > 3), (c - 1) % 3 + 1
     numbers = _PAPER[way, side, top] + [0] * 9
-    return [dict(start=a / 200, stop=b / 200, activity={"up": "stair_ascent", "down": "stair_descent"}[way],
-                 incline={"up": 1, "down": -1}[way] * _SLOPES[level], step_height=_HEIGHTS[level], configuration=c,
+    return [dict(start=a / 200, stop=b / 200,
+                 activity={"up": "stair_ascent", "down": "stair_descent"}[way],
+                 incline={"up": 1, "down": -1}[way] * _SLOPES[level], step_height=_HEIGHTS[level],
+                 configuration=c,
                  authors_stride=float(numbers[i] or np.nan))
             for i, (a, b) in enumerate(zip(x[:-1], x[1:])) if b - a <= 400]
 
@@ -86,7 +96,8 @@ def _write_trial(walker, c, k, counts, kinds) -> list[Recording]:
                   electrodes=Electrodes(0.004, 0, 0, 0))
         r.emg.data, r.emg.unit = np.round(r.emg.data / 1000 * 2**19) / 2**19, "V"
         frames = np.array([round(t * 200) for t in walk._clock[side]])
-        lists = {"up": frames[:up + (side == "right")], "down": frames[up + 1 + (side == "right" and down > 2):]}
+        lists = {"up": frames[:up + (side == "right")],
+                 "down": frames[up + 1 + (side == "right" and down > 2):]}
         strides = []
         for way, x in lists.items():
             x = x.astype(float)
@@ -112,22 +123,28 @@ def _write_files(root, patient, kinds):
         kinds["emg"][5] = []
     def nested(x): return cell([cell(inner) for inner in x])
     unit = cell(["V"]) if patient == "1" else "V"
-    all_files = {"Preprocessed/EMG/EMG": dict(Emg=nested(kinds["emg"]), Emg_fs=1111.1111, Emg_unit=unit),
-                 "Processed/Touchdowns/Touchdowns": dict(TD_ascent=nested(kinds["up"]), TD_descent=nested(kinds["down"]), TD_fs=200.0),
-                 "Processed/Joint_Kinematics/Joint_Kinematics": dict(Joint_Kinematics=nested(kinds["ang"])),
-                 "Processed/Joint_Kinetics/Joint_Kinetics": dict(Joint_Kinetics=nested(kinds["mom"]), Joint_Kinetics_fs=200.0)}
+    all_files = {
+        "Preprocessed/EMG/EMG": dict(Emg=nested(kinds["emg"]), Emg_fs=1111.1111, Emg_unit=unit),
+        "Processed/Touchdowns/Touchdowns": dict(
+            TD_ascent=nested(kinds["up"]), TD_descent=nested(kinds["down"]), TD_fs=200.0
+        ),
+        "Processed/Joint_Kinematics/Joint_Kinematics": dict(Joint_Kinematics=nested(kinds["ang"])),
+        "Processed/Joint_Kinetics/Joint_Kinetics": dict(
+            Joint_Kinetics=nested(kinds["mom"]), Joint_Kinetics_fs=200.0
+        ),
+    }
     for name, variables in all_files.items():
         if patient != "10" or "Kinetics" not in name:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             write_mat(root / f"{name}{patient}.mat", variables, "5")
 
-
+# %% ../../nbs/40_lookalike/17_grimmer.ipynb #b6a8b4e7
 def write_lookalike(
     root: str | Path,
     people: int = 3,
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds
-    """Write invented stairs as `Preprocessed/EMG/EMG1.mat` and the like
+    """Write generated stairs as `Preprocessed/EMG/EMG1.mat` and the like
 
     Parameters
     ----------
@@ -142,7 +159,8 @@ def write_lookalike(
     """
     root, out, weight = Path(root), [], np.full(12, 75.0)
     for patient in ("1", "2", "10")[:people]:
-        walker, kinds = Walker(NAME, patient, seed), {k: [[] for _ in range(6)] for k in ("emg", "up", "down", "ang", "mom")}
+        walker, kinds = Walker(NAME, patient, seed), {k: [[] for _ in range(6)]
+                                                      for k in ("emg", "up", "down", "ang", "mom")}
         weight[int(patient) - 1] = walker.body["mass"]
         for c in range(1, 7):
             for k in range(1, 3 if (patient, c) == ("1", 1) else 2):

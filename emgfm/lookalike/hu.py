@@ -24,9 +24,12 @@ _WHERE = "Right_Shank Right_Thigh Left_Shank Left_Thigh Waist".split()
 _LEGS = ("Right", "Left")
 _HEADER = ([f"{w}_{a}" for w in _WHERE for a in "Ax Ay Az Gy Gz Gx".split()]
            + [f"{s}_{m}" for s in _LEGS for m in _LABELS]
-           + [f"{s}_{j}{v}" for v in ("", "_Velocity") for s in _LEGS for j in ("Ankle", "Knee")] + ["Mode"]
-           + [f"{s}_{e}{t}" for s in _LEGS for e in ("Heel_Contact", "Toe_Off") for t in ("", "_Trigger")])
-_MODE = {"sit": 0, "level_walk": 1, "ramp_ascent": 2, "ramp_descent": 3, "stair_ascent": 4, "stair_descent": 5,
+           + [f"{s}_{j}{v}" for v in ("", "_Velocity") for s in _LEGS for j in ("Ankle", "Knee")]
+           + ["Mode"]
+           + [f"{s}_{e}{t}" for s in _LEGS for e in ("Heel_Contact", "Toe_Off")
+              for t in ("", "_Trigger")])
+_MODE = {"sit": 0, "level_walk": 1, "ramp_ascent": 2, "ramp_descent": 3, "stair_ascent": 4,
+         "stair_descent": 5,
          "stand": 6}
 _SLOPE = {"ramp_ascent": 10.0, "ramp_descent": -10.0}
 
@@ -35,16 +38,21 @@ def _gait(walk, side, deleted) -> tuple[list, list, pd.DataFrame]:
     "Contacts and toe-offs as (row, trigger), and the strides that remain"
     e, owner = walk._clock[side], [walk.bouts[i] for i in walk._owner] + [walk.bouts[-1]]
     row = [int(round(t * 1000)) + 1 for t in e]
-    there = [i for i in range(len(e)) if owner[i].gait or side == "right" and i and owner[i - 1].gait]
+    there = [i for i in range(len(e)) if owner[i].gait or side == "right" and i
+             and owner[i - 1].gait]
     gone = {there[k]: toe for k, toe in deleted}
     def mode(i): return _MODE[owner[max(i, 0)].activity]
-    contacts = [(row[i], 1000 * mode(i - 1) + 300 + 10 * mode(i) + 1) for i in there if i not in gone]
+    contacts = [(row[i], 1000 * mode(i - 1) + 300 + 10 * mode(i) + 1)
+                for i in there if i not in gone]
     swings = [i for i in there if i + 1 < len(e) and owner[i].gait and not gone.get(i)]
     def toe_off(i): return int(round((e[i] + 0.62 * (e[i + 1] - e[i])) * 1000)) + 1
     toe_offs = [(toe_off(i), 1000 * mode(i) + 100 + 10 * mode(i) + 2) for i in swings]
-    table = [dict(start=(row[i] - 1) / 1000, stop=(row[i + 1] - 1) / 1000, activity=owner[i + 1].activity,
-                  incline=_SLOPE.get(owner[i + 1].activity, 0.0), transition=owner[i] is not owner[i + 1])
-             for i in there if i + 1 < len(e) and owner[i].gait and owner[i + 1].gait and not {i, i + 1} & set(gone)]
+    table = [dict(start=(row[i] - 1) / 1000, stop=(row[i + 1] - 1) / 1000,
+                  activity=owner[i + 1].activity,
+                  incline=_SLOPE.get(owner[i + 1].activity, 0.0),
+                  transition=owner[i] is not owner[i + 1])
+             for i in there if i + 1 < len(e) and owner[i].gait and owner[i + 1].gait
+             and not {i, i + 1} & set(gone)]
     return contacts, toe_offs, pd.DataFrame(table)
 
 # %% ../../nbs/40_lookalike/18_hu.ipynb #33d72c7c
@@ -57,8 +65,10 @@ def _side_files(home: Path, patient: str):
         (home / name).mkdir(exist_ok=True)
     (home / "Raw" / f"{patient}_Circuit_001_raw.csv").write_text("not,read\n")
     wave = np.sign(np.sin(2 * np.pi * 60 * np.arange(1000) / 1000 + 0.1))
-    mvc = pd.DataFrame({f"{s}{m}": (0.2 + 0.02 * k) * wave for s in "RL" for k, m in enumerate(_LABELS)})
-    mvc.reindex(range(1200)).to_csv(home / "MVC" / f"{patient}_MVC.csv", index=False, na_rep="NaN", float_format="%.3f")
+    mvc = pd.DataFrame({f"{s}{m}": (0.2 + 0.02 * k) * wave for s in "RL" for k,
+                        m in enumerate(_LABELS)})
+    mvc.reindex(range(1200)).to_csv(home / "MVC" / f"{patient}_MVC.csv", index=False, na_rep="NaN",
+                                    float_format="%.3f")
 
 # %% ../../nbs/40_lookalike/18_hu.ipynb #0f9f08f1
 def _circuit(walker, home, circuit, bouts, deleted, left_ankle, extra) -> list[Recording]:
@@ -71,40 +81,50 @@ def _circuit(walker, home, circuit, bouts, deleted, left_ankle, extra) -> list[R
         r = truth(walk, side, 1000, 1000, _EMG_TRUE, ("knee_flexion", "ankle_flexion"), (),
                   electrodes=Electrodes(0.004, 0, 0, 0))
         r.emg.state, r.emg.unit, r.info = "filtered", "unknown", {}
-        contacts, toe_offs, r.strides = _gait(walk, side, [d[1:] for d in deleted or [] if d[0] == side])
+        contacts, toe_offs, r.strides = _gait(walk, side,
+                                              [d[1:] for d in deleted or [] if d[0] == side])
         recs.append(r)
         lists += [*zip(*contacts), *zip(*toe_offs)] if deleted is not None else [()] * 4
     n, (right, left) = len(recs[0].emg), recs
     knee, ankle = ([np.rad2deg(x.angle.data[:, j, 2]) for x in recs] for j in (1, 2))
     t = np.clip(np.arange(n) / 1000 - 0.15, 0.5, walk.stop - 1e-6)  # the button comes late
-    mode = np.array([_MODE[b.activity] for b in bouts])[walk._owner[np.searchsorted(walk._edges, t, "right") - 1]]
+    mode = np.array([_MODE[b.activity]
+                     for b in bouts])[walk._owner[np.searchsorted(walk._edges, t, "right") - 1]]
     values = np.column_stack([right.emg.data[:, _EMG_COLUMNS], left.emg.data[:, _EMG_COLUMNS],
                               ankle[0], -knee[0], left_ankle * ankle[1], -knee[1], mode])
-    form = "0," * 30 + "%.3f," * 14 + "%.1f," * 4 + "0,0,0,0,%d"
-    tails = [",".join(f"{x[i]}" if i < len(x) else "NaN" for x in lists) for i in range(max(map(len, lists)) + 1)]
-    tail, surplus = tails[-1], ",NaN,NaN" if extra else ""
-    tails += [tail] * (n - len(tails))
-    lines = [f"{form % tuple(v)},{t}{surplus}" for v, t in zip(values.tolist(), tails)]
-    header = ",".join(_HEADER + (["Right_Sitting", "Right_Standing"] if extra else []))
-    (home / "Processed" / f"{walk.trial}_post.csv").write_text("\n".join([header, *lines, ""]))
+    _write_circuit(home / "Processed" / f"{walk.trial}_post.csv", values, lists, extra)
     return recs if deleted is not None else []
 
 # %% ../../nbs/40_lookalike/18_hu.ipynb #ee00177c
+def _write_circuit(file: Path, values: np.ndarray, lists: list[tuple], extra: bool):
+    "Signals row by row, and the lists of events in the first rows"
+    form = "0," * 30 + "%.3f," * 14 + "%.1f," * 4 + "0,0,0,0,%d"
+    tails = [",".join(f"{x[i]}" if i < len(x) else "NaN" for x in lists)
+             for i in range(max(map(len, lists)) + 1)]
+    tail, surplus = tails[-1], ",NaN,NaN" if extra else ""
+    tails += [tail] * (len(values) - len(tails))
+    lines = [f"{form % tuple(v)},{t}{surplus}" for v, t in zip(values.tolist(), tails)]
+    header = ",".join(_HEADER + (["Right_Sitting", "Right_Standing"] if extra else []))
+    file.write_text("\n".join([header, *lines, ""]))
+
+# %% ../../nbs/40_lookalike/18_hu.ipynb #bbeffcc8
 _PEOPLE = ("AB156", "AB185", "AB186", "AB188", "AB189", "AB190", "AB191", "AB192", "AB193", "AB194")
 _ODD = "sit stand level_walk*4 stair_ascent*2 level_walk*2 ramp_descent*2 level_walk stand sit"
 _EVEN = "stand level_walk*4 ramp_ascent*2 level_walk*2 stair_descent*2 level_walk stand"
-_FILES = {  # person -> circuit -> bouts, and deleted contacts: (side, number, whether the toe-off went with it)
-    0: {"001": (_ODD, [("right", 2, False)]), "002": (_EVEN, [("left", 2, True)]), "003": ("level_walk*2 stand", None)},
+# person -> circuit -> bouts, and deleted contacts: (side, number, whether the toe-off went with it)
+_FILES = {
+    0: {"001": (_ODD, [("right", 2, False)]), "002": (_EVEN, [("left", 2, True)]),
+        "003": ("level_walk*2 stand", None)},
     1: {"001": ("sit level_walk*6 stair_ascent*2 level_walk*2 stand", [])},
     2: {"002": ("stand level_walk*3 ramp_ascent*2 level_walk*2 stand", [])}}
 
-
+# %% ../../nbs/40_lookalike/18_hu.ipynb #da5bbc9b
 def write_lookalike(
     root: str | Path,
     people: int = 3,
     seed: int = 0,
-) -> list[Recording]:  # what a perfect reader finds
-    """Write invented circuits as `AB156/AB156/Processed/AB156_Circuit_001_post.csv`
+) -> list[Recording]:  # the truth: what a reader must find
+    """Write generated circuits as `AB156/AB156/Processed/AB156_Circuit_001_post.csv`
 
     Parameters
     ----------
@@ -115,7 +135,7 @@ def write_lookalike(
     Returns
     -------
     list[Recording]
-        what a perfect reader finds
+        the truth: what a reader must find
     """
     out = []
     for k in range(people):
@@ -123,7 +143,8 @@ def write_lookalike(
         home = Path(root, walker.patient, *[walker.patient] * (k % 3 < 2))
         (home / "Processed").mkdir(parents=True, exist_ok=True)
         for circuit, (bouts, deleted) in _FILES[k % 3].items():
-            out += _circuit(walker, home, circuit, bouts, deleted, left_ankle=1 if k % 3 == 1 else -1, extra=k % 3 == 2)
+            out += _circuit(walker, home, circuit, bouts, deleted,
+                            left_ankle=1 if k % 3 == 1 else -1, extra=k % 3 == 2)
         if k % 3 == 0:
             _side_files(home, walker.patient)
     return out

@@ -19,50 +19,61 @@ from ..readers.k2muse import NAME
 
 # %% ../../nbs/40_lookalike/19_k2muse.ipynb #b242b06e
 _LEFT_TRUE = ("tibialis_anterior", "gastrocnemius_lateralis", "rectus_femoris", "biceps_femoris")
-_RIGHT_TRUE = (*_LEFT_TRUE, "gastrocnemius_medialis", "soleus", "vastus_lateralis", "vastus_medialis",
+_RIGHT_TRUE = (*_LEFT_TRUE, "gastrocnemius_medialis", "soleus", "vastus_lateralis",
+               "vastus_medialis",
                "semitendinosus_or_semimembranosus")
 _RIGHT_COLUMNS, _LEFT_COLUMNS = [3, 6, 7, 8, 1, 0, 2, 4, 5], [3, 7, 1, 4]
 _LEAVES = (("Hip", 0), ("Knee", 1), ("Ankle", 2))
 _COMPONENTS = (2, 0, 1)  # flexion, adduction, rotation
 _KIND = {"LG": "level_walk", "AS": "ramp_ascent", "DS": "ramp_descent"}
-_TREE = {"P01": [("Ideal/LG_0/S_0x5/Trial_1", 2, {}), ("Ideal/LG_0/S_1/Trial_1", 4, dict(unmarked=2)),
-                 ("Ideal/LG_0/S_1/Trial_2", 2, dict(first=351)), ("Ideal/AS_5/S_1/Trial_1", 2, dict(gap=True)),
+_TREE = {"P01": [("Ideal/LG_0/S_0x5/Trial_1", 2, {}),
+                 ("Ideal/LG_0/S_1/Trial_1", 4, dict(unmarked=2)),
+                 ("Ideal/LG_0/S_1/Trial_2", 2, dict(first=351)),
+                 ("Ideal/AS_5/S_1/Trial_1", 2, dict(gap=True)),
                  ("Ideal/DS_10/S_1/Trial_1", 2, {}), ("Fatigue/LG_0/S_1/Trial_1", 2, {})],
-         "P02": [("Ideal/LG_0/S_1x0/Trial_1", 5, dict(lost_cell=2)), ("Ideal/AS_5/S_1x5/Trial_1", 2, dict(empty_cell=0)),
-                 ("ShiftUpward/LG_0/S_1x0/Trial_1", 2, dict(no_events=True, no_joint="RHipMoment"))],
+         "P02": [("Ideal/LG_0/S_1x0/Trial_1", 5, dict(lost_cell=2)),
+                 ("Ideal/AS_5/S_1x5/Trial_1", 2, dict(empty_cell=0)),
+                 ("ShiftUpward/LG_0/S_1x0/Trial_1", 2,
+                  dict(no_events=True, no_joint="RHipMoment"))],
          "P31": [("Ideal/LG_0/S_0x5/Trial_1", 2, {}), ("Ideal/LG_0/S_1/Trial_1", 2, {})]}
 
 # %% ../../nbs/40_lookalike/19_k2muse.ipynb #f78d8e97
 def _joint_leaves(walk, r, strikes, size, original, normalised):
     "Angles and external moments, whole and stretched to 200 points"
     for joint, j in _LEAVES:
-        for group, leaf, quantity, unit in (("Angles", "Angles", "angle", 180 / np.pi), ("Moments", "Moment", "moment", -size)):
+        for group, leaf, quantity, unit in (("Angles", "Angles", "angle", 180 / np.pi),
+                                            ("Moments", "Moment", "moment", -size)):
             step = 64 if quantity == "angle" else 1024 / size
             name, whole = f"{r.side[0].upper()}{joint}{leaf}", getattr(r, quantity)
             original[group][name] = np.round(whole.data[:, j][:, _COMPONENTS] * unit * step) / step
             curves = np.zeros((200, 3, len(strikes)))
             for k, (a, b) in enumerate(strikes):
                 t = (a + np.linspace(0, 1, 200) * (b - a)) / 100
-                x = dict(angle=angle, moment=moment)[quantity](walk, r.side, t)[:, j][:, _COMPONENTS]
-                hole = np.isnan(whole.data[np.minimum(np.round(t * 100).astype(int), len(whole) - 1), j, 2])
+                x = dict(angle=angle, moment=moment)[quantity](walk, r.side, t)[:, j][:,
+                                                                                      _COMPONENTS]
+                hole = np.isnan(whole.data[np.minimum(np.round(t * 100).astype(int),
+                                                      len(whole) - 1), j, 2])
                 curves[:, :, k] = np.round(np.where(hole[:, None], np.nan, x) * unit * step) / step
             x = curves[:, :, 0] if len(strikes) == 1 else curves
-            normalised[group][name] = dict(rsGaitData=x, MeanValues=np.zeros((200, 3)), StdValues=np.zeros((200, 3)))
+            normalised[group][name] = dict(rsGaitData=x, MeanValues=np.zeros((200, 3)),
+                                           StdValues=np.zeros((200, 3)))
 
 # %% ../../nbs/40_lookalike/19_k2muse.ipynb #68731939
 def _as_read(r, walk, strikes, what, quirks) -> list[Recording]:
     "The truth of a continuous trial"
     keep = [i for i, (a, b) in enumerate(strikes) if b - a < 1.7 * np.median(np.diff(strikes))]
-    r.strides = pd.DataFrame(dict(start=strikes[keep, 0] / 100, stop=strikes[keep, 1] / 100)).assign(**what)
+    r.strides = pd.DataFrame(dict(start=strikes[keep, 0] / 100,
+                                  stop=strikes[keep, 1] / 100)).assign(**what)
     return [r]
 
-
+# %% ../../nbs/40_lookalike/19_k2muse.ipynb #17ac7bef
 def _as_cut(r, walk, strikes, what, quirks) -> list[Recording]:
     "The truth of published strides"
     out = []
     for k, (a, b) in enumerate(strikes):
         T = (b - a) / 100
-        c = Recording(NAME, r.patient, r.trial, r.side, pd.DataFrame(dict(start=[0.0], stop=[T])).assign(**what), str(k + 1),
+        c = Recording(NAME, r.patient, r.trial, r.side,
+                      pd.DataFrame(dict(start=[0.0], stop=[T])).assign(**what), str(k + 1),
                       info=r.info)
         t = a / 100 + np.linspace(0, T, 200)
         c.angle = Signal(angle(walk, r.side, t), 199 / T, unit="rad", time_normalised=True)
@@ -76,7 +87,7 @@ def _as_cut(r, walk, strikes, what, quirks) -> list[Recording]:
         out.append(c)
     return out
 
-
+# %% ../../nbs/40_lookalike/19_k2muse.ipynb #6e198c49
 def _quirks(normalised, quirks):
     "What is missing"
     cells = normalised["EMGData"]["Right"]
@@ -97,30 +108,41 @@ def _trial_files(walker, path, n, quirks) -> tuple[list[Recording], dict, dict]:
     bout = Bout(_KIND[mode[:2]], n, float(pace[2:].replace("x", ".")), slope)
     walk = Walk(walker, path, [bout], start=0.3)
     size = 1000.0 if walker.patient == "P02" else 1.0
-    original = dict(Markers=dict(LTOE=np.zeros((5, 3))), Angles={}, Moments={}, EMGData=None, USData=cell([np.zeros((4, 5))]),
+    original = dict(Markers=dict(LTOE=np.zeros((5, 3))), Angles={}, Moments={}, EMGData=None,
+                    USData=cell([np.zeros((4, 5))]),
                     Events=dict(EventFrame=np.arange(3.0)))
     normalised = dict(Angles={}, Moments={}, EMGData={}, Events={}, Forces={}, Powers={})
     recs, both = [], []
     for side, muscles in (("right", _RIGHT_TRUE), ("left", _LEFT_TRUE)):
         r = truth(walk, side, 2000, 100, muscles, margin=0.3, electrodes=Electrodes(0.004, 0, 0, 0))
-        r.emg.data = (np.round(r.emg.data * 1000 / 4) * 4).astype(np.float32)  # microvolts, steps of the converter
-        r.info = dict(walker.body, group="older adult" if walker.patient == "P31" else "young adult")
+        r.emg.data = (np.round(r.emg.data * 1000 / 4) * 4).astype(
+            np.float32
+        )  # microvolts, steps of the converter
+        r.info = dict(walker.body,
+                      group="older adult" if walker.patient == "P31" else "young adult")
         marks = [round(t * 100) for t in walk._clock[side]]
         if "unmarked" in quirks and side == "right":
             del marks[quirks["unmarked"]]
-        strikes = np.array([m for a, b in zip(marks[:-1], marks[1:]) for m in (a, b)]).reshape(-1, 2)
+        strikes = np.array([m for a, b in zip(marks[:-1], marks[1:]) for m in (a, b)]).reshape(-1,
+                                                                                               2)
         if quirks.get("gap") and side == "right":
             a = strikes[1, 0]
             r.angle.data[a + 20:a + 60, 2] = np.nan
             r.moment.data[a + 20:a + 23, 2] = np.nan
-        both.append(r.emg.data[:, _RIGHT_COLUMNS if side == "right" else _LEFT_COLUMNS].astype(float))
+        both.append(r.emg.data[:,
+                               _RIGHT_COLUMNS if side == "right" else _LEFT_COLUMNS].astype(float))
         _joint_leaves(walk, r, strikes, size, original, normalised)
         normalised["EMGData"][side.title()] = cell([both[-1][20 * a:20 * b] for a, b in strikes])
         first = quirks.get("first", 1)
         for w, k in (("Start", 0), ("End", 1)):
-            normalised["Events"][f"{side[0].upper()}{w}Frame"] = (strikes[:, k] + float(first))[None]
+            normalised["Events"][f"{side[0].upper()}{w}Frame"] = (strikes[:, k]
+                                                                  + float(first))[None]
         what = dict(activity=bout.activity, speed=bout.speed, incline=slope, condition=condition)
-        recs += _as_read(r, walk, strikes, what, quirks) if walker.patient == "P01" else _as_cut(r, walk, strikes, what, quirks)
+        recs += (
+            _as_read(r, walk, strikes, what, quirks)
+            if walker.patient == "P01"
+            else _as_cut(r, walk, strikes, what, quirks)
+        )
     original["EMGData"] = np.hstack(both) * (0.99 if walker.patient == "P31" else 1)
     _quirks(normalised, quirks)
     return recs, original, normalised
@@ -133,13 +155,13 @@ def _put(tree: dict, path: str, value):
         tree = tree.setdefault(p, {})
     tree[last] = value
 
-
+# %% ../../nbs/40_lookalike/19_k2muse.ipynb #242438dd
 def write_lookalike(
     root: str | Path,
     people: int = 3,
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds
-    """Write invented trials as `ProcessedData/P01.mat` and the like
+    """Write generated trials as `ProcessedData/P01.mat` and the like
 
     Parameters
     ----------
@@ -164,7 +186,8 @@ def write_lookalike(
             if patient != "P02":
                 _put(person, f"OriginalData/{path}", original)
         b = walker.body
-        sheet.append({"Participant": patient, "Gender": {"f": "Female", "m": "Male"}[b["sex"]], "Age (years)": b["age"],
+        sheet.append({"Participant": patient, "Gender": {"f": "Female", "m": "Male"}[b["sex"]],
+                      "Age (years)": b["age"],
                       "Height (cm)": 100 * b["height"], "Weight (kg)": b["mass"]})
         write_mat(folder / f"{patient}.mat", {patient: person}, version)
     write_sheet(Path(root) / "ParticipantInformation.xlsx", pd.DataFrame(sheet))

@@ -15,19 +15,22 @@ from ..files.matlab import write_mat
 from .gait import Bout, Walk, Walker, cut, rng_for, truth
 from ..readers.lencioni import NAME
 
-# %% ../../nbs/40_lookalike/20_lencioni.ipynb #f90a05bf
-_EMG = ["Tibialis Anterior", "Soleus", "Gastrocnemius Medialis", "Peroneus Longus", "Rectus Femoris", "Vastus Medialis",
-        "Biceps Femoris", "Gluteus Maximus"]  # written out again: a reader that mixes up its table must not agree with the files
+# %% ../../nbs/40_lookalike/20_lencioni.ipynb #3efa30bb
+_EMG = ["Tibialis Anterior", "Soleus", "Gastrocnemius Medialis", "Peroneus Longus",
+        "Rectus Femoris", "Vastus Medialis",
+        "Biceps Femoris", "Gluteus Maximus"]
 _EMG_COLUMNS = [3, 8, 6, 9, 1, 2, 4, 12]
-_EMG_MUSCLES = ("tibialis_anterior", "soleus", "gastrocnemius_medialis", "peroneus_longus", "rectus_femoris", "vastus_medialis",
+_EMG_MUSCLES = ("tibialis_anterior", "soleus", "gastrocnemius_medialis", "peroneus_longus",
+                "rectus_femoris", "vastus_medialis",
                 "biceps_femoris", "gluteus_maximus")
 _BLOCK = [f"{j}{m}" for j in ("Pelvis", "Hip", "Knee", "Ankle") for m in ("Flx", "Add", "Rot")]
 _LAYOUT = [(j, m) for j in range(3) for m in (2, 0, 1)]  # Flx, Add, Rot of hip, knee, ankle
-_PADDED = {"level_walk": "Walking", "heel_walk": "HeelWalking", "toe_walk": "ToeWalking ", "stair_ascent": "StepUp     ",
+_PADDED = {"level_walk": "Walking", "heel_walk": "HeelWalking", "toe_walk": "ToeWalking ",
+           "stair_ascent": "StepUp     ",
            "stair_descent": "StepDown   "}
 _RATES = ((200, 800, 1000), (60, 960, 960), (200, 800, 800))
 
-
+# %% ../../nbs/40_lookalike/20_lencioni.ipynb #8be69e93
 def _padded(names: list[str]) -> np.ndarray:
     "A MATLAB character matrix, padded with blanks"
     width = max(map(len, names))
@@ -36,9 +39,10 @@ def _padded(names: list[str]) -> np.ndarray:
 
 def _row_names() -> dict[str, np.ndarray]:
     "Names of the rows of each block"
-    return dict(EmgVarName=_padded(_EMG), AngVarName=_padded(_BLOCK), MomVarName=_padded([n + "Mom" for n in _BLOCK[3:]]),
+    return dict(EmgVarName=_padded(_EMG), AngVarName=_padded(_BLOCK),
+                MomVarName=_padded([n + "Mom" for n in _BLOCK[3:]]),
                 PwrVarName=_padded(["HipPwr", "KneePwr", "AnklePwr"]),
-                GrfVarName=_padded("GRFF_X GRFF_Y GRFF_Z Cop_X Cop_Y Cop_Z Torque_X Torque_Y Torque_Z".split()))
+                GrfVarName=_padded([f"{f}_{a}" for f in ("GRFF", "Cop", "Torque") for a in "XYZ"]))
 
 # %% ../../nbs/40_lookalike/20_lencioni.ipynb #f48c6902
 def _as_read(r: Recording, i: int, rate: int, emg_side: str):
@@ -52,29 +56,45 @@ def _as_read(r: Recording, i: int, rate: int, emg_side: str):
         r.emg = None
 
 # %% ../../nbs/40_lookalike/20_lencioni.ipynb #49f5ff06
-def _element(r: Recording, side: str, activity: str, kin: int, grf: int, rate: int, wrong_cadence: bool) -> dict:
+def _element(r: Recording, side: str, activity: str, kin: int, grf: int, rate: int,
+             wrong_cadence: bool) -> dict:
     "One stride as the authors publish it"
     n = len(r.emg)
     T = (n - 1) / rate
     g = rng_for(r.dataset, r.patient, r.trial, r.subtrial, "extras")
-    ang = np.vstack([g.normal(0, 2, (3, 101))] + [np.rad2deg(r.angle.data[:, j, m]) for j, m in _LAYOUT])
+    ang = np.vstack([g.normal(0, 2, (3, 101))]
+                    + [np.rad2deg(r.angle.data[:, j, m]) for j, m in _LAYOUT])
     mom = np.vstack([-r.moment.data[:, j, m] for j, m in _LAYOUT])
     velocity = np.gradient(r.angle.data.astype(float), axis=0) * 100 / T
     return dict(
-        Foot="RX" if side == "right" else "LX", Task=_PADDED[activity], speed=float(r.strides.speed.iloc[0]),
+        Foot="RX" if side == "right" else "LX", Task=_PADDED[activity],
+                speed=float(r.strides.speed.iloc[0]),
         strideLength=1.3, stepWidth=0.1, cadence=120 / T * (1.5 if wrong_cadence else 1),
-        TimeStampKin=3.59, TimeStampGrf=3.6, TimeStampEmg=3.59, Marker=np.zeros((87, round(T * kin) + 1)),
-        Ang=ang, Mom=mom, Pwr=(r.moment.data * velocity).sum(2).T, Grf=g.normal(0, 1, (9, int(0.6 * T * grf))),
+        TimeStampKin=3.59, TimeStampGrf=3.6, TimeStampEmg=3.59,
+                Marker=np.zeros((87, round(T * kin) + 1)),
+        Ang=ang, Mom=mom, Pwr=(r.moment.data * velocity).sum(2).T,
+                Grf=g.normal(0, 1, (9, int(0.6 * T * grf))),
         EMG=r.emg.data[:, _EMG_COLUMNS].T)
 
 # %% ../../nbs/40_lookalike/20_lencioni.ipynb #28bbbea2
-def _person_files(walker: Walker, k: int, strides: int, odd_one: int) -> tuple[list[Recording], dict]:
+def _about(walker: Walker) -> dict:
+    "Facts of a person, and the standing trial that no reader needs"
+    b = walker.body
+    return dict(name=walker.patient, Age=float(b["age"]), Gender=b["sex"].upper() + " ",
+                BH=round(b["height"] * 100, 1), BM=b["mass"],
+                StandingData=dict(Marker=np.zeros((87, 5))))
+
+# %% ../../nbs/40_lookalike/20_lencioni.ipynb #e63f9582
+def _person_files(walker: Walker, k: int, strides: int,
+                  odd_one: int) -> tuple[list[Recording], dict]:
     "One person: the truth, and the struct that tells it"
     kin, grf, rate = _RATES[k % 3]
     odd = k == odd_one  # one stride, and nobody knows on which leg the electrodes were
     emg_side = "NO" if odd else "RX"
-    tasks = [("right", "level_walk", strides, 1.4), ("left", "level_walk", 3, 1.0), ("right", "heel_walk", 2, 0.9),
-             ("left", "toe_walk", 2, 0.9), ("right", "stair_descent", 2, 0.8), ("right", "stair_ascent", 2, 0.8)]
+    tasks = [("right", "level_walk", strides, 1.4), ("left", "level_walk", 3, 1.0),
+             ("right", "heel_walk", 2, 0.9),
+             ("left", "toe_walk", 2, 0.9), ("right", "stair_descent", 2, 0.8),
+             ("right", "stair_ascent", 2, 0.8)]
     elements, recs = [], []
     for side, activity, n, speed in tasks[:1] if odd else tasks:
         walk = Walk(walker, f"{activity}_{side}", [Bout(activity, 1 if odd else n, speed)])
@@ -86,22 +106,21 @@ def _person_files(walker: Walker, k: int, strides: int, odd_one: int) -> tuple[l
             if k == 2:
                 r.emg.data[:, 12] = 0.0
             recs.append(r)
-            elements.append(_element(r, side, activity, kin, grf, rate, wrong_cadence=k == 1 and len(recs) == 2))
+            elements.append(_element(r, side, activity, kin, grf, rate,
+                                     wrong_cadence=k == 1 and len(recs) == 2))
     for i, r in enumerate(recs):
         _as_read(r, i, rate, emg_side)
-    b = walker.body
-    facts = dict(name=walker.patient, Age=float(b["age"]), Gender=b["sex"].upper() + " ", BH=round(b["height"] * 100, 1), BM=b["mass"],
-                 KinFreq=float(kin), GrfFreq=float(grf), EMGFreq=float(rate), EMGSide=emg_side)
-    return recs, facts | _row_names() | dict(StandingData=dict(Marker=np.zeros((87, 5))), Data=elements)
+    facts = dict(KinFreq=float(kin), GrfFreq=float(grf), EMGFreq=float(rate), EMGSide=emg_side)
+    return recs, _about(walker) | facts | _row_names() | dict(Data=elements)
 
-# %% ../../nbs/40_lookalike/20_lencioni.ipynb #22ba8048
+# %% ../../nbs/40_lookalike/20_lencioni.ipynb #78a7302f
 def write_lookalike(
     root: str | Path,
     people: int = 4,
     strides: int = 5,  # of level walking; other tasks have two
     seed: int = 0,
-) -> list[Recording]:  # what a perfect reader finds
-    """Write invented walking as `All_Subjects/SubjectN.mat`
+) -> list[Recording]:  # the truth: what a reader must find
+    """Write generated walking as `All_Subjects/SubjectN.mat`
 
     Parameters
     ----------
@@ -114,7 +133,7 @@ def write_lookalike(
     Returns
     -------
     list[Recording]
-        what a perfect reader finds
+        the truth: what a reader must find
     """
     folder = Path(root) / "All_Subjects"
     folder.mkdir(parents=True, exist_ok=True)

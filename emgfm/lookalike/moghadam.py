@@ -17,7 +17,8 @@ from emgfm.lookalike.gait import (Bout, Electrodes, Walk, Walker, phase, rng_for
 from ..readers.moghadam import NAME
 
 # %% ../../nbs/40_lookalike/22_moghadam.ipynb #cbc8a169
-_EMG_NAMES = [s + m for s in "RL" for m in ("TibialisAnterior", "Soleus", "GastrocnemiusMedialis", "BicepsFemoris", "Semitendinosus",
+_EMG_NAMES = [s + m for s in "RL" for m in ("TibialisAnterior", "Soleus", "GastrocnemiusMedialis",
+                                            "BicepsFemoris", "Semitendinosus",
                                             "RectusFemoris", "VastusLateralis", "GluteusMaximus")]
 _EMG_COLUMNS = (3, 8, 6, 4, 5, 1, 0, 12)
 
@@ -28,55 +29,66 @@ def _write_emg(file: Path, start: float, recs: list[Recording], other_names: boo
     names = [f"EMG {k + 1}" for k in range(16)] if other_names else _EMG_NAMES
     lines = ["Time," if other_names else "time,"]
     lines[0] += ",".join(names)
-    lines += [f"{start + i / 1000:.3f}," + ",".join(["%.4f"] * 16) % tuple(row) for i, row in enumerate(x.tolist())]
+    lines += [f"{start + i / 1000:.3f}," + ",".join(["%.4f"] * 16) % tuple(row) for i,
+              row in enumerate(x.tolist())]
     file.write_text("\n".join(lines).replace("nan", "") + "\n")
 
 # %% ../../nbs/40_lookalike/22_moghadam.ipynb #c419b76a
 def _write_imu(file: Path, walk: Walk, start: float, n: int, tabs: bool, good: bool):
     "Accelerations of the feet and the pelvis, or a file of another form"
     if not good:
-        file.write_text("// Start Time: Unknown\n// Sample rate: 100.0Hz\nPacketCounter\tSampleTimeFine\n1\t2\n")
+        file.write_text("// Start Time: Unknown\n// Sample rate: 100.0Hz\n"
+                        "PacketCounter\tSampleTimeFine\n1\t2\n")
         return
-    t, r = start + np.arange(n) / 1000, rng_for(walk.walker.seed, NAME, walk.walker.patient, walk.trial, "imu")
+    t, r = start + np.arange(n) / 1000, rng_for(walk.walker.seed, NAME, walk.walker.patient,
+                                                walk.trial, "imu")
     feet = []
     for side in ("right", "left"):
         p = phase(walk, side, t)
         T = np.interp(t, walk._edges[:-1], np.diff(walk._edges))
         swing = np.clip((p - 0.6) / 0.4, 0, 1)
-        x = 9.81 + 14 * np.sin(3 * np.pi * swing) * np.sin(np.pi * swing) + 1.5 * np.exp(-((p - 0.45) / 0.08) ** 2)
+        x = 9.81 + 14 * np.sin(3 * np.pi * swing) * np.sin(np.pi * swing)
+        x = x + 1.5 * np.exp(-((p - 0.45) / 0.08) ** 2)
         since = p * T
-        x += 45 * np.exp(-since / 0.014) * np.cos(2 * np.pi * 28 * since) * (1 - np.exp(-since / 0.001)) + 6 * np.exp(
-            -((p - 0.61) / 0.01) ** 2)
+        knock = 45 * np.exp(-since / 0.014) * np.cos(2 * np.pi * 28 * since)
+        x += knock * (1 - np.exp(-since / 0.001)) + 6 * np.exp(-((p - 0.61) / 0.01) ** 2)
         feet.append(x + 0.3 * r.normal(size=n))
-    columns = {" Time": t, " RF_accel.x ": r.normal(size=n), " RF_accel.y ": feet[0], " LF_accel.x ": r.normal(size=n),
+    columns = {" Time": t, " RF_accel.x ": r.normal(size=n), " RF_accel.y ": feet[0],
+               " LF_accel.x ": r.normal(size=n),
                " LF_accel.y ": feet[1], " pelvis_accel.y ": 9.81 + r.normal(size=n)}
     head = ("\t" if tabs else ",").join(columns)
-    np.savetxt(file, np.column_stack(list(columns.values())), ["%.3f"] + ["%.2f"] * 5, "\t" if tabs else ",", header=head, comments="")
+    np.savetxt(file, np.column_stack(list(columns.values())), ["%.3f"] + ["%.2f"] * 5,
+               "\t" if tabs else ",", header=head, comments="")
 
 # %% ../../nbs/40_lookalike/22_moghadam.ipynb #3ff3f26c
-_COORDINATES = {"hip_flexion": (0, 2, 1), "hip_adduction": (0, 0, 1), "hip_rotation": (0, 1, 1), "knee_angle": (1, 2, -1),
+_COORDINATES = {"hip_flexion": (0, 2, 1), "hip_adduction": (0, 0, 1), "hip_rotation": (0, 1, 1),
+                "knee_angle": (1, 2, -1),
                 "ankle_angle": (2, 2, 1), "subtalar_angle": None, "mtp_angle": None}
 _PELVIS = [f"pelvis_{x}" for x in ("tilt", "list", "rotation", "tx", "ty", "tz")]
 
-
+# %% ../../nbs/40_lookalike/22_moghadam.ipynb #da03d231
 def _write_opensim(file: Path, recs: list[Recording], quantity: str, scale: float):
     "Angles or moments of both legs as OpenSim writes them"
     angle, window = quantity == "angle", ~np.isnan(recs[0].angle.data[:, 0, 0])
     t = recs[0].angle.times[window]
     ending = "" if angle else "_moment"
-    columns = {"time": t} | {p + ("_force" if p[-2] == "t" and not angle else ending): 0 * t for p in _PELVIS}
+    columns = {"time": t} | {p + ("_force" if p[-2] == "t" and not angle else ending): 0 * t
+                             for p in _PELVIS}
     for r, s in zip(recs, "rl"):
         for c, where in _COORDINATES.items():
             j, m, sign = where or (0, 0, 0)
             columns[f"{c}_{s}{ending}"] = sign * getattr(r, quantity).data[window, j, m] * scale
     title = "Coordinates" if angle else "Inverse Dynamics Generalized Forces"
-    head = f"{title}\nversion=1\nnRows={len(t)}\nnColumns={len(columns)}\ninDegrees={'yes' if angle else 'no'}\n"
+    head = f"{title}\nversion=1\nnRows={len(t)}\nnColumns={len(columns)}\n"
+    head += f"inDegrees={'yes' if angle else 'no'}\n"
     head += "\nUnits are S.I. units (second, meters, Newtons, ...)\n" if angle else ""
-    np.savetxt(file, np.column_stack(list(columns.values())), "%14.5f", "\t", header=head + "endheader\n" + "\t".join(columns), comments="")
+    np.savetxt(file, np.column_stack(list(columns.values())), "%14.5f", "\t",
+               header=head + "endheader\n" + "\t".join(columns), comments="")
 
-# %% ../../nbs/40_lookalike/22_moghadam.ipynb #da03d231
+# %% ../../nbs/40_lookalike/22_moghadam.ipynb #8a9ce6c1
 _CELLS = ("hip_flexion", "hip_adduction", "hip_rotation", "knee_flexion", "ankle_flexion")
-_EMG_TRUE = ("tibialis_anterior", "soleus", "gastrocnemius_medialis", "biceps_femoris", "semitendinosus_or_semimembranosus",
+_EMG_TRUE = ("tibialis_anterior", "soleus", "gastrocnemius_medialis", "biceps_femoris",
+             "semitendinosus_or_semimembranosus",
              "rectus_femoris", "vastus_lateralis", "gluteus_maximus")
 
 
@@ -86,16 +98,18 @@ def _true_strides(walk, side, window, imu) -> pd.DataFrame:
     inside = (s.start > window[0]) & (s.stop < window[1])
     return (s if imu else s[inside]).reset_index(drop=True)
 
-
+# %% ../../nbs/40_lookalike/22_moghadam.ipynb #8b697243
 def _load(walk, side, moment, mass):
     "Moments that leave zero with a step when the foot meets the plate, and are small in swing"
     p, ankle = phase(walk, side, moment.times), moment.data[:, 2, 2]
     step = 8 * np.exp(-p / 0.04) * (p < 0.5)
-    moment.data[:, 2, 2] = np.where(p < 0.64, ankle + step / mass, np.clip(ankle * mass, -1.5, 1.5) / mass)
+    moment.data[:, 2, 2] = np.where(p < 0.64, ankle + step / mass,
+                                    np.clip(ankle * mass, -1.5, 1.5) / mass)
     moment.data[:, 1, 2] -= (step / mass).astype(np.float32)
 
 # %% ../../nbs/40_lookalike/22_moghadam.ipynb #96db0522
-def _write_trial(home, walker, name, masses, window, tabs=False, other_names=False, imu=True, moment=True) -> list[Recording]:
+def _write_trial(home, walker, name, masses, window, tabs=False, other_names=False, imu=True,
+                 moment=True) -> list[Recording]:
     "Four files, and the truth of both legs"
     walk = Walk(walker, name, [Bout("level_walk", 3, 1.4)], start=3.3)
     e, mass = walk._edges, walker.body["mass"]
@@ -113,30 +127,35 @@ def _write_trial(home, walker, name, masses, window, tabs=False, other_names=Fal
         _load(walk, side, joints[1], mass)
         for x in joints:
             x.data[~((x.times > w0 - 1e-6) & (x.times < w1 + 1e-6))] = np.nan
-        recs.append(Recording(NAME, walker.patient, name, side, _true_strides(walk, side, (w0, w1), imu), "", emg, *joints))
+        recs.append(Recording(NAME, walker.patient, name, side,
+                              _true_strides(walk, side, (w0, w1), imu), "", emg, *joints))
     _write_emg(home / "EMG" / f"{name}.csv", t0, recs, other_names)
     _write_imu(home / "IMU" / f"{name}.csv", walk, t0, n, tabs, imu)
     _write_opensim(home / "Joints_Kinematics" / f"{name}.mot", recs, "angle", 180 / np.pi)
     if moment:
         _write_opensim(home / "Joints_Kinetics" / f"{name}.sto", recs, "moment", mass)
     for r in recs:
-        r.moment = r.moment if masses and moment else None
+        r.moment = r.moment if moment else None
+        if moment and not masses:
+            r.moment.data, r.moment.unit = r.moment.data * mass, "N·m"
         r.info = {"mass": mass} if masses else {}
     return recs
 
 # %% ../../nbs/40_lookalike/22_moghadam.ipynb #fee489e1
-_PLAN = {"P1": {"1": dict(window=(0.65, 1.95)), "2": dict(window=(0.9, 2.6), tabs=True), "10": dict(window=(0.8, 0.0), other_names=True)},
-         "P2": {"1": dict(window=(0.8, 2.95), imu=False), "2": dict(window=(0.9, 2.6), moment=False)},
+_PLAN = {"P1": {"1": dict(window=(0.65, 1.95)), "2": dict(window=(0.9, 2.6), tabs=True),
+                "10": dict(window=(0.8, 0.0), other_names=True)},
+         "P2": {"1": dict(window=(0.8, 2.95), imu=False),
+                "2": dict(window=(0.9, 2.6), moment=False)},
          "P3": {"1": dict(window=(0.65, 1.95))}}
 
-
+# %% ../../nbs/40_lookalike/22_moghadam.ipynb #bc0ba913
 def write_lookalike(
     root: str | Path,
     people: int = 3,
     seed: int = 0,
     masses: bool = True,  # whether the user knows them
-) -> list[Recording]:  # what a perfect reader finds
-    """Write invented trials as `Gait_Time_Series/P1Data/EMG/1.csv` and its sisters
+) -> list[Recording]:  # the truth: what a reader must find
+    """Write generated trials as `Gait_Time_Series/P1Data/EMG/1.csv` and its sisters
 
     Parameters
     ----------
@@ -149,11 +168,12 @@ def write_lookalike(
     Returns
     -------
     list[Recording]
-        what a perfect reader finds
+        the truth: what a reader must find
     """
     out, rows = [], []
     for patient, trials in list(_PLAN.items())[:people]:
-        walker, home = Walker(NAME, patient, seed), Path(root) / "Gait_Time_Series" / f"{patient}Data"
+        walker, home = Walker(NAME, patient,
+                              seed), Path(root) / "Gait_Time_Series" / f"{patient}Data"
         for folder in ("EMG", "IMU", "Joints_Kinematics", "Joints_Kinetics", "Muscle_Forces"):
             (home / folder).mkdir(parents=True)
         for name, options in trials.items():

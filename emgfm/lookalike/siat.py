@@ -17,24 +17,28 @@ from emgfm.lookalike.gait import (Bout, Chair, Electrodes, Walk, Walker, rng_for
     sample_emg, strides)
 from ..readers.siat import NAME, _JOINTS
 
-# %% ../../nbs/40_lookalike/24_siat.ipynb #5feeb322
+# %% ../../nbs/40_lookalike/24_siat.ipynb #f0fdb16f
 _EMG_COLUMNS = (None, 1, 2, 5, 3, None, 7, 6, 8)
-_MUSCLES = ("rectus_femoris", "vastus_medialis", "semitendinosus_or_semimembranosus", "tibialis_anterior",
+_MUSCLES = ("rectus_femoris", "vastus_medialis", "semitendinosus_or_semimembranosus",
+            "tibialis_anterior",
             "gastrocnemius_lateralis", "gastrocnemius_medialis", "soleus")
 _OFFSETS = (-0.017, -0.002, -0.0105, -0.0246, 0.005, -0.033, -0.004, 0.003, -0.0055)  # mV
 _CELLS = ("hip_adduction", "hip_flexion", "knee_flexion", "ankle_flexion")
 _WHERE = ((0, 0), (0, 2), (1, 2), (2, 2))
 _ELECTRODES = Electrodes(0.004, 0.004, 0, 0.01)
 
-
-def _both_legs(walk: Walk, start: float, n: int, move: str, table: pd.DataFrame, group: str) -> tuple[np.ndarray, list[Recording]]:
+# %% ../../nbs/40_lookalike/24_siat.ipynb #6df5e26c
+def _both_legs(walk: Walk, start: float, n: int, move: str, table: pd.DataFrame,
+               group: str) -> tuple[np.ndarray, list[Recording]]:
     "25 columns of a file, and the truth of both legs, on a clock that begins with the piece"
     patient, mass = walk.walker.patient, walk.walker.body["mass"]
     known = patient != "Sub03"
     recs = [Recording(NAME, patient, move, side, table.copy(), group,
-                      emg=sample_emg(walk, side, 1920, start, n, _MUSCLES, _ELECTRODES) if side == "left" else None,
+                      emg=sample_emg(walk, side, 1920, start, n, _MUSCLES, _ELECTRODES)
+                      if side == "left" else None,
                       angle=sample(walk, side, 1920, start, n, "angle", _CELLS),
-                      moment=sample(walk, side, 1920, start, n, "moment", _CELLS), info=dict(walk.walker.body) if known else {})
+                      moment=sample(walk, side, 1920, start, n, "moment", _CELLS),
+                      info=dict(walk.walker.body) if known else {})
             for side in ("left", "right")]
     emg = recs[0].emg.data
     noise = rng_for(walk.walker.seed, NAME, patient, walk.trial, "rest").normal(0, 0.02, (n, 2))
@@ -46,15 +50,18 @@ def _both_legs(walk: Walk, start: float, n: int, move: str, table: pd.DataFrame,
         recs[0].angle.data[300:500 if group == "2" else 300, 2, 2] = np.nan
     columns = [np.rad2deg(r.angle.data[:, j, m]) for r in recs for j, m in _WHERE]
     columns += [r.moment.data[:, j, m] * mass for r in recs for j, m in _WHERE]
-    columns += [noise[:, min(k, 1)] + _OFFSETS[k] if c is None else emg[:, c] for k, c in enumerate(_EMG_COLUMNS)]
+    columns += [noise[:, min(k, 1)] + _OFFSETS[k] if c is None else emg[:, c] for k,
+                c in enumerate(_EMG_COLUMNS)]
     for r in recs:
-        r.moment = r.moment if known else None
+        if not known:
+            r.moment.data, r.moment.unit = r.moment.data * mass, "N·m"
     return np.column_stack(columns), recs
 
-# %% ../../nbs/40_lookalike/24_siat.ipynb #3b52f039
-_BORDERS = {"WAK": (0.14, 0.40, 0.62, 0.73), "UPS": (0.62, 0.79), "DNS": (0.62,)}  # of the stride, between phases
+# %% ../../nbs/40_lookalike/24_siat.ipynb #d549bb5b
+# of the stride, between phases
+_BORDERS = {"WAK": (0.14, 0.40, 0.62, 0.73), "UPS": (0.62, 0.79), "DNS": (0.62,)}
 
-
+# %% ../../nbs/40_lookalike/24_siat.ipynb #23cee427
 def _cycle(walker: Walker, move: str, g: int) -> tuple[np.ndarray, list[str], list[Recording]]:
     "A group: columns, labels, and the truth if it is a stride"
     activity = {"WAK": "level_walk", "UPS": "stair_ascent", "DNS": "stair_descent"}[move]
@@ -66,7 +73,8 @@ def _cycle(walker: Walker, move: str, g: int) -> tuple[np.ndarray, list[str], li
     k = np.searchsorted(s.start, t, "right") - 1
     share = (t - s.start.to_numpy()[k]) / (s.stop - s.start).to_numpy()[k]
     status = np.searchsorted(_BORDERS[move], share, "right") + 1
-    table = pd.DataFrame(dict(start=[0.0], stop=[(n - 1) / 1920], activity=[activity], not_gait=[False], wrapped=[False]))
+    table = pd.DataFrame(dict(start=[0.0], stop=[(n - 1) / 1920], activity=[activity],
+                              not_gait=[False], wrapped=[False]))
     values, recs = _both_legs(walk, a, n, move, table, str(g))
     text = [f"{x:.1f}" if move == "WAK" else str(x) for x in status]
     if move == "WAK" and whole:
@@ -75,7 +83,9 @@ def _cycle(walker: Walker, move: str, g: int) -> tuple[np.ndarray, list[str], li
     if walker.patient == "Sub02" and move == "DNS":
         text[:60] = ["0"] * 60
     if (walker.patient, g) == ("Sub03", 2):
-        text, recs = [f"{x}.0" for x in np.repeat([1, 2, 3, 4, 5], [n // 4, n // 4, n // 4, n // 8, n - 3 * (n // 4) - n // 8])], []
+        text, recs = [f"{x}.0" for x in np.repeat([1, 2, 3, 4, 5],
+                                                  [n // 4, n // 4, n // 4, n // 8,
+                                                   n - 3 * (n // 4) - n // 8])], []
         values[:, 2] = np.roll(values[:, 2], n // 2)
     return values, text, recs[:1] if whole else []
 
@@ -85,19 +95,22 @@ def _sit(walker: Walker, move: str, g: int) -> tuple[np.ndarray, list[str], list
     activity = {"STDUP": "sit_to_stand", "SITDN": "stand_to_sit"}[move]
     walk, n = Chair(walker, f"{move} {g}", activity, 0.25, 1.0 + g / 20), 2688
     i, j = (int(round(x * 1920)) for x in (walk.start, walk.stop))
-    table = pd.DataFrame(dict(start=[i / 1920], stop=[j / 1920], activity=[activity], not_gait=[True], wrapped=[False]))
+    table = pd.DataFrame(dict(start=[i / 1920], stop=[j / 1920], activity=[activity],
+                              not_gait=[True], wrapped=[False]))
     values, recs = _both_legs(walk, 0.0, n, move, table, "")
     return values, ["R"] * i + ["A"] * (j - i) + ["R"] * (n - j), recs
 
 # %% ../../nbs/40_lookalike/24_siat.ipynb #d69dad25
 _HEADER = (["Time"] + [f"Kinematic: {s} {j} angle" for s in ("left", "right") for j in _JOINTS]
            + [f"Kinetic: {s} {j} torque" for s in ("left", "right") for j in _JOINTS]
-           + ["sEMG: " + m for m in ("tensor fascia lata", "rectus femoris", "vastus medialis", "semimembranosus",
-                                     "upper tibialis anterior", "lower tibialis anterior", "lateral gastrocnemius",
+           + ["sEMG: " + m for m in ("tensor fascia lata", "rectus femoris", "vastus medialis",
+                                     "semimembranosus",
+                                     "upper tibialis anterior", "lower tibialis anterior",
+                                     "lateral gastrocnemius",
                                      "medial gastrocnemius", "soleus")])
 _FORMAT = ["%.6f"] + ["%.1f"] * 4 + ["%.3g"] * 4 + ["%.1f"] * 4 + ["%.3g"] * 4 + ["%.3f"] * 9
 
-
+# %% ../../nbs/40_lookalike/24_siat.ipynb #d10d0fc7
 def _write_move(home: Path, walker: Walker, move: str, groups: tuple) -> list[Recording]:
     "Signals, labels and truth of a movement"
     chair, patient, first, clock = move in ("STDUP", "SITDN"), walker.patient, 0, 0.0
@@ -119,10 +132,11 @@ def _write_move(home: Path, walker: Walker, move: str, groups: tuple) -> list[Re
         f.write(",".join(_HEADER) + "\n")
         for line in np.concatenate(rows).tolist():
             f.write((",".join(_FORMAT) % tuple(line)).replace("nan", "") + "\n")
-    (home / "Labels" / f"{patient}_{move}_Label.csv").write_text("Time,Status,Group\n" + "\n".join(labels) + "\n")
+    (home / "Labels" / f"{patient}_{move}_Label.csv").write_text("Time,Status,Group\n"
+                                                                 + "\n".join(labels) + "\n")
     return [_glued(legs) for legs in zip(*out)] if chair else [r for recs in out for r in recs]
 
-# %% ../../nbs/40_lookalike/24_siat.ipynb #d10d0fc7
+# %% ../../nbs/40_lookalike/24_siat.ipynb #5d29c815
 def _glued(legs: tuple[Recording]) -> Recording:
     "Movements of one leg as one recording"
     first = legs[0]
@@ -136,13 +150,13 @@ def _glued(legs: tuple[Recording]) -> Recording:
 _PLAN = {"Sub01": {"WAK": (1, 2, 6), "UPS": (1, 6), "DNS": (1, 6), "STDUP": (1, 2), "SITDN": (1,)},
          "Sub02": {"WAK": (1, 2), "DNS": (6,)}, "Sub03": {"WAK": (1, 2)}}
 
-
+# %% ../../nbs/40_lookalike/24_siat.ipynb #76f26a27
 def write_lookalike(
     root: str | Path,
     people: int = 3,
     seed: int = 0,
-) -> list[Recording]:  # what a perfect reader finds
-    """Write invented movements as `SIAT_LLMD20230404/Sub01/Data/Sub01_WAK_Data.csv` and the like
+) -> list[Recording]:  # the truth: what a reader must find
+    """Write generated movements as `SIAT_LLMD20230404/Sub01/Data/Sub01_WAK_Data.csv` and the like
 
     Parameters
     ----------
@@ -153,7 +167,7 @@ def write_lookalike(
     Returns
     -------
     list[Recording]
-        what a perfect reader finds
+        the truth: what a reader must find
     """
     folder, out, table = Path(root) / "SIAT_LLMD20230404" / "SIAT_LLMD20230404", [], []
     for patient, plan in list(_PLAN.items())[:people]:
@@ -163,8 +177,11 @@ def write_lookalike(
         for move, groups in plan.items():
             out += _write_move(folder / patient, walker, move, groups)
         b = walker.body
-        table.append({"Subject": patient, "Sex": {"f": "Female", "m": "Male"}[b["sex"]], "Age": b["age"],
-                      "Height (cm)": round(100 * b["height"], 1), "Weight (kg)": b["mass"], "Thigh length (cm)": 41.5})
+        table.append({"Subject": patient, "Sex": {"f": "Female", "m": "Male"}[b["sex"]],
+                      "Age": b["age"],
+                      "Height (cm)": round(100 * b["height"], 1), "Weight (kg)": b["mass"],
+                      "Thigh length (cm)": 41.5})
     (folder / "Code").mkdir()
-    write_sheet(folder / "SubjectInformation.xlsx", pd.DataFrame([r for r in table if r["Subject"] != "Sub03"]))
+    write_sheet(folder / "SubjectInformation.xlsx",
+                pd.DataFrame([r for r in table if r["Subject"] != "Sub03"]))
     return out

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from .transformer import masked_moments, phase_difference
+from ..signals.cycle import CycleMean, neighbours
+from ..windows.loader import Loader
 
 # %% ../../nbs/70_models/01_baselines.ipynb #f364e1fc
 class Persistence(nn.Module):
@@ -29,46 +31,6 @@ class LinearExtrapolation(nn.Module):
         return dict(state=torch.cat([theta + omega * h, omega, alpha], -1))
 
 # %% ../../nbs/70_models/01_baselines.ipynb #80b2bcf7
-def _circular_mean(
-    count: np.ndarray,  # (bins, cells)
-    total: np.ndarray,  # (bins, cells)
-) -> np.ndarray:  # (bins, cells), empty bins bridged, NaN for cells without data
-    "Mean in each bin around the cycle"
-    y = np.full(count.shape, np.nan)
-    for c in np.flatnonzero(count.any(0)):
-        k = np.flatnonzero(count[:, c])
-        y[:, c] = np.interp(np.arange(len(count)), k, total[k, c] / count[k, c], period=len(count))
-    return y
-
-# %% ../../nbs/70_models/01_baselines.ipynb #3851dd33
-def _sum_by_phase(
-    b: dict,  # batch of arrays
-    bins: int,
-    of: np.ndarray,  # (B,) bool, the samples that count
-) -> list:  # (2, bins, 36) count and sum of state and torque; (2, H) count and sum of the phase advance
-    "What the means at the first horizon are made of"
-    mask = np.concatenate([np.tile(b["kin_mask"], (1, 3)), b["kinetic_mask"]], 1)[of] * b["target_mask"][of, :1] > 0
-    y = np.where(mask, np.concatenate([b["target_kin_state"][:, 0], b["target_torque"][:, 0]], 1)[of], 0)
-    k = (b["target_gait_pct"][of, 0] * bins).astype(int) % bins
-    by_phase = np.zeros((2, bins, y.shape[1]))
-    np.add.at(by_phase[0], k, mask)
-    np.add.at(by_phase[1], k, y)
-    advance = phase_difference(b["target_gait_pct"], b["input_gait_pct"][:, None])[of]
-    return [by_phase, np.stack(masked_moments(advance, b["target_mask"][of])[:2])]
-
-
-def _phase_sums(ds, per_stride: int | None, bins: int, batch_size: int) -> dict:
-    "`_sum_by_phase` over all of `ds`, by activity"
-    sums = {}
-    for idx in ds.batches(batch_size, seed=0, epoch=0, per_stride=per_stride):
-        b = ds.__getitems__(idx)
-        activity = np.asarray(b["metadata"]["activity"])
-        for a in np.unique(activity).tolist():
-            new = _sum_by_phase(b, bins, activity == a)
-            sums[a] = [s + n for s, n in zip(sums[a], new)] if a in sums else new
-    return {a: sums[a] for a in sorted(sums)}
-
-# %% ../../nbs/70_models/01_baselines.ipynb #81b3db7f
 class MeanStride(nn.Module):
     """Mean state and torque of the training split by phase and activity
 
@@ -80,16 +42,17 @@ class MeanStride(nn.Module):
     """
     def __init__(self, activities, table, advance):
         super().__init__()
-        self.activities = list(activities)  # A names; the last row of the tables is the mean over all
-        self.register_buffer("table", torch.as_tensor(table).float())  # (A + 1, bins, 36), NaN where never measured
+        self.activities = list(activities)  # A names; the last row of the tables is for all others
+        # (A + 1, bins, 36), NaN where never measured
+        self.register_buffer("table", torch.as_tensor(table).float())
         self.register_buffer("advance", torch.as_tensor(advance).float())  # (A + 1, H) cycles
 
     @classmethod
     def fit(
         cls,
         ds,  # the training split, like `SplitDataset`
-        per_stride: int | None = None,  # windows drawn from each stride: 20 will do for 100,000 strides. None: all
-        bins: int = 100,
+        per_stride: int | None = None,  # windows of each stride: 20 do for 100,000. None: all
+        bins: int = 100,  # of the cycle
         batch_size: int = 4096,
     ) -> "MeanStride":
         """Means over `ds` of what lies at the first horizon
@@ -99,29 +62,49 @@ class MeanStride(nn.Module):
         ds
             the training split, like `SplitDataset`
         per_stride : int | None, default None
-            windows drawn from each stride: 20 will do for 100,000 strides. None: all
+            windows of each stride: 20 do for 100,000. None: all
         bins : int, default 100
+            of the cycle
         batch_size : int, default 4096
 
         Returns
         -------
         MeanStride
         """
-        sums = _phase_sums(ds, per_stride, bins, batch_size)
-        rows = [*sums.values(), [sum(parts) for parts in zip(*sums.values())]]
-        table = np.stack([_circular_mean(*by_phase) for by_phase, _ in rows])
-        advance = np.stack([total / np.maximum(count, 1) for _, (count, total) in rows])
-        return cls(sums, np.where(np.isnan(table), table[-1:], table), advance)
+        means, everybody = {}, _Means(bins)
+        for b in Loader(ds, batch_size, per_stride=per_stride):
+            activity = np.asarray(b["metadata"]["activity"])
+            for a in np.unique(activity).tolist():
+                means.setdefault(a, _Means(bins)).add(b, activity == a)
+            everybody.add(b, slice(None))
+        rows = [*(means[a] for a in sorted(means)), everybody]
+        table = np.stack([m.cycle.mean() for m in rows])
+        advance = np.stack([m.advance[1] / np.maximum(m.advance[0], 1) for m in rows])
+        return cls(sorted(means), np.where(np.isnan(table), table[-1:], table), advance)
 
     def forward(self, batch):
-        A, bins = len(self.activities), self.table.shape[1]
         rows = {a: i for i, a in enumerate(self.activities)}
-        row = [rows.get(a, A) for a in np.asarray(batch["metadata"]["activity"]).tolist()]
-        row = torch.tensor(row, device=self.table.device)
+        names = np.asarray(batch["metadata"]["activity"]).tolist()
+        row = torch.tensor([rows.get(a, len(rows)) for a in names], device=self.table.device)
         phase = (batch["input_gait_pct"][:, None] + self.advance[row]) % 1
-        at = phase * bins - 0.5  # values belong to the middle of their bin
-        low = at.floor()
-        w = (at - low)[..., None]
-        low = low.long() % bins
-        y = (1 - w) * self.table[row[:, None], low] + w * self.table[row[:, None], (low + 1) % bins]
+        low, high, w = neighbours(phase, self.table.shape[1])
+        low, high = (self.table[row[:, None], k.long()] for k in (low, high))
+        y = (1 - w[..., None]) * low + w[..., None] * high
         return dict(state=y[..., :27], torque=y[..., 27:], phase=phase)
+
+
+class _Means:
+    "Sums by phase of the first horizon, and of the phase advance"
+    def __init__(self, bins):
+        self.cycle, self.advance = CycleMean(bins, 36), 0
+
+    def add(self, b, rows):
+        "Take samples of a batch in"
+        mask = np.concatenate([np.tile(b["kin_mask"], (1, 3)), b["kinetic_mask"]], 1) * b["target_mask"][:, :1]
+        y = np.concatenate([b["target_kin_state"][:, 0], b["target_torque"][:, 0]], 1)
+        # bins in float32, like the phases: in float64, 0.7 would lie below the edge of its bin
+        bins, phase = len(self.cycle.total), b["target_gait_pct"][rows, 0]
+        middle = ((phase * np.float32(bins)).astype(int) + 0.5) / bins
+        self.cycle.add(middle, np.where(mask > 0, y, np.nan)[rows])
+        advance = phase_difference(b["target_gait_pct"], b["input_gait_pct"][:, None])
+        self.advance = self.advance + np.stack(masked_moments(advance[rows], b["target_mask"][rows])[:2])

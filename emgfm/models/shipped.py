@@ -24,7 +24,7 @@ def shipped(
 
     Parameters
     ----------
-    name : str, default lookalikes
+    name : str, default 'lookalikes'
         of the checkpoint
 
     Returns
@@ -51,7 +51,7 @@ def load_shipped(
 
     Parameters
     ----------
-    device : str, default cpu
+    device : str, default 'cpu'
 
     Returns
     -------

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['DEG', 'RANGES', 'BODY_MASS_INDEX', 'natural', 'listing', 'raw_folder', 'Row', 'gather', 'rows_decided',
            'opensim_rows', 'declaration', 'to_number', 'person_facts', 'guarded', 'people_table', 'person', 'Lost',
-           'LostList', 'placed', 'read_patient', 'readers', 'reader', 'find_datasets', 'samples', 'zero_phase_envelope']
+           'LostList', 'placed', 'placing', 'read_patient', 'readers', 'reader', 'find_datasets', 'samples',
+           'zero_phase_envelope']
 
 # %% ../../nbs/30_readers/00_base.ipynb #cc2772f7
 import filecmp
@@ -583,6 +584,24 @@ def placed(
     names = {k: m[k] or str(place.get(k) or "") for k in m.groupdict()}
     return str(data_error(sentence[m.end():], **names))
 
+# %% ../../nbs/30_readers/00_base.ipynb #e186f38f
+@contextmanager
+def placing(**place: object) -> Iterator[None]:
+    """Name some of dataset, patient, file and field in whatever is wrong with the data within this block
+
+    Parameters
+    ----------
+    **place : object
+
+    Returns
+    -------
+    Iterator[None]
+    """
+    try:
+        yield
+    except DataError as e:
+        raise DataError(placed(str(e), **place)) from e
+
 # %% ../../nbs/30_readers/00_base.ipynb #c89e05b9
 def read_patient(
     reader,  # module or object with `recordings`
@@ -608,14 +627,13 @@ def read_patient(
     place = dict(dataset=getattr(reader, "NAME", ""), patient=patient)
     good, lost = [], LostList(**place)
     try:
-        for item in reader.recordings(root, patient, **options):
-            if isinstance(item, Lost):
-                lost.append(replace(item, sentence=placed(item.sentence, **place)))
-                continue
-            with lost.piece(item.trial):
-                good.append(guarded(validate(item)))
-    except DataError as e:
-        raise DataError(placed(str(e), **place)) from e
+        with placing(**place):
+            for item in reader.recordings(root, patient, **options):
+                if isinstance(item, Lost):
+                    lost.append(replace(item, sentence=placed(item.sentence, **place)))
+                    continue
+                with lost.piece(item.trial):
+                    good.append(guarded(validate(item)))
     except OSError as e:  # permissions, dangling links, a share that went away
         found = f"cannot be read ({e.strerror or e})"
         raise data_error(found, file=e.filename or root, **place) from e
@@ -628,7 +646,7 @@ def readers() -> list[str]:  # sorted
     Returns
     -------
     list[str]
-        %% ../../nbs/30_readers/00_base.ipynb #4388221c sorted
+        sorted
     """
     return sorted(n for n in CARDS if importlib.util.find_spec(f"emgfm.readers.{n}"))
 

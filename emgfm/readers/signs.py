@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MOMENT_UNITS', 'ANGLE_UNITS', 'percent', 'curves', 'Measure', 'range_of', 'peak_of', 'extreme_of', 'balance_of',
-           'mean_of', 'change_of', 'work_of', 'agreement_of', 'Decision', 'moment_factor', 'angle_factor', 'Sign',
-           'Unit', 'named_unit', 'Axis', 'evidence', 'survey', 'decide']
+           'mean_of', 'change_of', 'dip_of', 'work_of', 'agreement_of', 'Decision', 'moment_factor', 'angle_factor',
+           'Sign', 'Unit', 'named_unit', 'Axis', 'evidence', 'survey', 'decide']
 
 # %% ../../nbs/30_readers/01_signs.ipynb #01be887d
 import re
@@ -104,7 +104,6 @@ def range_of(cell: str) -> Measure:
     Returns
     -------
     Measure
-        %% ../../nbs/30_readers/01_signs.ipynb #bafdf31a
     """
     return Measure(f"range of {cell}", (cell,), lambda x: np.ptp(x, axis=1))
 
@@ -167,7 +166,6 @@ def mean_of(cell: str, first: int = 0, last: int = 100, relative: bool = False) 
     Returns
     -------
     Measure
-        %% ../../nbs/30_readers/01_signs.ipynb #c6a6dede
     """
     def take(x):
         mean, peak = x[:, first:last + 1].mean(1), np.abs(x).max(1)
@@ -191,6 +189,24 @@ def change_of(cell: str, first: int, last: int) -> Measure:
     """
     return Measure(f"{cell} at {first} % less at {last} %", (cell,), lambda x: x[:, first] - x[:, last], (first, last))
 
+# %% ../../nbs/30_readers/01_signs.ipynb #0a3133cc
+def dip_of(cell: str, slack: float = 0.0) -> Measure:
+    """The smallest over the largest value of a cell, plus `slack`: below 0 where a signal swings about 0
+
+    Parameters
+    ----------
+    cell : str
+    slack : float, default 0.0
+
+    Returns
+    -------
+    Measure
+    """
+    def take(x):
+        top = x.max(1)
+        return np.where(top > 0, x.min(1) / np.where(top > 0, top, 1) + slack, np.nan)
+    return Measure(f"smallest over largest {cell}, plus {slack:g}", (cell,), take)
+
 # %% ../../nbs/30_readers/01_signs.ipynb #d8998b36
 def work_of(moment: str, angle: str, first: int, last: int) -> Measure:
     """Balance of the work of a joint from `first` to `last` %: 1 where all is generated, -1 where all is absorbed
@@ -205,7 +221,6 @@ def work_of(moment: str, angle: str, first: int, last: int) -> Measure:
     Returns
     -------
     Measure
-        %% ../../nbs/30_readers/01_signs.ipynb #d8998b36
     """
     def take(m, a):
         work = (m * np.gradient(a, axis=1))[:, first:last + 1]
@@ -643,8 +658,7 @@ def decide(
     table : pd.DataFrame
         as of `survey`
     **place : object
-        patient, whose row is held against the others; dataset and file for an error's
-        sentence
+        patient, whose row is held against the others; dataset and file for an error's sentence
 
     Returns
     -------

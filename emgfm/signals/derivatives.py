@@ -90,7 +90,7 @@ def derivatives(
         (..., n, channels) rad, samples along the last axis but one
     dt : np.ndarray | float
         s, time from each sample to the next: a number or (..., n - 1)
-    method : str, default causal
+    method : str, default 'causal'
         one of `METHODS`
 
     Returns
@@ -131,7 +131,7 @@ def compute_omega(
         (..., n, channels) rad
     dt : np.ndarray | float
         s, as for `derivatives`
-    method : str, default causal
+    method : str, default 'causal'
         as for `derivatives`
 
     Returns
@@ -155,7 +155,7 @@ def compute_alpha(
         (..., n, channels) rad
     dt : np.ndarray | float
         s, as for `derivatives`
-    method : str, default causal
+    method : str, default 'causal'
         as for `derivatives`
 
     Returns

@@ -5,18 +5,20 @@
 # %% auto #0
 __all__ = ['STILL', 'PIECE', 'CONTROLS', 'SENTINELS', 'QUALITY', 'still_samples', 'signal_to_noise', 'piece_power',
            'mains_residue', 'find_mains', 'clipped_share', 'ElectrodeLimits', 'Fault', 'electrode_faults',
-           'hide_sentinels', 'quality_columns', 'channel_quality']
+           'recording_faults', 'fault_codes', 'fault_summary', 'hide_sentinels', 'without_sentinels', 'quality_columns',
+           'channel_quality']
 
 # %% ../../nbs/20_signals/02_noise.ipynb #eb4c9805
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy.ndimage import binary_dilation, median_filter, uniform_filter1d
 from scipy.signal import welch
 
-from ..core.schema import (
-    EMG_GAP, MUSCLES, Recording, Signal, all_of, any_of, bridge_gaps, span)
+from emgfm.core.schema import (
+    EMG_GAP, MUSCLES, REASON_CODES, Recording, Signal, all_of, any_of, bridge_gaps, span,
+    stride_edges)
 from .filters import band_pass, notch
 
 # %% ../../nbs/20_signals/02_noise.ipynb #e6f7e4f0
@@ -51,6 +53,11 @@ def still_samples(
         if out[:, c].any() and not out[:, c].all() and _coarse(x[~out[:, c], c], rate):
             out[:, c] = False
     return out
+
+
+def _with_edges(still: np.ndarray, rate: float) -> np.ndarray:
+    "`still`, and 0.1 s on both sides where filters ring"
+    return binary_dilation(still, np.ones((int(0.2 * rate) | 1, 1))) if still.any() else still
 
 
 def _coarse(x: np.ndarray, rate: float) -> bool:
@@ -357,7 +364,7 @@ def _whole_faults(signals, filtered, strides, limits) -> dict[str, tuple[str, st
             for c in np.flatnonzero(bad)}
     if len(y) < limits.seconds * rate:
         return out
-    y = np.where(binary_dilation(still, np.ones((int(0.1 * rate) | 1, 1))), np.nan, y)
+    y = np.where(_with_edges(still, rate), np.nan, y)
     noise = _noise(y[:, ~bad], rate, limits)
     return out | {MUSCLES[here[np.flatnonzero(~bad)[c]]]: found for c, found in noise.items()}
 
@@ -413,6 +420,94 @@ def _still_faults(signals, strides, limits) -> dict[str, Fault]:
         out[MUSCLES[c]] = Fault(reason, told, bad[:, c])
     return out
 
+# %% ../../nbs/20_signals/02_noise.ipynb #8700f316
+def recording_faults(
+    recordings: list[Recording],
+    filtered: list[Signal | None],  # the EMG of each after notch and band-pass
+    limits: ElectrodeLimits = ElectrodeLimits(),
+) -> list[dict[str, Fault]]:  # of each recording: muscle -> fault, for its own strides
+    """Electrodes that cannot be used, recording by recording
+
+    Parameters
+    ----------
+    recordings : list[Recording]
+    filtered : list[Signal | None]
+        the EMG of each after notch and band-pass
+    limits : ElectrodeLimits, default ElectrodeLimits()
+
+    Returns
+    -------
+    list[dict[str, Fault]]
+        of each recording: muscle -> fault, for its own strides
+    """
+    out, groups = [{} for _ in recordings], {}
+    for i, r in enumerate(recordings):
+        if r.emg is not None and filtered[i] is not None:
+            groups.setdefault((r.trial, r.side, str(r.emg.rate)), []).append(i)
+    for mine in groups.values():
+        edges = [stride_edges(recordings[i]) for i in mine]
+        signals = [recordings[i].emg for i in mine]
+        faults = electrode_faults(signals, edges, [filtered[i] for i in mine], limits)
+        ends = np.cumsum([len(e) for e in edges])[:-1]
+        for muscle, f in faults.items():
+            for i, part in zip(mine, np.split(f.strides, ends)):
+                out[i][muscle] = Fault(f.reason, f.evidence, part)
+    return out
+
+
+def fault_codes(
+    rec: Recording,
+    faults: dict[str, Fault],
+) -> np.ndarray:  # (strides, 13) uint8 of `REASON_CODES`, 0 where the electrode can be used
+    """The faults of a recording as codes
+
+    Parameters
+    ----------
+    rec : Recording
+    faults : dict[str, Fault]
+
+    Returns
+    -------
+    np.ndarray
+        (strides, 13) uint8 of `REASON_CODES`, 0 where the electrode can be used
+    """
+    out = np.zeros((len(rec.strides), len(MUSCLES)), np.uint8)
+    for muscle, f in faults.items():
+        out[f.strides, MUSCLES.index(muscle)] = REASON_CODES[f.reason]
+    return out
+
+# %% ../../nbs/20_signals/02_noise.ipynb #bd52657e
+def fault_summary(
+    recordings: list[Recording],
+    faults: list[dict[str, Fault]],  # of each
+) -> dict[str, str]:  # electrode -> what is wrong with it, where, and the evidence
+    """Bad electrodes of a patient in sentences
+
+    Parameters
+    ----------
+    recordings : list[Recording]
+    faults : list[dict[str, Fault]]
+        of each
+
+    Returns
+    -------
+    dict[str, str]
+        electrode -> what is wrong with it, where, and the evidence
+    """
+    found = {}
+    for r, mine in zip(recordings, faults):
+        for muscle, f in mine.items():
+            if f.strides.any():
+                key = f"electrode {r.side} {muscle}", f.reason
+                found.setdefault(key, {}).setdefault(r.trial, f.evidence)
+    out = {}
+    for (name, reason), trials in found.items():
+        trial, evidence = next(iter(trials.items()))
+        more = f" and {len(trials) - 1} more" if len(trials) > 1 else ""
+        told = f"{reason} in trial {trial}{more}: {evidence}"
+        out[name] = f"{out[name]}; {told}" if name in out else told
+    return out
+
 # %% ../../nbs/20_signals/02_noise.ipynb #9ad52f48
 SENTINELS = (-9999.0, -999.0, -99999.0, 9999.0, 99999.0, -32768.0)
 
@@ -443,6 +538,28 @@ def hide_sentinels(
                 x[at, c] = np.nan
                 found[int(c)] = found.get(int(c), 0) + int(at.sum())
     return x, found
+
+# %% ../../nbs/20_signals/02_noise.ipynb #fcb43f02
+def without_sentinels(
+    rec: Recording,
+) -> Recording:  # itself, or a copy whose notes tell what was hidden
+    """A recording whose EMG holds no number that stands for a missing sample
+
+    Parameters
+    ----------
+    rec : Recording
+
+    Returns
+    -------
+    Recording
+        itself, or a copy whose notes tell what was hidden
+    """
+    if rec.emg is None:
+        return rec
+    x, found = hide_sentinels(rec.emg.data)
+    notes = tuple(f"{n} samples of {MUSCLES[c]} held a number for missing ones and were hidden"
+                  for c, n in found.items())
+    return replace(rec, emg=replace(rec.emg, data=x), notes=rec.notes + notes) if found else rec
 
 # %% ../../nbs/20_signals/02_noise.ipynb #5f27fe25
 QUALITY = ["muscle", "snr_db", "mains_db", "clipped", "missing"]
@@ -480,7 +597,8 @@ def quality_columns(
     out = dict(muscle=here, snr_db=unknown, mains_db=unknown, clipped=unknown, missing=missing)
     if rec.emg.state in ("raw", "filtered"):
         clean = filtered.data[:, here].astype(float) if filtered is not None else centred
-        out["snr_db"] = signal_to_noise(clean, rate, still_samples(x, rate))
+        still = _with_edges(still_samples(x, rate), rate)
+        out["snr_db"] = signal_to_noise(clean, rate, still)
         out["clipped"] = clipped_share(x)
     if rec.emg.state == "raw":
         out["mains_db"] = mains_residue(centred, rate, mains)

@@ -26,8 +26,8 @@ def resample_signal(
     Parameters
     ----------
     x : np.ndarray
-        (n, channels) bipolar EMG; NaN gaps are bridged up to `EMG_GAP`, longer ones become
-        NaN again
+        (n, channels) bipolar EMG; NaN gaps are bridged up to `EMG_GAP`, longer ones become NaN
+        again
     rate : Fraction | float
         Hz
     target : float

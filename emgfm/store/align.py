@@ -6,7 +6,6 @@
 __all__ = ['align_patient', 'resample_all_datasets']
 
 # %% ../../nbs/50_store/04_align.ipynb #56db29aa
-import json
 import shutil
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +16,8 @@ import pandas as pd
 from ..core.schema import JOINT_GAP, DataError, data_error
 from ..signals.resample import resample_envelope, resample_signal, spline_at, stride_grid
 from .build import Bars
-from .core import Store, create_store, folder_name, write_patient, writing
+from .core import REPAIR, Store, create_store, forget, write_patient
+from .disk import folder_name, read_sealed, writing
 from .workers import Died, run_tasks
 
 # %% ../../nbs/50_store/04_align.ipynb #ec653078
@@ -90,6 +90,7 @@ def align_patient(
         dataset, patient, strides
     """
     s = Store(native)
+    s.check_patient(dataset, patient)  # damage must not get new checksums
     recs, strides = s.table("recordings", dataset, patient), s.table("strides", dataset, patient)
     order = strides.sort_values(["recording", "start"], kind="stable").index
     strides = strides.loc[order].reset_index(drop=True)
@@ -107,18 +108,24 @@ def align_patient(
 
 # %% ../../nbs/50_store/04_align.ipynb #81c11a9a
 def _made_from(store: Path, dataset: str, patient: str) -> dict | None:
-    "What an aligned patient was made from; None: there is none"
-    file = store / folder_name(dataset) / folder_name(patient) / "patient.json"
-    return json.loads(file.read_text(encoding="utf-8")).get("made_from") if file.is_file() else None
+    "What an aligned patient was made from; None: there is none, or it is damaged"
+    try:
+        file = store / folder_name(dataset) / folder_name(patient) / "patient.json"
+        return read_sealed(file, REPAIR, dataset, patient).get("made_from")
+    except DataError:
+        return None
 
 
-def _forget(store: Path, people: set[tuple[str, str]]):
-    "Who is no longer in the native store is not in the aligned one"
+def _follow(store: Path, native: Store) -> set[str]:
+    "Take out whoever was dropped from either store or is no longer in the native one; who was dropped"
+    dropped = native.dropped | Store(store).dropped
+    forget(store, dropped)
     for d, p in Store(store).people:
-        if (d, p) not in people:
+        if (d, p) not in native.people:
             shutil.rmtree(store / folder_name(d) / folder_name(p))
+    return set(dropped)
 
-# %% ../../nbs/50_store/04_align.ipynb #44b20f1a
+# %% ../../nbs/50_store/04_align.ipynb #bc45c3ee
 def _align_all(todo: list[tuple], jobs: int | None, progress: bool):
     "Align those who are to be aligned; who cannot be is told when everybody else is done"
     bars = Bars([t[1] for t in todo], "resample", progress)
@@ -129,10 +136,12 @@ def _align_all(todo: list[tuple], jobs: int | None, progress: bool):
     failed = [(t, r) for t, r in zip(todo, results) if isinstance(r, Died)]
     if failed:
         (_, d, p, *_), died = failed[0]
+        if died.kind == "refused":
+            raise DataError(died.how)
         more = f" ({len(failed)} people in all)" if len(failed) > 1 else ""
-        raise data_error(f"resampling {died}{more}; the store may be damaged: see `emgfm check`", d, p)
+        raise data_error(f"resampling {died}{more}; the native store may be damaged: see `emgfm check`", d, p)
 
-# %% ../../nbs/50_store/04_align.ipynb #ed16acee
+# %% ../../nbs/50_store/04_align.ipynb #44b20f1a
 def resample_all_datasets(
     native: str | Path,  # native store
     out: str | Path,  # aligned store, new or begun with the same parameters
@@ -141,6 +150,7 @@ def resample_all_datasets(
     kin_hz: float | None = None,  # Hz; a fixed rate for angles and moments instead of a fixed number of points
     jobs: int | None = None,  # processes; by default one a core
     progress: bool = True,
+    rebuild: bool = False,  # align everybody again, also with other parameters than the store's
 ) -> Store:  # the aligned store
     """Align every patient of a native store
 
@@ -159,6 +169,8 @@ def resample_all_datasets(
     jobs : int | None, default None
         processes; by default one a core
     progress : bool, default True
+    rebuild : bool, default False
+        align everybody again, also with other parameters than the store's
 
     Returns
     -------
@@ -172,8 +184,8 @@ def resample_all_datasets(
     DataError
         … holds no patients, expected a native store made by `emgfm build`
     DataError
-        Emg_hz …, samples_per_stride … and kin_hz … were asked for, expected 100 to 10000
-        Hz, 10 to 5000 points and 10 to 5000 Hz
+        Emg_hz …, samples_per_stride … and kin_hz … were asked for, expected 100 to 10000 Hz, 10
+        to 5000 points and 10 to 5000 Hz
     """
     source = Store(native)
     if source.kind != "native":
@@ -184,12 +196,12 @@ def resample_all_datasets(
         raise DataError(f"emg_hz {emg_hz}, samples_per_stride {samples_per_stride} and kin_hz {kin_hz} were asked for, "
                         "expected 100 to 10000 Hz, 10 to 5000 points and 10 to 5000 Hz")
     grid = dict(emg_hz=float(emg_hz), samples_per_stride=None if kin_hz else samples_per_stride, kin_hz=kin_hz and float(kin_hz))
-    store = create_store(out, "aligned", grid | dict(native=source.parameters))
+    store = create_store(out, "aligned", grid | dict(native=source.parameters), rebuild)
     with writing(store):
-        digests = source.digests()
-        wanted = {(d, p): dict(parameters=grid, native=digests[f"{folder_name(d)}/{folder_name(p)}"]) for d, p in source.people}
-        _forget(store, set(wanted))
-        stale = {k: m for k, m in wanted.items() if _made_from(store, *k) != m}
+        digests, dropped = source.digests(), _follow(store, source)
+        wanted = {(d, p): dict(parameters=grid, native=digests[f"{folder_name(d)}/{folder_name(p)}"])
+                  for d, p in source.people if f"{d}/{p}" not in dropped}
+        stale = {k: m for k, m in wanted.items() if rebuild or _made_from(store, *k) != m}
         todo = [(native, d, p, store, emg_hz, samples_per_stride, kin_hz, m) for (d, p), m in stale.items()]
         _align_all(todo, jobs, progress)
         Store(store).write_index()

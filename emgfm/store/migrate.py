@@ -14,7 +14,8 @@ import pandas as pd
 
 from ..core.schema import data_error
 from ..files.inputs import checksum
-from .core import SCHEMA, Store, _replacing, create_store, write_file, write_json, writing
+from .core import SCHEMA, Store, _describe
+from .disk import replacing, write_file, write_sealed, writing
 
 # %% ../../nbs/50_store/12_migrate.ipynb #08f42582
 RENAMED = {"emg_": "filtered_", "_history": "_processing"}  # parts of columns, as they were and as they are
@@ -42,14 +43,14 @@ def _migrate_patient(folder: Path) -> None:
     if "filtered.npy" in facts["files"]:  # a migration that was stopped came as far as this
         return
     _refuse_damage(folder, facts["files"])
-    with _replacing(folder) as new:
+    with replacing(folder) as new:
         for name in facts["files"]:
             if name == "recordings.parquet":
                 _rename_columns(folder / name, new / name)
             else:
                 shutil.copy2(folder / name, new / name.replace("emg.npy", "filtered.npy"))
         files = {p.name: dict(bytes=p.stat().st_size, sha256=checksum(p)) for p in sorted(new.iterdir())}
-        write_json(new / "patient.json", facts | dict(files=files))
+        write_sealed(new / "patient.json", facts | dict(files=files))
 
 # %% ../../nbs/50_store/12_migrate.ipynb #627b3570
 def migrate_store(
@@ -86,6 +87,6 @@ def migrate_store(
         with writing(path):
             for file in sorted(path.glob("[!.]*/[!.]*/patient.json")):
                 _migrate_patient(file.parent)
-            create_store(path, kind, parameters, migrated=True)
+            _describe(path, kind, parameters)
             Store(path).write_index()
     return Store(path)

@@ -22,7 +22,8 @@ import pandas as pd
 from ..core.plotting import Page, plot_masks, style
 from emgfm.core.schema import (CHANNELS, GROUPS, JOINTS, MUSCLES, MUSCLE_LABELS, REASONS,
     REASON_CODES)
-from .core import Store, folder_name, write_json
+from .core import Store
+from .disk import folder_name, write_json
 from .sync import Stride, SyncAll
 
 # %% ../../nbs/50_store/05_quality.ipynb #7d4d3992
@@ -118,8 +119,8 @@ def mean_strides(
     Returns
     -------
     pd.DataFrame
-        dataset, activity, channel, n; mean and sd (100,), and each stride (n, 100) where
-        there is a band
+        dataset, activity, channel, n; mean and sd (100,), and each stride (n, 100) where there
+        is a band
     """
     sync, rows, banded = SyncAll(store), [], {b.channel for b in BANDS}
     for (dataset, activity), s in sync.select(query).groupby(["dataset", "activity"]):
@@ -144,7 +145,7 @@ def plot_mean_strides(
     ----------
     means : pd.DataFrame
         from `mean_strides`
-    activity : str, default level_walk
+    activity : str, default 'level_walk'
     """
     import matplotlib.pyplot as plt
     from emgfm.core.plotting import PALETTE
@@ -183,7 +184,7 @@ def plot_envelopes(
     ----------
     means : pd.DataFrame
         from `mean_strides`
-    activity : str, default level_walk
+    activity : str, default 'level_walk'
     """
     import matplotlib.pyplot as plt
     from emgfm.core.plotting import PALETTE
@@ -512,7 +513,7 @@ def rejected_cycles(store: Store, dataset: str) -> pd.DataFrame:  # patient, sta
     Returns
     -------
     pd.DataFrame
-        %% ../../nbs/50_store/05_quality.ipynb #26b3899f patient, start, stop, reason
+        patient, start, stop, reason
     """
     return (
         store.table("rejected", dataset).drop(columns="dataset")

@@ -26,8 +26,8 @@ class Stride:
     Parameters
     ----------
     facts : dict
-        dataset, patient, activity, trial, side, stride, start, stop, conditions, the
-        person's facts
+        dataset, patient, activity, trial, side, stride, start, stop, conditions, the person's
+        facts
     filtered : np.ndarray
         (n, 13) filtered bipolar EMG, empty where the source has none
     envelope : np.ndarray

@@ -22,18 +22,20 @@ from ..core.schema import DataError
 # %% ../../nbs/50_store/01_workers.ipynb #b398c751
 @dataclass(frozen=True)
 class Died:
-    """What stands in the place of a result when a task did not come back
+    """Returned instead of a result when a task fails
 
     Parameters
     ----------
     how : str
-        "took longer than 20 s", "was killed by signal 11 (SIGSEGV)", "raised KeyError:
-        'emg'"
+        "took longer than 20 s", "was killed by signal 11 (SIGSEGV)", "raised KeyError: 'emg'"
     detail : str, default ''
         the traceback, where there is one
+    kind : str, default 'raised'
+        or refused (a `DataError`), memory, late, killed (from outside), crashed, cluster
     """
     how: str  # "took longer than 20 s", "was killed by signal 11 (SIGSEGV)", "raised KeyError: 'emg'"
     detail: str = ""  # the traceback, where there is one
+    kind: str = "raised"  # or refused (a `DataError`), memory, late, killed (from outside), crashed, cluster
 
     def __str__(self):
         return self.how
@@ -104,9 +106,11 @@ def _answer(function: Callable, arguments: tuple, memory: int | None) -> Any:
     "The result of a call, or why there is none"
     try:
         return function(*arguments)
+    except DataError as e:
+        return Died(str(e), traceback.format_exc(), "refused")
     except MemoryError:
         room = "there is" if memory is None else f"the {memory / 1e9:.3g} GB allowed"
-        return Died(f"needed more memory than {room}", traceback.format_exc())
+        return Died(f"needed more memory than {room}", traceback.format_exc(), "memory")
     except Exception as e:  # whatever a task raises is told to the parent, which has the say
         return Died(f"raised {type(e).__name__}: {e}", traceback.format_exc())
 
@@ -128,7 +132,8 @@ class _Worker:
             return self.pipe.recv()
         except (EOFError, OSError):  # the other end is gone
             self.process.join()
-            return Died(death(self.process.exitcode))
+            code = self.process.exitcode
+            return Died(death(code), kind="killed" if code == -signal.SIGKILL else "crashed")
 
     def stop(self):
         self.process.kill()
@@ -156,7 +161,7 @@ def _news(w: _Worker, heard: list, arguments, timeout) -> tuple[Any] | None:
         return (said,)
     if w.deadline is not None and time.monotonic() >= w.deadline:
         w.ready = False
-        return (Died(f"took longer than {timeout:g} s"),)
+        return (Died(f"took longer than {timeout:g} s", kind="late"),)
     return None
 
 # %% ../../nbs/50_store/01_workers.ipynb #24fca8bf
@@ -222,8 +227,7 @@ def run_tasks(
     on_done : Callable[[int, Any], None] | None, default None
         called here with the number of each finished call and its result
     scheduler : str, default ''
-        address of a `dask.distributed` scheduler, which then does the calls:
-        tcp://host:8786
+        address of a `dask.distributed` scheduler, which then does the calls: tcp://host:8786
 
     Returns
     -------
@@ -262,9 +266,9 @@ def _on_cluster(function, arguments, scheduler: str, tell) -> list:
             if error is None:
                 result = future.result()
             elif isinstance(error, KilledWorker):
-                result = Died(f"killed the workers that tried it ({error})")
+                result = Died(f"killed the workers that tried it ({error})", kind="cluster")
             else:
-                result = Died(f"could not be done by the cluster ({type(error).__name__}: {error})")
+                result = Died(f"could not be done by the cluster ({type(error).__name__}: {error})", kind="cluster")
             results[futures[future]] = result
             tell(futures[future], result)
     return [results[i] for i in range(len(arguments))]

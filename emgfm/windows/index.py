@@ -7,13 +7,14 @@ __all__ = ['is_steady', 'WindowIndex', 'person_numbers']
 
 # %% ../../nbs/60_windows/03_index.ipynb #504f705a
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from .order import blocks, deal
+from . import order
 from ..core.schema import data_error
 from ..store.core import Store
 
@@ -61,8 +62,8 @@ class WindowIndex:
     steady : bool, default True
         leave out what `is_steady` leaves out; strides that are named in `only` stay
     points : int, default 3
-        points of a run that an input state is made of; a run's first ones have too few
-        before them
+        points of a run that an input state is made of; a run's first ones have too few before
+        them
 
     Raises
     ------
@@ -96,9 +97,20 @@ class WindowIndex:
     def __len__(self):
         return int(self._ends[-1]) if len(self._ends) else 0
 
+    @property
+    def counts(self) -> np.ndarray:  # (strides,)
+        """Windows that each stride offers
+
+        Returns
+        -------
+        np.ndarray
+            (strides,)
+        """
+        return np.maximum(self._length - self._first, 0)
+
     def __repr__(self):
-        return (f"{type(self).__name__}({self.split or 'all'}: {len(self):,} windows of {len(self.strides):,} strides "
-                f"of {self.people} patients)")
+        return (f"{type(self).__name__}({self.split or 'all'}: {len(self):,} windows of "
+                f"{(self.counts > 0).sum():,} strides of {self.people} patients)")
 
 # %% ../../nbs/60_windows/03_index.ipynb #664d041b
 @patch
@@ -154,6 +166,9 @@ def _choose(
         keep &= np.where(person >= 0, member[person], False)
     if only is not None:
         wanted = pd.DataFrame(sorted(set(only)), columns=["dataset", "patient", "stride"])
+        for unknown in wanted[person_numbers(people, wanted) < 0].itertuples():
+            raise data_error("is not in the store, and `only` names a stride of it",
+                             unknown.dataset, unknown.patient, self.store.path)
         key = lambda p, t: (p.astype(np.int64) << 32) + t.stride.to_numpy(np.int64)
         keep &= np.isin(key(person, s), key(person_numbers(people, wanted), wanted))
     elif steady:
@@ -205,7 +220,8 @@ def locate(
     """
     index = np.asarray(index, np.int64)
     if len(index) and (index.min() < 0 or index.max() >= len(self)):
-        raise IndexError(f"sample {int(index.max())} of {len(self)}")
+        wrong = index[(index < 0) | (index >= len(self))][0]
+        raise IndexError(f"sample {wrong} was asked for, the split has {len(self)}")
     stride = np.searchsorted(self._ends, index, side="right")
     before = np.where(stride > 0, self._ends[stride - 1], 0)
     return stride, index - before + self._first[stride]
@@ -244,22 +260,10 @@ def _times(
     return t
 
 # %% ../../nbs/60_windows/03_index.ipynb #e2c2853b
-@patch(as_prop=True)
-def counts(self: WindowIndex) -> np.ndarray:  # (strides,)
-    """Windows that each stride offers
-
-    Returns
-    -------
-    np.ndarray
-        (strides,)
-    """
-    return np.maximum(self._length - self._first, 0)
-
-
 @patch
 def batches(
     self: WindowIndex,
-    batch_size: int = 256,
+    batch_size: int = 256,  # windows of all ranks together
     seed: int = 0,
     epoch: int = 0,
     per_stride: int | None = None,  # windows drawn from each stride; None: all of them
@@ -275,6 +279,7 @@ def batches(
     Parameters
     ----------
     batch_size : int, default 256
+        windows of all ranks together
     seed : int, default 0
     epoch : int, default 0
     per_stride : int | None, default None
@@ -297,11 +302,42 @@ def batches(
     Iterator[np.ndarray]
         sample numbers, batch by batch
     """
-    skipped = skip * batch_size * world_size
-    order = blocks(self._person, self.counts, seed, epoch, per_stride, block, chunk, weights, skipped)
-    return deal(order, batch_size, rank, world_size)
+    skipped = skip * batch_size
+    index = order.blocks(self._person, self.counts, seed, epoch, per_stride, block, chunk, weights, skipped)
+    return order.deal(index, batch_size, rank, world_size)
 
 # %% ../../nbs/60_windows/03_index.ipynb #b71d6c2a
+@patch
+def epoch_size(
+    self: WindowIndex,
+    seed: int = 0,
+    epoch: int = 0,
+    per_stride: int | None = None,  # as for `batches`
+    chunk: int | None = 32,  # as for `batches`
+    weights: np.ndarray | None = None,  # as for `batches`
+    **_,
+) -> int:
+    """Windows of an epoch
+
+    Parameters
+    ----------
+    seed : int, default 0
+    epoch : int, default 0
+    per_stride : int | None, default None
+        as for `batches`
+    chunk : int | None, default 32
+        as for `batches`
+    weights : np.ndarray | None, default None
+        as for `batches`
+    **_
+
+    Returns
+    -------
+    int
+    """
+    return order.epoch_size(self._person, self.counts, seed, epoch, per_stride, chunk, weights)
+
+
 @patch
 def ordered(
     self: WindowIndex,
@@ -341,3 +377,27 @@ def of_stride(
     """
     n = max(int(self._length[stride] - self._first[stride]), 0)
     return np.arange(self._ends[stride] - n, self._ends[stride])
+
+# %% ../../nbs/60_windows/03_index.ipynb #3f9f416a
+@patch
+def part(
+    self: WindowIndex,
+    rows: np.ndarray,  # of `strides`
+) -> WindowIndex:  # of the same class
+    """The samples of some strides only
+
+    Parameters
+    ----------
+    rows : np.ndarray
+        of `strides`
+
+    Returns
+    -------
+    WindowIndex
+        of the same class
+    """
+    other, kept = copy(self), np.isin(np.arange(len(self.strides)), rows)
+    other._first = np.where(kept, self._first, self._length).astype(np.int32)
+    other._ends = np.cumsum(other.counts, dtype=np.int64)
+    other.people = len(np.unique(self._person[other.counts > 0]))
+    return other

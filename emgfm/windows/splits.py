@@ -157,8 +157,8 @@ def make_folds(
     Raises
     ------
     DataError
-        … folds were asked for, expected at least 3: one to test, one to validate, the rest
-        to train
+        … folds were asked for, expected at least 3: one to test, one to validate, the rest to
+        train
     DataError
         … folds were asked for, and there are … people, expected at least as many
     """
@@ -334,8 +334,8 @@ def check_people(
     Raises
     ------
     DataError
-        Has the same … as … …, and one is in …, the other in …: tell by `aliases` that they
-        are one person, or leave one out
+        Has the same … as … …, and one is in …, the other in …: tell by `aliases` that they are
+        one person, or leave one out
     """
     check_overlap(splits, aliases=aliases)
     split = dict(zip(zip(splits.dataset, splits.patient), splits.split))

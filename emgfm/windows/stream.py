@@ -71,13 +71,12 @@ class RemoteStore(Store):
     Parameters
     ----------
     address : str
-        of the store's folder, anything that fsspec can open: https://..., s3://...,
-        sftp://..., /mnt/...
+        of the store's folder, anything that fsspec can open: https://..., s3://..., sftp://...,
+        /mnt/...
     cache : str | Path
         folder on this machine, new or used for the same store before
     limit : float | None, default None
-        bytes that patients may take there; the one not used for longest goes. None: no
-        limit
+        bytes that patients may take there; the one not used for longest goes. None: no limit
     """
 
     def __init__(
@@ -302,8 +301,7 @@ class StreamLoader(Loader):
     Parameters
     ----------
     ds
-        `SplitDataset` of a `RemoteStore`; with another store it is a `Loader` of whole
-        people
+        `SplitDataset` of a `RemoteStore`; with another store it is a `Loader` of whole people
     batch_size : int, default 256
     seed : int, default 0
     per_stride : int | None, default None
@@ -325,14 +323,15 @@ class StreamLoader(Loader):
         soon: int = 2,  # people who are fetched before they are needed
         **options,  # of `Loader`
     ):
-        super().__init__(ds, batch_size, seed, per_stride, block=block, **options, chunk=None)
+        super().__init__(ds, batch_size, seed, per_stride=per_stride, block=block, **options, chunk=None)
         self.soon, self._plan = soon, (None, [], 0)  # epoch, people in its order, and how many were asked for
 
-    def _make(self, index: np.ndarray) -> dict:
-        "A batch, while the people after it are on their way"
-        if isinstance(self.ds.store, RemoteStore):
-            self._ask(set(self.ds._person[self.ds.locate(index)[0]].tolist()))
-        return super()._make(index)
+    def indices(self):
+        "Window numbers, while the patients after each batch are fetched"
+        for index in super().indices():
+            if isinstance(self.ds.store, RemoteStore):
+                self._ask(set(self.ds._person[self.ds.locate(index)[0]].tolist()))
+            yield index
 
     def _ask(self, needed: set[int]):
         "Begin to fetch the people of a batch, and the next few in the order of the epoch"
