@@ -75,10 +75,9 @@ def _fetch_index(address: str, file: Path) -> dict:
     advice = "run `Store.write_index()` where the store lies"
     _fetch(address, "index/index.json", file, hint=advice)
     index = read_sealed(file, advice)
-    parts = {k: index.get(k) for k in ("patients", "files", "dropped")}
-    kinds = dict(patients=dict, files=dict, dropped=list)
-    if wrong := [k for k, v in parts.items() if not isinstance(v, kinds[k])]:
-        raise data_error(f"has no list of {' or '.join(wrong)}; {advice}", file=f"{address}/index")
+    kinds = dict(patients=dict, files=dict, dropped=list, root=str)
+    if wrong := [k for k, kind in kinds.items() if not isinstance(index.get(k), kind)]:
+        raise data_error(f"lacks {' and '.join(wrong)}; {advice}", file=f"{address}/index")
     folders = [name.split("/") for name in (*index["patients"], *index["dropped"])]
     if wrong := ["/".join(f) for f in folders if len(f) != 2]:
         raise data_error(f"lists {wrong[0]!r}, expected dataset/patient", file=f"{address}/index")
@@ -109,7 +108,8 @@ class RemoteStore(Store):
         self.address, self.limit, self._used = address.rstrip("/"), limit, {}
         self._coming = 0, None, {}  # process, its threads, and who is on the way
         cache = Path(cache)
-        _fetch(self.address, "store.json", cache / "store.json")
+        for name in ("store.json", "schema.json"):
+            _fetch(self.address, name, cache / name)
         self.index = _fetch_index(self.address, cache / "index/index.json")
         for name, sha in self.index["files"].items():
             if not (cache / "index" / name).is_file() or checksum(cache / "index" / name) != sha:
@@ -151,6 +151,17 @@ class RemoteStore(Store):
         dict[str, str]
         """
         return self.index["patients"]
+
+    @property
+    def root(self) -> str:  # sha256, hexadecimal
+        """Digest of the whole store, as its index says
+
+        Returns
+        -------
+        str
+            sha256, hexadecimal
+        """
+        return self.index["root"]
 
     def index_is_fresh(self) -> bool:
         """The index is what this store is opened by
