@@ -80,6 +80,7 @@ def peak() -> float:
 def fresh(store: Path):
     "What a new process needs"
     import emgfm.store.quality  # noqa: F401 (all that the data layer imports is there before the clock starts)
+
     before = peak()
     begun = time.perf_counter()
     n = len(Store(store).strides)

@@ -24,5 +24,7 @@ def test_the_folder_has_cases():
 @pytest.mark.parametrize("case", CASES, ids=lambda p: p.stem)
 def test_case(case, tmp_path):
     env = dict(os.environ, PYTHONPATH=str(ROOT), PYTHONDONTWRITEBYTECODE="1", TMPDIR=str(tmp_path))
-    got = subprocess.run([sys.executable, case], capture_output=True, text=True, timeout=300, env=env)
+    got = subprocess.run(
+        [sys.executable, case], capture_output=True, text=True, timeout=300, env=env
+    )
     assert got.returncode == 0, got.stdout.strip() or got.stderr[-500:]

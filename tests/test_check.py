@@ -1,4 +1,5 @@
 """`emgfm check` finds a turned sign, a wrong unit and shifted events in a store whose files are otherwise whole."""
+
 import json
 import shutil
 
@@ -38,7 +39,11 @@ def turned(x):
     return x
 
 
-PLANTED = {"sign": ("angle", turned), "unit": ("moment", lambda x: x / 1000), "event": ("angle", lambda x: np.roll(x, 45, axis=0))}
+PLANTED = {
+    "sign": ("angle", turned),
+    "unit": ("moment", lambda x: x / 1000),
+    "event": ("angle", lambda x: np.roll(x, 45, axis=0)),
+}
 
 
 def status(store, out):

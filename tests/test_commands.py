@@ -1,4 +1,5 @@
 """The command line where something is wrong or left over: its exit status, one sentence, and what it leaves."""
+
 import json
 import shutil
 
@@ -34,10 +35,25 @@ def made(tmp_path_factory):
     victim = next((tmp / "raw" / "lencioni").rglob("Subject4.mat"))
     victim.write_text("<html>You have to log in</html>")
     (tmp / "masses.csv").write_text("who,kg\nSubject1,70\n")
-    for words, wanted in [(["build", tmp / "raw", tmp / "native", "--jobs", 1], 1),
-                          (["resample", tmp / "native", tmp / "aligned", "--jobs", 1], 0),
-                          (["splits", tmp / "aligned", "--leave-dataset", "falisse2019", "--out", tmp / "splits.csv"], 0),
-                          (["train", tmp / "aligned", tmp / "model", "--steps", 2, "--splits", tmp / "splits.csv"], 0)]:
+    for words, wanted in [
+        (["build", tmp / "raw", tmp / "native", "--jobs", 1], 1),
+        (["resample", tmp / "native", tmp / "aligned", "--jobs", 1], 0),
+        (
+            [
+                "splits",
+                tmp / "aligned",
+                "--leave-dataset",
+                "falisse2019",
+                "--out",
+                tmp / "splits.csv",
+            ],
+            0,
+        ),
+        (
+            ["train", tmp / "aligned", tmp / "model", "--steps", 2, "--splits", tmp / "splits.csv"],
+            0,
+        ),
+    ]:
         status = 0
         try:
             cli.main([*map(str, words)])
@@ -51,12 +67,18 @@ def made(tmp_path_factory):
 
 def test_a_person_who_cannot_be_read_costs_that_person(made, emgfm):
     "Status 1, the sentence on the error stream, everybody else stored; a plan says it again, and reads nobody"
-    assert set(Store(made / "native").people) == {("falisse2019", "subject1"), *(("lencioni", f"Subject{i}") for i in (1, 2, 3))}
+    assert set(Store(made / "native").people) == {
+        ("falisse2019", "subject1"),
+        *(("lencioni", f"Subject{i}") for i in (1, 2, 3)),
+    }
     status, out, err = emgfm("build", made / "raw", made / "native", "--jobs", 1)
     assert status == 1 and "Subject4" in err and "Traceback" not in err
     status, out, _ = emgfm("build", made / "raw", made / "native", "--dry-run")
     assert status == 0 and "failed: " in out and "Subject4" in out and "to do: 0 patients" in out
-    assert "to do: 1 patients" in emgfm("build", made / "raw", made / "native", "--dry-run", "--retry")[1]
+    assert (
+        "to do: 1 patients"
+        in emgfm("build", made / "raw", made / "native", "--dry-run", "--retry")[1]
+    )
 
 
 def test_a_dataset_that_cannot_be_listed_is_told_in_a_plan(made, tmp_path, emgfm):
@@ -73,10 +95,16 @@ def test_a_run_says_who_could_not_be_read(made, tmp_path, emgfm):
     "Status 1, and the report names the file"
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "lencioni").symlink_to(made / "raw" / "lencioni")
-    status, out, err = emgfm("run", "--raw", tmp_path / "raw", "--out", tmp_path / "run", "--steps", 2, "--jobs", 1)
-    assert status == 1 and "not read: " in err and "Subject4" in err and "Mean absolute errors" in out
+    status, out, err = emgfm(
+        "run", "--raw", tmp_path / "raw", "--out", tmp_path / "run", "--steps", 2, "--jobs", 1
+    )
+    assert (
+        status == 1 and "not read: " in err and "Subject4" in err and "Mean absolute errors" in out
+    )
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    assert "Real downloads" in page and "Subject4" in page and "Everything could be read" not in page
+    assert (
+        "Real downloads" in page and "Subject4" in page and "Everything could be read" not in page
+    )
 
 
 # --- a person taken out
@@ -97,23 +125,41 @@ def test_who_was_dropped_stays_out(made, tmp_path, emgfm):
 
 # --- what does not fit together
 
-@pytest.mark.parametrize(("words", "told"), [
-    (["export", "aligned", "new.pkl", "--format", "pkl", "--filtered"], "expected neither with --format pkl"),
-    (["export", "aligned", "new", "--format", "xls"], "'xls' is not one of 'parquet', 'mat', 'pkl'"),
-    (["train", "aligned", "new", "--pretrain", "--init", "model"], "expected one of them"),
-    (["adapt", "model", "aligned", "new", "--dataset", "lencioni", "--patient", "Subject9"], "Subject9: has no stride"),
-    (["evaluate", "model", "aligned", "--metric", "MSE"], "'MSE' is not one of"),
-    (["splits", "aligned", "--leave-activity", "swim"], "'swim' is not among"),
-    (["splits", "aligned", "--leave-dataset", "hu"], "dataset hu: is not among falisse2019, lencioni"),
-    (["splits", "aligned", "--folds", "2"], "expected at least 3"),
-    (["splits", "aligned", "--folds", "40"], "there are 4 people"),
-    (["splits", "aligned", "--ratios", "0.9,0.9,0.1"], "sum to 1"),
-    (["resample", "aligned", "new"], "expected a native one"),
-    (["resample", "native", "new", "--emg-hz", "5"], "expected 100 to 10000 Hz"),
-    (["merge", "native", "aligned", "--out", "new"], "aligned store made with"),
-    (["build", "raw", "new", "--filtering", "magic"], "'magic' is not one of 'causal', 'zero_phase'"),
-    (["build", "raw", "aligned"], "is a store of kind aligned, expected native"),
-])
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["export", "aligned", "new.pkl", "--format", "pkl", "--filtered"],
+            "expected neither with --format pkl",
+        ),
+        (
+            ["export", "aligned", "new", "--format", "xls"],
+            "'xls' is not one of 'parquet', 'mat', 'pkl'",
+        ),
+        (["train", "aligned", "new", "--pretrain", "--init", "model"], "expected one of them"),
+        (
+            ["adapt", "model", "aligned", "new", "--dataset", "lencioni", "--patient", "Subject9"],
+            "Subject9: has no stride",
+        ),
+        (["evaluate", "model", "aligned", "--metric", "MSE"], "'MSE' is not one of"),
+        (["splits", "aligned", "--leave-activity", "swim"], "'swim' is not among"),
+        (
+            ["splits", "aligned", "--leave-dataset", "hu"],
+            "dataset hu: is not among falisse2019, lencioni",
+        ),
+        (["splits", "aligned", "--folds", "2"], "expected at least 3"),
+        (["splits", "aligned", "--folds", "40"], "there are 4 people"),
+        (["splits", "aligned", "--ratios", "0.9,0.9,0.1"], "sum to 1"),
+        (["resample", "aligned", "new"], "expected a native one"),
+        (["resample", "native", "new", "--emg-hz", "5"], "expected 100 to 10000 Hz"),
+        (["merge", "native", "aligned", "--out", "new"], "aligned store made with"),
+        (
+            ["build", "raw", "new", "--filtering", "magic"],
+            "'magic' is not one of 'causal', 'zero_phase'",
+        ),
+        (["build", "raw", "aligned"], "is a store of kind aligned, expected native"),
+    ],
+)
 def test_refused(made, emgfm, words, told):
     "Status 2, one sentence, and nothing begun"
     places = {p.name for p in made.iterdir()} | {"new", "new.pkl"}
@@ -131,7 +177,10 @@ def test_errors_of_the_file_system(made, tmp_path, emgfm):
 
 
 def test_an_error_without_a_name_is_not_hidden(monkeypatch, made, emgfm):
-    monkeypatch.setattr("emgfm.store.core.Store.diff", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+    monkeypatch.setattr(
+        "emgfm.store.core.Store.diff",
+        lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")),
+    )
     with pytest.raises(OSError, match="Input/output error"):
         emgfm("diff", made / "native", made / "native")
 
@@ -154,11 +203,23 @@ def test_damaged_files_are_told(made, tmp_path, emgfm):
     whole[-1] ^= 1  # a bit, as bad memory turns it
     file.write_bytes(whole)
     status, out, _ = emgfm("check", tmp_path / "native", "--out", tmp_path / "q")
-    assert status == 1 and f"damaged: dataset falisse2019, patient subject1, file {file}" in out and ", 1 damaged files" in out
+    assert (
+        status == 1
+        and f"damaged: dataset falisse2019, patient subject1, file {file}" in out
+        and ", 1 damaged files" in out
+    )
 
 
 def test_a_pickle_for_the_original_pipeline(made, tmp_path, emgfm):
-    status, out, _ = emgfm("export", made / "aligned", tmp_path / "x.pkl", "--format", "pkl", "--query", "dataset == 'lencioni'")
+    status, out, _ = emgfm(
+        "export",
+        made / "aligned",
+        tmp_path / "x.pkl",
+        "--format",
+        "pkl",
+        "--query",
+        "dataset == 'lencioni'",
+    )
     assert status == 0 and "exported " in out
     assert load_pickle(tmp_path / "x.pkl")
 
@@ -166,11 +227,31 @@ def test_a_pickle_for_the_original_pipeline(made, tmp_path, emgfm):
 def test_a_network_that_begins_with_another(made, tmp_path, emgfm):
     "Pre-trained without labels, then trained; judged with all scores in a table"
     splits = ("--splits", made / "splits.csv")
-    status, out, err = emgfm("train", made / "aligned", tmp_path / "hidden", "--pretrain", "--steps", 2, *splits)
+    status, out, err = emgfm(
+        "train", made / "aligned", tmp_path / "hidden", "--pretrain", "--steps", 2, *splits
+    )
     assert status == 0 and "best validation loss" in out, err
-    status, out, err = emgfm("train", made / "aligned", tmp_path / "model", "--init", tmp_path / "hidden", "--steps", 2, *splits)
+    status, out, err = emgfm(
+        "train",
+        made / "aligned",
+        tmp_path / "model",
+        "--init",
+        tmp_path / "hidden",
+        "--steps",
+        2,
+        *splits,
+    )
     assert status == 0, err
-    status, out, err = emgfm("evaluate", tmp_path / "model", made / "aligned", "--csv", tmp_path / "scores.csv", "--metric", "R2", *splits)
+    status, out, err = emgfm(
+        "evaluate",
+        tmp_path / "model",
+        made / "aligned",
+        "--csv",
+        tmp_path / "scores.csv",
+        "--metric",
+        "R2",
+        *splits,
+    )
     assert status == 0 and "R2 on 1 patients whom the network has never seen" in out, err
     scores = pd.read_csv(tmp_path / "scores.csv")
     assert {"persistence", "EMG transformer", "without EMG"} <= set(scores.model)
@@ -179,7 +260,9 @@ def test_a_network_that_begins_with_another(made, tmp_path, emgfm):
 def test_left_out(made):
     "All of one dataset is tested on, nobody else"
     t = load_splits(made / "splits.csv")
-    assert set(t[t.split == "test"].dataset) == {"falisse2019"} and "lencioni" in set(t[t.split == "train"].dataset)
+    assert set(t[t.split == "test"].dataset) == {"falisse2019"} and "lencioni" in set(
+        t[t.split == "train"].dataset
+    )
 
 
 # --- look-alikes of another run
@@ -188,7 +271,9 @@ def lookalikes_of(out, people):
     "What a run on look-alikes does before it trains"
     pipeline.write_lookalikes(out / "raw", ["lencioni"], people, progress=False)
     pipeline._protect(out, ["lencioni"])
-    pipeline._forget_others(out, pipeline.build_store(out / "raw", out / "native", jobs=1, progress=False))
+    pipeline._forget_others(
+        out, pipeline.build_store(out / "raw", out / "native", jobs=1, progress=False)
+    )
 
 
 def test_fewer_patients_than_before(tmp_path):
@@ -197,7 +282,10 @@ def test_fewer_patients_than_before(tmp_path):
         lookalikes_of(tmp_path, people)
         assert len(Store(tmp_path / "native").people) == people
     assert set(Store(tmp_path / "native").strides.patient) == {"Subject1", "Subject2", "Subject3"}
-    assert json.loads((tmp_path / "raw" / ".lookalikes.json").read_text())["lencioni"] == {"people": 3, "seed": 0}
+    assert json.loads((tmp_path / "raw" / ".lookalikes.json").read_text())["lencioni"] == {
+        "people": 3,
+        "seed": 0,
+    }
 
 
 def test_patients_from_downloads_stay(made, tmp_path):
@@ -207,7 +295,11 @@ def test_patients_from_downloads_stay(made, tmp_path):
         file.rename(file.with_name(f"Subject{50 - k}.mat"))
     pipeline.build_store(tmp_path / "downloads", tmp_path / "native", jobs=1, progress=False)
     lookalikes_of(tmp_path, 1)
-    assert {p for _, p in Store(tmp_path / "native").people} == {"Subject49", "Subject50", "Subject1"}
+    assert {p for _, p in Store(tmp_path / "native").people} == {
+        "Subject49",
+        "Subject50",
+        "Subject1",
+    }
     shutil.copytree(made / "native", tmp_path / "other" / "native")
     with pytest.raises(cli.DataError, match="patient Subject1, read from downloads"):
         lookalikes_of(tmp_path / "other", 1)
@@ -227,22 +319,37 @@ def parsed_wrongly(name):
     "Five lines that no command can take: its status is 2 and its complaint one sentence"
     command = cli.typer.main.get_command(cli.app).commands[name]
     needs = sum(p.param_type_name == "argument" and p.required for p in command.params)
-    return [[name, *["x"] * needs, "--no-such-option"], [name, *["x"] * (needs + 1), "--json=maybe"],
-            [name, "--quiet"] if needs else [name, "--quiet", "--nonsense"], [name, *["x"] * needs, "--seed", "abc"],
-            [name, *["x"] * needs, "-z"]]
+    return [
+        [name, *["x"] * needs, "--no-such-option"],
+        [name, *["x"] * (needs + 1), "--json=maybe"],
+        [name, "--quiet"] if needs else [name, "--quiet", "--nonsense"],
+        [name, *["x"] * needs, "--seed", "abc"],
+        [name, *["x"] * needs, "-z"],
+    ]
 
 
 @pytest.mark.parametrize("name", [n for names in cli.SECTIONS.values() for n in names])
 def test_wrong_in_five_ways(name, emgfm):
     for words in parsed_wrongly(name):
         status, out, err = emgfm(*words)
-        assert status == 2 and len(err.strip().splitlines()) == 1 and err.startswith("emgfm: "), (words, out, err)
+        assert status == 2 and len(err.strip().splitlines()) == 1 and err.startswith("emgfm: "), (
+            words,
+            out,
+            err,
+        )
 
 
 def test_missing_store(emgfm, tmp_path):
     "A store that is not there: one sentence for every command that reads one"
-    for words in (["info"], ["check"], ["resample", tmp_path / "o"], ["export", tmp_path / "o"], ["splits"], ["train", tmp_path / "o"],
-                  ["bench", tmp_path / "o"]):
+    for words in (
+        ["info"],
+        ["check"],
+        ["resample", tmp_path / "o"],
+        ["export", tmp_path / "o"],
+        ["splits"],
+        ["train", tmp_path / "o"],
+        ["bench", tmp_path / "o"],
+    ):
         status, _, err = emgfm(words[0], tmp_path / "nowhere", *words[1:])
         assert status == 2 and "nowhere" in err and len(err.strip().splitlines()) == 1, (words, err)
 

@@ -1,4 +1,5 @@
 """What users of the library meet at its edges: wrong arguments, hollow data, a reader that breaks, a worker that dies."""
+
 import builtins
 import os
 import pickle
@@ -26,7 +27,12 @@ from emgfm.store.legacy import import_pickle, legacy_strides, load_pickle
 from emgfm.store.quality import mean_strides, outliers, plot_envelopes, write_quality
 from emgfm.windows.index import WindowIndex
 from emgfm.windows.samples import SplitDataset, WindowedGaitDataParser
-from emgfm.windows.splits import assign_patient_to_split, leave_one_activity_out, make_splits, split_counts
+from emgfm.windows.splits import (
+    assign_patient_to_split,
+    leave_one_activity_out,
+    make_splits,
+    split_counts,
+)
 
 
 @pytest.fixture(scope="module")
@@ -58,19 +64,37 @@ def with_angle(rec, **changes):
 
 IMPOSSIBLE = {
     "side": (lambda r: replace(r, side="both"), "side: is 'both', expected left or right"),
-    "shape": (lambda r: with_angle(r, data=r.angle.data[:, 0]), r"angle: has shape .* expected \(n, 3, 3\)"),
+    "shape": (
+        lambda r: with_angle(r, data=r.angle.data[:, 0]),
+        r"angle: has shape .* expected \(n, 3, 3\)",
+    ),
     "rate": (lambda r: with_angle(r, rate=0), "has rate 0 Hz"),
     "start": (lambda r: with_angle(r, start=np.nan), "start nan s"),
-    "infinite": (lambda r: with_angle(r, data=np.full_like(r.angle.data, np.inf)), "holds infinite values"),
+    "infinite": (
+        lambda r: with_angle(r, data=np.full_like(r.angle.data, np.inf)),
+        "holds infinite values",
+    ),
     "degrees": (lambda r: with_angle(r, data=r.angle.data * 57.3), "is it in degrees"),
     "state": (lambda r: replace(r, emg=replace(r.emg, state="cooked")), "has state 'cooked'"),
     "reason": (lambda r: replace(r, reasons={"emg": "lazy"}), "has the reason 'lazy'"),
-    "columns": (lambda r: replace(r, strides=r.strides.drop(columns="activity")), "lacks the columns activity"),
-    "backwards": (lambda r: with_strides(r, stop=r.strides.start), "without a finite start before its stop"),
+    "columns": (
+        lambda r: replace(r, strides=r.strides.drop(columns="activity")),
+        "lacks the columns activity",
+    ),
+    "backwards": (
+        lambda r: with_strides(r, stop=r.strides.start),
+        "without a finite start before its stop",
+    ),
     "no time": (lambda r: with_strides(r, start=np.nan), "without a finite start before its stop"),
     "activity": (lambda r: with_strides(r, activity="swim"), "has the activity 'swim'"),
-    "hollow": (lambda r: replace(r, emg=None, angle=None, moment=None), "has strides but no signal"),
-    "second site": (lambda r: replace(r, second_sites={"soleus": np.zeros(3)}), "second site of soleus"),
+    "hollow": (
+        lambda r: replace(r, emg=None, angle=None, moment=None),
+        "has strides but no signal",
+    ),
+    "second site": (
+        lambda r: replace(r, second_sites={"soleus": np.zeros(3)}),
+        "second site of soleus",
+    ),
 }
 
 
@@ -87,18 +111,37 @@ def test_impossible_recordings_are_refused(truth, what):
 
 # --- arguments that mean nothing
 
-@pytest.mark.parametrize(("call", "error", "told"), [
-    (lambda: cell_index("knee_twist"), DataError, "expected one of hip_adduction"),
-    (lambda: muscle_names("TA XX"), DataError, "'XX' is not a muscle label"),
-    (lambda: assign_patient_to_split("hu", "AB156", (0.5, 0.5, 0.5)), DataError, "sum to 1"),
-    (lambda: assign_patient_to_split("hu", "AB156", (1.5, -0.5, 0.0)), DataError, "three numbers from 0"),
-    (lambda: derivatives(np.zeros((3, 1)), 0.01, "smooth"), DataError, "3 samples"),
-    (lambda: derivatives(np.zeros((9, 1)), 0.01, "magic"), DataError, "'magic', expected one of"),
-    (lambda: apply(design_band_pass(1000), np.full((100, 2), [0, np.inf])), DataError, "field column 1.*infinite"),
-    (lambda: Live([design_band_pass(1000, causal=False)], []), ValueError, "cannot run sample by sample"),
-    (lambda: BuildParameters("magic"), DataError, "expected causal or zero_phase"),
-    (lambda: next(legacy_strides({}, "nobody", 1000)), DataError, "has no nesting"),
-])
+@pytest.mark.parametrize(
+    ("call", "error", "told"),
+    [
+        (lambda: cell_index("knee_twist"), DataError, "expected one of hip_adduction"),
+        (lambda: muscle_names("TA XX"), DataError, "'XX' is not a muscle label"),
+        (lambda: assign_patient_to_split("hu", "AB156", (0.5, 0.5, 0.5)), DataError, "sum to 1"),
+        (
+            lambda: assign_patient_to_split("hu", "AB156", (1.5, -0.5, 0.0)),
+            DataError,
+            "three numbers from 0",
+        ),
+        (lambda: derivatives(np.zeros((3, 1)), 0.01, "smooth"), DataError, "3 samples"),
+        (
+            lambda: derivatives(np.zeros((9, 1)), 0.01, "magic"),
+            DataError,
+            "'magic', expected one of",
+        ),
+        (
+            lambda: apply(design_band_pass(1000), np.full((100, 2), [0, np.inf])),
+            DataError,
+            "field column 1.*infinite",
+        ),
+        (
+            lambda: Live([design_band_pass(1000, causal=False)], []),
+            ValueError,
+            "cannot run sample by sample",
+        ),
+        (lambda: BuildParameters("magic"), DataError, "expected causal or zero_phase"),
+        (lambda: next(legacy_strides({}, "nobody", 1000)), DataError, "has no nesting"),
+    ],
+)
 def test_wrong_arguments(call, error, told):
     with pytest.raises(error, match=told):
         call()
@@ -124,8 +167,12 @@ def test_one_activity_left_out_is_counted_as_asked(stores):
     s = Store(stores / "aligned")
     splits = make_splits(s.people, (0.5, 0.0, 0.5))
     activity = s.strides.activity.iloc[0]
-    t = split_counts(s.strides, leave_one_activity_out(splits, activity, s.strides)).loc["all", "strides"]
-    mine = s.strides.astype({"dataset": str, "patient": str}).merge(splits, on=["dataset", "patient"])
+    t = split_counts(s.strides, leave_one_activity_out(splits, activity, s.strides)).loc[
+        "all", "strides"
+    ]
+    mine = s.strides.astype({"dataset": str, "patient": str}).merge(
+        splits, on=["dataset", "patient"]
+    )
     assert t["test"] == ((mine.split == "test") & (mine.activity == activity)).sum() > 0
     assert t["train"] == ((mine.split == "train") & (mine.activity != activity)).sum()
 
@@ -133,10 +180,16 @@ def test_one_activity_left_out_is_counted_as_asked(stores):
 def test_the_split_of_a_stranger(stores):
     "The names of the original pipeline: who is in the store as in its table, somebody else by the hash"
     parser = WindowedGaitDataParser(stores / "aligned", 200, 0.5, 0.25, 0.25)
-    table = make_splits(Store(stores / "aligned").people, (0.5, 0.25, 0.25)).set_index(["dataset", "patient"]).split
+    table = (
+        make_splits(Store(stores / "aligned").people, (0.5, 0.25, 0.25))
+        .set_index(["dataset", "patient"])
+        .split
+    )
     assert {who: parser.assign_patient_to_split(*who) for who in table.index} == table.to_dict()
     for name in ("a", "b", "c", "d", "e"):
-        assert parser.assign_patient_to_split("lencioni", name) == assign_patient_to_split("lencioni", name, (0.5, 0.25, 0.25))
+        assert parser.assign_patient_to_split("lencioni", name) == assign_patient_to_split(
+            "lencioni", name, (0.5, 0.25, 0.25)
+        )
 
 
 # --- stores with nobody, or with less than they say
@@ -149,7 +202,10 @@ def test_an_empty_store(tmp_path):
     create_store(tmp_path / "aligned", "aligned", {})
     with pytest.raises(DataError, match="holds no patients, expected an aligned store"):
         WindowIndex(tmp_path / "aligned")
-    assert Store(tmp_path / "native").people == [] and len(Store(tmp_path / "native").table("strides")) == 0
+    assert (
+        Store(tmp_path / "native").people == []
+        and len(Store(tmp_path / "native").table("strides")) == 0
+    )
 
 
 def test_a_store_that_lies(stores, tmp_path):
@@ -166,10 +222,14 @@ def test_a_store_that_lies(stores, tmp_path):
     assert "lists the file '../../store.json', expected names without folders" in found
 
     (folder / "strides.parquet").unlink()
-    with pytest.raises(DataError, match="patient Subject1.*strides.parquet: is missing, expected a whole patient"):
+    with pytest.raises(
+        DataError, match="patient Subject1.*strides.parquet: is missing, expected a whole patient"
+    ):
         Store(tmp_path / "native").table("strides")
 
-    (tmp_path / "native" / "store.json").write_text('{"emgfm_store": "strange", "schema": 1, "parameters": {}}')
+    (tmp_path / "native" / "store.json").write_text(
+        '{"emgfm_store": "strange", "schema": 1, "parameters": {}}'
+    )
     with pytest.raises(DataError, match="is no description of an emgfm store"):
         Store(tmp_path / "native")
     with pytest.raises(TypeError, match="set cannot be stored as JSON"):
@@ -191,7 +251,11 @@ def test_a_damaged_person_is_named_by_resample(stores, tmp_path):
 class Reader(SimpleNamespace):
     "Stands for the reader of a dataset"
     def __init__(self, recordings, people=("Subject1",)):
-        super().__init__(NAME="lencioni", patients=lambda root: list(people), recordings=lambda root, patient: recordings(root, patient))
+        super().__init__(
+            NAME="lencioni",
+            patients=lambda root: list(people),
+            recordings=lambda root, patient: recordings(root, patient),
+        )
 
 
 @pytest.fixture
@@ -201,7 +265,10 @@ def built(monkeypatch, tmp_path):
 
     def one(recordings, people=("Subject1",)):
         monkeypatch.setattr(build, "reader", lambda name: Reader(recordings, people))
-        return build_store(tmp_path / "raw", tmp_path / "native", ["lencioni"], jobs=1, progress=False)
+        return build_store(
+            tmp_path / "raw", tmp_path / "native", ["lencioni"], jobs=1, progress=False
+        )
+
     return one
 
 
@@ -211,7 +278,9 @@ def mine(truth, change):
 
 
 def no_strides(rec):
-    rejected = pd.DataFrame(dict(start=[0.0, 1.0], stop=[1.0, 9.0], reason=["too short", "too long"]))
+    rejected = pd.DataFrame(
+        dict(start=[0.0, 1.0], stop=[1.0, 9.0], reason=["too short", "too long"])
+    )
     return replace(rec, strides=rec.strides.iloc[:0], rejected=rejected)
 
 
@@ -222,7 +291,10 @@ def no_strides(rec):
 def test_nobody_walks(built, truth, change, why):
     "A person whose every cycle was rejected is no patient with no strides: it failed, and the reasons are told"
     outcome, = built(mine(truth, change))
-    assert outcome.status == "failed" and "has no usable stride, the first because: " in outcome.sentence
+    assert (
+        outcome.status == "failed"
+        and "has no usable stride, the first because: " in outcome.sentence
+    )
     assert f"no stride was kept: {why}" in outcome.sentence
 
 
@@ -245,10 +317,15 @@ def test_rejected_cycles_are_on_the_pages(built, truth, tmp_path):
 
 def test_a_fault_of_the_reader_is_ours(built, truth):
     "A KeyError is no fault of the file: it asks for a report with the traceback, and is tried again by the next build"
+
     def broken(root, patient):
         yield {}["emg"]
     outcome, = built(broken)
-    assert outcome.status == "failed" and "a fault of emgfm: please report it" in outcome.sentence and "KeyError: 'emg'" in outcome.sentence
+    assert (
+        outcome.status == "failed"
+        and "a fault of emgfm: please report it" in outcome.sentence
+        and "KeyError: 'emg'" in outcome.sentence
+    )
     outcome, = built(mine(truth, lambda r: r))
     assert outcome.status == "built"
 
@@ -259,12 +336,20 @@ def test_a_disk_that_fails(built):
         raise OSError(5, "Input/output error")
         yield
     outcome, = built(unplugged)
-    assert outcome.status == "failed" and "cannot be read (Input/output error)" in outcome.sentence and "Traceback" not in outcome.sentence
+    assert (
+        outcome.status == "failed"
+        and "cannot be read (Input/output error)" in outcome.sentence
+        and "Traceback" not in outcome.sentence
+    )
 
 
 def test_a_reader_that_cannot_list(built, monkeypatch):
     "One sentence with the dataset's name"
-    monkeypatch.setattr(Reader, "__init__", lambda self, *_: SimpleNamespace.__init__(self, NAME="lencioni", patients=self.gone))
+    monkeypatch.setattr(
+        Reader,
+        "__init__",
+        lambda self, *_: SimpleNamespace.__init__(self, NAME="lencioni", patients=self.gone),
+    )
     Reader.gone = staticmethod(lambda root: (_ for _ in ()).throw(OSError(13, "Permission denied")))
     with pytest.raises(DataError, match="dataset lencioni: .*Permission denied"):
         built(None)
@@ -276,7 +361,12 @@ def test_a_reader_that_differs_from_itself(truth, tmp_path):
 
     def restless(root, patient):
         calls.append(patient)
-        yield from (with_angle(r, data=r.angle.data + 0.001 * len(calls)) for r in truth if r.patient == patient and r.angle is not None)
+        yield from (
+            with_angle(r, data=r.angle.data + 0.001 * len(calls))
+            for r in truth
+            if r.patient == patient and r.angle is not None
+        )
+
     with pytest.raises(DataError, match="reading Subject1 twice gives different data"):
         check_reader(Reader(restless), tmp_path)
     with pytest.raises(DataError, match="expected different names in natural order"):
@@ -308,7 +398,9 @@ def test_a_worker_that_dies_between_two_tasks():
     gone = SimpleNamespace(pipe=ours, task=0, deadline=None)
     workers._send(gone, [(1,)], 5.0)
     assert gone.deadline is None
-    ends = workers.run_tasks(os.kill, [(os.getpid(), 0), (0, "no number"), (os.getpid(), 0)], jobs=2)
+    ends = workers.run_tasks(
+        os.kill, [(os.getpid(), 0), (0, "no number"), (os.getpid(), 0)], jobs=2
+    )
     assert [ends[0], ends[2]] == [None, None] and "TypeError" in ends[1].how
     assert "SIGKILL" in workers.death(-signal.SIGKILL) and workers.death(3) == "ended with status 3"
 

@@ -1,4 +1,5 @@
 """The control loop against the store it was trained on, at several EMG rates: nothing of the future, nothing unlimited."""
+
 from fractions import Fraction
 from itertools import islice
 
@@ -8,7 +9,14 @@ import pytest
 import torch
 
 from emgfm.control.controller import Controller, Limits, PhaseFilter, drive, fit_template, packets
-from emgfm.control.export import OnnxRunner, TorchRunner, example_inputs, export_onnx, open_network, parity
+from emgfm.control.export import (
+    OnnxRunner,
+    TorchRunner,
+    example_inputs,
+    export_onnx,
+    open_network,
+    parity,
+)
 from emgfm.control.streams import Calibration, EMGStream, JointStream, calibrate
 from emgfm.core.schema import MUSCLES, DataError
 from emgfm.lookalike.gait import Bout, Walk, Walker, phase, truth
@@ -66,13 +74,17 @@ def model(dataset):
 @pytest.fixture(scope="module")
 def checkpoint(model, tmp_path_factory):
     "Its file"
-    return save_checkpoint(tmp_path_factory.mktemp("net") / "best.safetensors", model, dict(horizons=HORIZONS))
+    return save_checkpoint(
+        tmp_path_factory.mktemp("net") / "best.safetensors", model, dict(horizons=HORIZONS)
+    )
 
 
 @pytest.fixture
 def controller(model, recordings, dataset):
     "A fresh one for P0"
-    return Controller(TorchRunner(model, HORIZONS), calibrate(recordings["P0"]), fit_template(dataset))
+    return Controller(
+        TorchRunner(model, HORIZONS), calibrate(recordings["P0"]), fit_template(dataset)
+    )
 
 
 def feed(rec, n=None):
@@ -85,7 +97,10 @@ def feed(rec, n=None):
 def test_stream_gives_the_windows_of_the_store(dataset, aligned, recordings, patient, packet):
     "EMG window, valid length, mask and state, whatever the rate and the size of the packets"
     rec, scales = recordings[patient], aligned.facts("example", patient)["scales"]["right"]
-    stream = EMGStream(Calibration(float(rec.emg.rate), np.array([scales[m]["scale"] for m in MUSCLES])), dataset.window_size)
+    stream = EMGStream(
+        Calibration(float(rec.emg.rate), np.array([scales[m]["scale"] for m in MUSCLES])),
+        dataset.window_size,
+    )
     mine = np.flatnonzero(dataset.strides.patient == patient)[:3]
     index = np.concatenate([dataset.of_stride(int(r)) for r in mine])
     b, (stride, step) = dataset.batch(index), dataset.locate(index)
@@ -101,7 +116,10 @@ def test_stream_gives_the_windows_of_the_store(dataset, aligned, recordings, pat
             continue
         x, valid, mask, _ = stream.window(t)
         assert (valid, mask.tolist()) == (b["valid_length"][i], b["emg_mask"][i].tolist())
-        assert np.abs(x[:, :-2] - b["emg"][i][:, :-2]).max() < 1e-5 and np.abs(x - b["emg"][i]).max() < allowed
+        assert (
+            np.abs(x[:, :-2] - b["emg"][i][:, :-2]).max() < 1e-5
+            and np.abs(x - b["emg"][i]).max() < allowed
+        )
         if not joints.push(b["input_kin_state"][i, :9], t):
             assert np.array_equal(joints.state(), b["input_kin_state"][i])
             compared += 1
@@ -122,8 +140,13 @@ def test_nothing_of_the_future(model, recordings, dataset):
     "Whatever comes later changes no command"
     rec, template = recordings["P0"], fit_template(dataset)
     packs = list(feed(rec, 500))
-    other = [(c, a, t, n) if i < 400 else (9 * c, a + 0.3, t, n) for i, (c, a, t, n) in enumerate(packs)]
-    runs = [drive(Controller(TorchRunner(model, HORIZONS), calibrate(rec), template), p) for p in (packs, other)]
+    other = [
+        (c, a, t, n) if i < 400 else (9 * c, a + 0.3, t, n) for i, (c, a, t, n) in enumerate(packs)
+    ]
+    runs = [
+        drive(Controller(TorchRunner(model, HORIZONS), calibrate(rec), template), p)
+        for p in (packs, other)
+    ]
     same = [np.array_equal(a.torque, b.torque) and a.phase == b.phase for a, b in zip(*runs)]
     assert all(same[:400]) and not all(same[400:])
 
@@ -145,18 +168,27 @@ def test_own_phase(walk, recordings, dataset):
 def test_onnx(checkpoint, model, recordings, dataset, tmp_path):
     "The same answers from the file, for any batch and any masks, and the same commands from `step`"
     pytest.importorskip("onnxruntime")
-    ours, theirs = open_network(checkpoint), open_network(export_onnx(checkpoint, tmp_path / "net.onnx"))
+    ours, theirs = (
+        open_network(checkpoint),
+        open_network(export_onnx(checkpoint, tmp_path / "net.onnx")),
+    )
     assert theirs.horizons == HORIZONS and theirs.window_size == 200
     for n in (1, 3, 64):
         assert parity(ours, theirs, example_inputs(n, seed=n)).max() < 1e-4
     blind = example_inputs(4) | dict(emg_mask=np.zeros((4, 13), np.float32))
     assert parity(ours, theirs, blind).max() < 1e-4
     assert parity(ours, theirs, blind | dict(emg=9 * blind["emg"])).max() < 1e-4, "masks are inputs"
-    assert np.allclose(theirs(blind)["torque"], theirs(blind | dict(emg=9 * blind["emg"]))["torque"])
+    assert np.allclose(
+        theirs(blind)["torque"], theirs(blind | dict(emg=9 * blind["emg"]))["torque"]
+    )
     assert not np.allclose(theirs(blind)["torque"], theirs(example_inputs(4))["torque"], atol=1e-6)
     rec, template = recordings["P0"], fit_template(dataset)
-    a, b = (drive(Controller(net, calibrate(rec), template), feed(rec, 300)) for net in (ours, theirs))
-    assert all(x.mode == y.mode and np.allclose(x.torque, y.torque, atol=1e-4) for x, y in zip(a, b))
+    a, b = (
+        drive(Controller(net, calibrate(rec), template), feed(rec, 300)) for net in (ours, theirs)
+    )
+    assert all(
+        x.mode == y.mode and np.allclose(x.torque, y.torque, atol=1e-4) for x, y in zip(a, b)
+    )
     assert a[-1].mode == "network"
     (tmp_path / "no.txt").write_text("no")
     with pytest.raises(DataError, match="there is no ONNX file"):
@@ -170,12 +202,17 @@ def test_limits_hold_for_any_network(recordings, dataset):
 
         def __call__(self, x):
             say = lambda *shape: 100 * self.rng.normal(size=(1, 2, *shape))
-            return {k: say(9) for k in ("K", "C", "M", "torque", "theta_d", "omega_d", "alpha_d")} | dict(state=say(27))
+            return {
+                k: say(9) for k in ("K", "C", "M", "torque", "theta_d", "omega_d", "alpha_d")
+            } | dict(state=say(27))
 
     top, rec = Limits(), recordings["P0"]
     commands = drive(Controller(Wild(), calibrate(rec), fit_template(dataset)), feed(rec, 400))
     for k in ("K", "C", "M", "torque"):
-        x, dt = np.array([getattr(c, k) for c in commands]), np.diff([c.t for c in commands])[:, None, None]
+        x, dt = (
+            np.array([getattr(c, k) for c in commands]),
+            np.diff([c.t for c in commands])[:, None, None],
+        )
         assert np.abs(x).max() <= getattr(top, k) + 1e-9 and (k == "torque" or x.min() >= 0)
         assert (np.abs(np.diff(x, axis=0)) <= getattr(top, f"{k}_rate") * dt + 1e-9).all()
     assert "torque" in commands[-1].cut and commands[-1].mode == "network"
@@ -188,7 +225,11 @@ def test_falls_back_and_recovers(controller, recordings):
         angles = np.where((0.5 <= t) & (t < 0.6), np.nan, angles)
         commands.append(controller.step(chunk, angles, t, newest))
     mode = pd.Series([c.mode for c in commands], index=[c.t for c in commands])
-    assert (mode[0.2:0.499] == "network").all() and (mode[0.5:0.89] == "mean stride").all() and (mode[0.92:] == "network").all()
+    assert (
+        (mode[0.2:0.499] == "network").all()
+        and (mode[0.5:0.89] == "mean stride").all()
+        and (mode[0.92:] == "network").all()
+    )
     during = [c for c in commands if 0.5 <= c.t < 0.6]
     advance = phase_difference(during[-1].phase, during[0].phase)
     assert 0.5 < advance / (during[-1].cadence * (during[-1].t - during[0].t)) < 1.5
@@ -206,14 +247,23 @@ def test_lost_and_late_packets(recordings, aligned, dataset):
             gap.push(chunk, t, newest)
     a, b = gap.window(t), whole.window(t)
     assert gap.kept.count == whole.kept.count and a[1] == b[1] == 200
-    assert np.abs(a[0] - b[0]).max() < 1e-2, "ten lost samples are forgotten after a second and a half"
+    assert np.abs(a[0] - b[0]).max() < 1e-2, (
+        "ten lost samples are forgotten after a second and a half"
+    )
     counted = EMGStream(c)
     counted.push(rec.emg.data[:1000], 1.0)
     assert counted.window(1.005)[1] == 200 and counted.window(1.020)[1] == 0
     assert np.isclose(counted.window(1.020)[3], 0.020)
 
 
-ODD = {"backwards": -1.0, "far future": 1e15, "not a number": np.nan, "infinite": np.inf, "a text": "noon", "nothing": None}
+ODD = {
+    "backwards": -1.0,
+    "far future": 1e15,
+    "not a number": np.nan,
+    "infinite": np.inf,
+    "a text": "noon",
+    "nothing": None,
+}
 
 
 @pytest.mark.parametrize("t", ODD.values(), ids=ODD)
@@ -222,15 +272,23 @@ def test_odd_clocks_are_named_and_survived(controller, recordings, t):
     packs = list(feed(recordings["P0"], 500))
     drive(controller, packs[:200])
     answer = controller.step(*packs[200][:2], t, None)
-    assert answer.mode != "network" and "clock" in answer.reasons[0] and np.isfinite(answer.torque).all()
+    assert (
+        answer.mode != "network"
+        and "clock" in answer.reasons[0]
+        and np.isfinite(answer.torque).all()
+    )
     after = drive(controller, packs[201:])
     assert after[-1].mode == "network" and all(np.isfinite(c.torque).all() for c in after)
 
 
 def test_wrong_shapes_are_named(controller):
     "A step answers in any case"
-    assert "expected (samples, 13)" in controller.step(np.zeros((5, 12)), np.zeros(9), 0.0).reasons[0]
-    assert "expected (9,) or (3, 3)" in " ".join(controller.step(np.zeros((5, 13)), np.zeros(3), 0.005).reasons)
+    assert (
+        "expected (samples, 13)" in controller.step(np.zeros((5, 12)), np.zeros(9), 0.0).reasons[0]
+    )
+    assert "expected (9,) or (3, 3)" in " ".join(
+        controller.step(np.zeros((5, 13)), np.zeros(3), 0.005).reasons
+    )
 
 
 def test_wild_samples_are_forgotten(recordings):
@@ -249,7 +307,9 @@ def test_nothing_jumps_after_a_pause(controller, recordings):
     packs = list(feed(recordings["P0"], 600))
     before = drive(controller, packs[:250])[-1]
     after = controller.step(*packs[500])
-    assert np.abs(after.torque - before.torque).max() <= Limits().torque_rate * Limits().longest + 1e-9
+    assert (
+        np.abs(after.torque - before.torque).max() <= Limits().torque_rate * Limits().longest + 1e-9
+    )
 
 
 def test_hanging_angles(controller, recordings):
@@ -258,7 +318,10 @@ def test_hanging_angles(controller, recordings):
     frozen = [(c, packs[250][1] if k >= 250 else a, t, n) for k, (c, a, t, n) in enumerate(packs)]
     answers = drive(controller, frozen)
     assert answers[249].mode == "network" and {c.mode for c in answers[350:]} == {"hold"}
-    assert any("has not changed" in r for r in answers[-1].reasons) and np.abs(answers[-1].torque).max() < 1e-6
+    assert (
+        any("has not changed" in r for r in answers[-1].reasons)
+        and np.abs(answers[-1].torque).max() < 1e-6
+    )
 
 
 def test_a_network_that_fails(recordings, dataset):
@@ -274,7 +337,9 @@ def test_a_network_that_fails(recordings, dataset):
 
     rec = recordings["P0"]
     answers = drive(Controller(Broken(), calibrate(rec), fit_template(dataset)), feed(rec, 300))
-    assert all(c.mode != "network" for c in answers) and any("returned no numbers" in r for c in answers for r in c.reasons)
+    assert all(c.mode != "network" for c in answers) and any(
+        "returned no numbers" in r for c in answers for r in c.reasons
+    )
 
 
 def test_calibration_wants_something_to_calibrate_by():

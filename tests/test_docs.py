@@ -183,7 +183,9 @@ def test_mute_pictures_and_the_internet_are_found(tmp_path):
         '<img src="#" alt="A stride"><a href="https://example.org">out</a><script src="#"></script>'
     )
     assert not faults(tmp_path)
-    page.write_text('<img src="#"><img src="#" alt=" "><script src="https://example.org/a.js"></script>')
+    page.write_text(
+        '<img src="#"><img src="#" alt=" "><script src="https://example.org/a.js"></script>'
+    )
     assert faults(tmp_path) == ["a.html: 2 pictures without an alternative text",
                                 "a.html: loads https://example.org/a.js from the internet"]
 

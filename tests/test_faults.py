@@ -2,6 +2,7 @@
 written, two builds at once, damaged files. Afterwards the store is byte by byte that of an undisturbed build.
 
 EMGFM_KILLS says how often the build is killed (`make torture`: 30), EMGFM_KILLS_TABLE where it is noted how far it had come."""
+
 import csv
 import errno
 import os
@@ -28,15 +29,24 @@ KILLS = int(os.environ.get("EMGFM_KILLS", "2"))
 
 def content(folder: Path) -> dict[str, str]:
     "Checksums of all visible files"
-    return {p.relative_to(folder).as_posix(): checksum(p) for p in sorted(folder.rglob("*"))
-            if p.is_file() and not any(part.startswith(".") for part in p.relative_to(folder).parts)}
+    return {
+        p.relative_to(folder).as_posix(): checksum(p)
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and not any(part.startswith(".") for part in p.relative_to(folder).parts)
+    }
 
 
 def command(*words) -> subprocess.Popen:
     "The command, begun in a group of its own"
     code = "from emgfm.cli import main; main()"
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
 
 
 def finish(p: subprocess.Popen) -> tuple[int, str]:
@@ -65,7 +75,13 @@ def test_killed_at_any_moment(undisturbed, tmp_path):
         time.sleep(duration * moment)
         if p.poll() is None:
             stored = sum(1 for _ in store.glob("*/*/patient.json")) if store.exists() else 0
-            kills.append(dict(share_of_a_build=round(moment, 2), killed="all" if attempt % 2 else "parent", people_stored=stored))
+            kills.append(
+                dict(
+                    share_of_a_build=round(moment, 2),
+                    killed="all" if attempt % 2 else "parent",
+                    people_stored=stored,
+                )
+            )
             os.killpg(p.pid, signal.SIGKILL) if attempt % 2 else p.kill()
         p.communicate()
         if p.returncode == 0:  # it had ended: begin anew
@@ -78,7 +94,9 @@ def test_killed_at_any_moment(undisturbed, tmp_path):
     status, err = finish(command("build", raw, store, "--jobs", 2))
     assert status == 0, err
     assert content(store) == whole
-    assert not [p for p in store.rglob(".*.new")] and not [p for p in store.rglob(".*.old")], "nothing half-written is left"
+    assert not [p for p in store.rglob(".*.new")] and not [p for p in store.rglob(".*.old")], (
+        "nothing half-written is left"
+    )
     if table := os.environ.get("EMGFM_KILLS_TABLE"):
         with open(table, "w", newline="", encoding="utf-8") as f:
             rows = csv.DictWriter(f, kills[0], lineterminator="\n")
@@ -93,14 +111,19 @@ def test_worker_killed(undisturbed, tmp_path):
     while victim is None and p.poll() is None:
         children = Path(f"/proc/{p.pid}/task/{p.pid}/children").read_text().split()
         workers = [c for c in children if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
-        listed = (tmp_path / "native/store.json").exists()  # the workers that list people have ended
+        listed = (
+            tmp_path / "native/store.json"
+        ).exists()  # the workers that list people have ended
         victim = int(workers[0]) if workers and listed else None
         time.sleep(0.01)
     os.kill(victim, signal.SIGKILL)
     status, err = finish(p)
     assert status == 1 and "was killed by signal 9 (SIGKILL)" in err and "Traceback" not in err
     assert err.count("SIGKILL") == 1
-    assert len(Store(tmp_path / "native").people) == len({k.rsplit("/", 1)[0] for k in whole if k.endswith("patient.json")}) - 1
+    assert (
+        len(Store(tmp_path / "native").people)
+        == len({k.rsplit("/", 1)[0] for k in whole if k.endswith("patient.json")}) - 1
+    )
     assert finish(command("build", raw, tmp_path / "native"))[0] == 0
     assert content(tmp_path / "native") == whole
 
@@ -145,7 +168,9 @@ def small_disk(tmp_path):
     "A file system of 2 MB"
     disk = tmp_path / "disk"
     disk.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True, text=True)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True, text=True
+    )
     if made.returncode:
         pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
     yield disk
@@ -160,7 +185,12 @@ def test_full_and_read_only_disk(undisturbed, small_disk):
         subprocess.run(["mount", "-o", f"remount,{options}", small_disk], check=True)
 
     status, err = finish(command("build", raw, store, "--jobs", 2))
-    assert status == 2 and "No space left on device" in err and "run the same command again" in err and "Traceback" not in err
+    assert (
+        status == 2
+        and "No space left on device" in err
+        and "run the same command again" in err
+        and "Traceback" not in err
+    )
     assert Store(store).verify() == [], "what is there is whole"
     remount("size=64m,ro")
     status, err = finish(command("build", raw, store, "--jobs", 2))
@@ -195,9 +225,19 @@ def test_damage_is_found_and_mended_alone(undisturbed, tmp_path, damage):
     file = store / "siat/Sub02" / ("patient.json" if damage == "facts" else "envelope.npy")
     bytes_ = bytearray(file.read_bytes())
     bytes_[len(bytes_) // 2] ^= 4
-    {"flip": lambda: file.write_bytes(bytes_), "truncate": lambda: file.write_bytes(bytes_[:-7]), "remove": file.unlink,
-     "facts": lambda: file.write_text("{")}[damage]()
+    {
+        "flip": lambda: file.write_bytes(bytes_),
+        "truncate": lambda: file.write_bytes(bytes_[:-7]),
+        "remove": file.unlink,
+        "facts": lambda: file.write_text("{"),
+    }[damage]()
     assert {(d, p) for d, p, _ in Store(store).findings()} == {("siat", "Sub02")}
-    status, err = finish(command("build", raw, store, "--datasets", ",".join(names), "--repair", "--jobs", 1))
-    assert status == 0 and "damaged: dataset siat, patient Sub02" in err and content(store) == before
-    assert {p for p, i in mark.items() if (next(store.glob(f"*/{p}"))).stat().st_ino != i} == {"Sub02"}
+    status, err = finish(
+        command("build", raw, store, "--datasets", ",".join(names), "--repair", "--jobs", 1)
+    )
+    assert (
+        status == 0 and "damaged: dataset siat, patient Sub02" in err and content(store) == before
+    )
+    assert {p for p, i in mark.items() if (next(store.glob(f"*/{p}"))).stat().st_ino != i} == {
+        "Sub02"
+    }

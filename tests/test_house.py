@@ -228,7 +228,9 @@ def test_links_become_relative():
 def test_broken_links_are_found(tmp_path):
     from docs import faults
 
-    (tmp_path / "a.html").write_text('<h1 id="top">A</h1><a href="b.html#end">b</a><a href="https://x.org/no">x</a>')
+    (tmp_path / "a.html").write_text(
+        '<h1 id="top">A</h1><a href="b.html#end">b</a><a href="https://x.org/no">x</a>'
+    )
     (tmp_path / "b.html").write_text(
         '<h1 id="end">B</h1><a href="a.html#top">a</a><a href="#end">here</a>'
     )

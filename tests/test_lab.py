@@ -17,10 +17,20 @@ from shots import BROWSER, browser
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium on the PATH")
-NAMES = ["00_core/00_schema", "10_files/04_inputs", "20_signals/01_normalise", "tutorials/1_first_look"]
+NAMES = [
+    "00_core/00_schema",
+    "10_files/04_inputs",
+    "20_signals/01_normalise",
+    "tutorials/1_first_look",
+]
 WAIT = 120  # s, for one notebook
-OPTIONS = ["--no-browser", "--ServerApp.port_retries=0", "--allow-root", "--IdentityProvider.token=",
-           "--expose-app-in-browser"]
+OPTIONS = [
+    "--no-browser",
+    "--ServerApp.port_retries=0",
+    "--allow-root",
+    "--IdentityProvider.token=",
+    "--expose-app-in-browser",
+]
 # the menu's own command, through the application that --expose-app-in-browser puts on the page
 NOTEBOOK = "[...window.jupyterapp.shell.widgets('main')].find(w => w.sessionContext)"
 READY = f"""return !!(window.jupyterapp && document.querySelector('.jp-Notebook .jp-Cell')
@@ -65,7 +75,9 @@ def copies(tmp: Path) -> Path:
         (tmp / "nbs" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "nbs" / f"{name}.ipynb", tmp / "nbs" / f"{name}.ipynb")
     doc = json.loads((tmp / "nbs" / f"{NAMES[0]}.ipynb").read_text())
-    bad = dict(cell_type="code", id="bad", metadata={}, execution_count=None, outputs=[], source="1 / 0")
+    bad = dict(
+        cell_type="code", id="bad", metadata={}, execution_count=None, outputs=[], source="1 / 0"
+    )
     doc["cells"] = [doc["cells"][0], bad]
     (tmp / "nbs" / "broken.ipynb").write_text(json.dumps(doc))
     shutil.copy(ROOT / "settings.ini", tmp)
@@ -82,9 +94,22 @@ def lab(tmp_path_factory):
         port = s.getsockname()[1]
     homes = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR", "JUPYTERLAB_SETTINGS_DIR",
              "JUPYTERLAB_WORKSPACES_DIR")
-    env = os.environ | {k: str(tmp / k.lower()) for k in homes} | {"PYTHONPATH": str(ROOT), "IN_TEST": "1"}
-    command = [sys.executable, "-m", "jupyterlab", *OPTIONS, f"--port={port}", f"--ServerApp.root_dir={root}"]
-    server = subprocess.Popen(command, cwd=tmp, env=env, stdout=subprocess.DEVNULL, stderr=(tmp / "log").open("w"))
+    env = (
+        os.environ
+        | {k: str(tmp / k.lower()) for k in homes}
+        | {"PYTHONPATH": str(ROOT), "IN_TEST": "1"}
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        *OPTIONS,
+        f"--port={port}",
+        f"--ServerApp.root_dir={root}",
+    ]
+    server = subprocess.Popen(
+        command, cwd=tmp, env=env, stdout=subprocess.DEVNULL, stderr=(tmp / "log").open("w")
+    )
     base = f"http://127.0.0.1:{port}"
     try:
         for _ in range(300):

@@ -1,4 +1,5 @@
 """The whole path on a real recording: samples/falisse2019, eleven gait cycles of one person (needs EMGFM_SAMPLES)."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +8,9 @@ from emgfm.core.schema import CHANNELS, MUSCLES, REASONS
 from emgfm.files.matlab import read_mat
 from emgfm.readers.base import read_patient, reader, samples
 
-pytestmark = pytest.mark.skipif(samples("falisse2019") is None, reason="EMGFM_SAMPLES does not point to the real samples")
+pytestmark = pytest.mark.skipif(
+    samples("falisse2019") is None, reason="EMGFM_SAMPLES does not point to the real samples"
+)
 RAD = np.pi / 180
 
 
@@ -16,7 +19,9 @@ def result(tmp_path_factory):
     "A run on the real file, with few steps"
     from emgfm.pipeline import run
     out = tmp_path_factory.mktemp("real") / "run"
-    return run(out, raw=samples("falisse2019"), datasets=["falisse2019"], steps=30, jobs=1, progress=False)
+    return run(
+        out, raw=samples("falisse2019"), datasets=["falisse2019"], steps=30, jobs=1, progress=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +37,10 @@ def strides(result):
     "The strides of the aligned store, with their arrays"
     from emgfm.store.core import Store
     s = Store(result.folder / "aligned")
-    angle, moment = (s.array("falisse2019", "subject1", q).reshape(len(s.strides), 200, 3, 3) for q in ("angle", "moment"))
+    angle, moment = (
+        s.array("falisse2019", "subject1", q).reshape(len(s.strides), 200, 3, 3)
+        for q in ("angle", "moment")
+    )
     return s.strides, angle, moment
 
 
@@ -47,8 +55,13 @@ def test_durations(strides):
 def test_three_joints_agree():
     "Hip, knee and ankle each give the same duration to 1 %"
     from emgfm.readers.falisse2019 import durations
-    d = read_mat(samples("falisse2019", "ExperimentalData.mat"))["ExperimentalData"]["Q"]["subject1"]
-    cols = [list(d["Qs"]["colheaders"]).index(c) for c in ("hip_flexion", "knee_angle", "ankle_angle")]
+
+    d = read_mat(samples("falisse2019", "ExperimentalData.mat"))["ExperimentalData"]["Q"][
+        "subject1"
+    ]
+    cols = [
+        list(d["Qs"]["colheaders"]).index(c) for c in ("hip_flexion", "knee_angle", "ankle_angle")
+    ]
     T = durations(d["Qs"]["all"][:, cols], d["Qdots"]["all"][:, cols])
     assert T.shape == (3, 11) and (np.ptp(T, axis=0) / T.mean(0)).max() < 0.01
 
@@ -71,14 +84,18 @@ def test_push_off_is_negative(strides):
 def test_power(strides):
     "Moment times angular velocity is the published power to 1 % of its peak, in all three joints, from our arrays alone"
     table, angle, moment = strides
-    d = read_mat(samples("falisse2019", "ExperimentalData.mat"))["ExperimentalData"]["Powers"]["subject1"]
+    d = read_mat(samples("falisse2019", "ExperimentalData.mat"))["ExperimentalData"]["Powers"][
+        "subject1"
+    ]
     names = list(d["colheaders"])
     for joint, column in enumerate(("hip_flexion", "knee_angle", "ankle_angle")):
         theirs = d["all"][:, names.index(column)] / 62.0  # W/kg
         worst = 0.0
         for i, T in enumerate(table.duration):
             omega = np.gradient(angle[i, :, joint, 2], T / 200)
-            ours = np.interp(np.arange(100) / 99, np.arange(200) / 200, moment[i, :, joint, 2] * omega)
+            ours = np.interp(
+                np.arange(100) / 99, np.arange(200) / 200, moment[i, :, joint, 2] * omega
+            )
             # our grid and the ends of a cycle are sampled otherwise: the inner 90 % are compared
             worst = max(worst, np.abs(ours - theirs[:, i])[5:95].max() / np.abs(theirs[:, i]).max())
         assert worst < 0.01, (column, worst)
@@ -90,13 +107,25 @@ def test_masks(strides):
     emg = table[[f"emg_{m}" for m in MUSCLES if m != "gluteus_maximus"]].to_numpy()
     assert list(np.flatnonzero((emg == 0).all(1))) == [0, 2, 4, 6, 7, 9]
     assert (table.emg_gluteus_maximus == list(REASONS).index("not_measured")).all()
-    raw = read_mat(samples("falisse2019", "ExperimentalData.mat"))["ExperimentalData"]["EMG"]["subject1"]
+    raw = read_mat(samples("falisse2019", "ExperimentalData.mat"))["ExperimentalData"]["EMG"][
+        "subject1"
+    ]
     names = [str(c) for c in raw["colheaders"]]
-    for ours, theirs in (("soleus", "Soleus"), ("rectus_femoris", "Rectus-femoris"), ("peroneus_brevis", "Peroneus-brevis")):
+    for ours, theirs in (
+        ("soleus", "Soleus"),
+        ("rectus_femoris", "Rectus-femoris"),
+        ("peroneus_brevis", "Peroneus-brevis"),
+    ):
         missing = np.isnan(raw["all"][:, names.index(theirs)]).any(0)
         assert ((table[f"emg_{ours}"] != 0) == missing).all(), ours
     measured = {c for c in CHANNELS[13:] if (table[c] == 0).all()}
-    assert {c.split("_", 1)[1] for c in measured} == {"hip_adduction", "hip_rotation", "hip_flexion", "knee_flexion", "ankle_flexion"}
+    assert {c.split("_", 1)[1] for c in measured} == {
+        "hip_adduction",
+        "hip_rotation",
+        "hip_flexion",
+        "knee_flexion",
+        "ankle_flexion",
+    }
 
 
 def test_soleus_in_late_stance(cycles):
@@ -107,7 +136,13 @@ def test_soleus_in_late_stance(cycles):
 
 def test_the_run(result):
     "A checkpoint, scores and a page; and the figures of one person do not pretend to be a test"
-    assert (result.folder / "model/best.safetensors").exists() and (result.folder / "report.html").stat().st_size > 50_000
+    assert (result.folder / "model/best.safetensors").exists() and (
+        result.folder / "report.html"
+    ).stat().st_size > 50_000
     assert "trained on" in result.judged_on and not result.failed
-    assert (result.checks.verdict == "ok").all(), result.checks[result.checks.verdict != "ok"].to_string()
-    assert np.isfinite(pd.read_csv(result.folder / "scores.csv").query("metric == 'MAE'").value).all()
+    assert (result.checks.verdict == "ok").all(), result.checks[
+        result.checks.verdict != "ok"
+    ].to_string()
+    assert np.isfinite(
+        pd.read_csv(result.folder / "scores.csv").query("metric == 'MAE'").value
+    ).all()

@@ -1,11 +1,12 @@
 """One digest of everything that the readers, the build and the resampling make of generated data.
 
-    python tools/digest.py                three seeds, native and aligned stores; prints the digest
-    python tools/digest.py --out a.txt    a line for every array and every column of every table as well
-    python tools/digest.py --map NAMES    JSON of {"new name": "old name"} for renamed arrays and columns
+    python tools/digest.py               three seeds, native and aligned stores; prints the digest
+    python tools/digest.py --out a.txt   a line for every array and column as well
+    python tools/digest.py --map NAMES   JSON of {"new name": "old name"} for what was renamed
 
-Run it before and after a change that must not touch what is stored: the digest stays the same, and `diff` of two
-files written by --out shows where it does not. It uses the command alone, so that modules may move.
+Run it before and after a change that must not touch what is stored: the digest stays the same, and
+`diff` of two files written by --out shows where it does not. It uses the command alone, so that
+modules may move.
 """
 import argparse
 import hashlib
@@ -42,30 +43,26 @@ def of_array(x: np.ndarray) -> str:
 
 def of_column(x: pd.Series) -> str:
     "Digest of a column: numbers by their bytes, all else by its text"
-    return of_array(x.to_numpy()) if x.dtype.kind in "biuf" else digest("\0".join(map(str, x)).encode())
-
-
-def renamed(name: str, names: dict[str, str]) -> str:
-    "A name with every new word replaced by the old one"
-    return re.sub(r"[a-z]+", lambda m: names.get(m[0], m[0]), name)
+    numbers = x.dtype.kind in "biuf"
+    return of_array(x.to_numpy()) if numbers else digest("\0".join(map(str, x)).encode())
 
 
 def lines(store: Path, names: dict[str, str]) -> list[str]:
-    "A line for each array and each column in a store: place, digest"
-    out = []
+    "A line for each array and column in a store: place with the old words for new ones, digest"
+    out, renamed = [], lambda name: re.sub(r"[a-z]+", lambda m: names.get(m[0], m[0]), name)
     for f in sorted(store.glob("*/*/*")):
         place = f"{store.name}/{f.relative_to(store).parent.as_posix()}"
         if f.suffix == ".npy":
-            out.append(f"{place}/{renamed(f.name, names)} {of_array(np.load(f))}")
+            out.append(f"{place}/{renamed(f.name)} {of_array(np.load(f))}")
         elif f.suffix == ".parquet":
             table = pd.read_parquet(f)
-            out += [f"{place}/{f.name}:{renamed(c, names)} {of_column(table[c])}" for c in table]
+            out += [f"{place}/{f.name}:{renamed(c)} {of_column(table[c])}" for c in table]
     return sorted(out)
 
 
 def main() -> None:
     "The command line"
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("--seeds", type=int, nargs="*", default=SEEDS)
     p.add_argument("--datasets", default="", help="names, separated by commas; by default all")
     p.add_argument("--out", type=Path, help="file for the lines")
@@ -79,7 +76,8 @@ def main() -> None:
             emgfm("lookalike", raw, "--seed", seed, *some)
             emgfm("build", raw, native)
             emgfm("resample", native, aligned)
-            found += [f"seed {seed} {line}" for store in (native, aligned) for line in lines(store, names)]
+            for store in (native, aligned):
+                found += [f"seed {seed} {line}" for line in lines(store, names)]
     if not found:
         sys.exit("nothing was stored")
     if a.out:

@@ -40,7 +40,8 @@ SECTIONS = {
 OWN_PAGES = {f"{name}.md": f"{name.lower()}.md" for name in
              ("CONTRIBUTING", "CHANGELOG", "DATA_CARD", "MODEL_CARD", "SECURITY")}
 # what a page loads by itself: scripts, styles, pictures, fonts
-LOADS = re.compile(r"""<(?:script|img|iframe|source|video)\b[^>]*?\bsrc=["']((?:https?:)?//[^"']+)"""
+LOADS = re.compile(r"""<(?:script|img|iframe|source|video)\b[^>]*?\b"""
+                   r"""src=["']((?:https?:)?//[^"']+)"""
                    r"""|<link\b(?=[^>]*rel=["'](?:stylesheet|preload|icon))[^>]*?"""
                    r"""href=["']((?:https?:)?//[^"']+)"""
                    r"""|(?:@import\s+|url\()["']?((?:https?:)?//[^"')]+)""")
@@ -54,10 +55,7 @@ def in_order(notebooks: list[PurePosixPath]) -> list[PurePosixPath]:  # paths be
     return sorted(notebooks, key=lambda p: (folders.index(str(p.parent)), p.name))
 
 
-def sidebar(
-    notebooks: list[PurePosixPath],  # below nbs/, in order
-    made: list[str],  # pages of the reference, the first one first
-) -> list:  # Quarto's `contents`
+def sidebar(notebooks: list[PurePosixPath], made: list[str]) -> list[dict]:
     "The sidebar: the pages that exist; a section of one page is that page"
     found = {name: [without_numbers(str(p)) for p in notebooks if str(p.parent) == folder]
              for folder, name in SECTIONS.items()}
@@ -162,11 +160,7 @@ class Links(HTMLParser):
         self.links += [attrs[k] for k in ("href", "src") if attrs.get(k)]
 
 
-def missing(
-    page: Path,  # the page that has the link
-    link: str,
-    pages: dict[Path, Links],
-) -> str:  # "", "page" or "anchor"
+def missing(page: Path, link: str, pages: dict[Path, Links]) -> str:  # "", "page" or "anchor"
     "What is missing where `link` leads; a link out of the site is not followed"
     url = urlsplit(link)
     if url.scheme or url.netloc:
@@ -190,9 +184,7 @@ def shorten_names(output: Path, lib: Path) -> None:
                 rewrite([p], lambda text, old=old, new=new: text.replace(old, new))
 
 
-def faults(
-    output: Path,  # the built site
-) -> list[str]:  # one line for each
+def faults(output: Path) -> list[str]:
     "Broken links, pictures without an alternative text, and what pages load from elsewhere"
     pages = {p: Links(p) for p in sorted(output.rglob("*.html"))}
     texts = {p: p.read_text(encoding="utf-8") for p in [*pages, *output.rglob("*.css")]}

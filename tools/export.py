@@ -39,12 +39,10 @@ class Entry:
     doc: str = ""
     parameters: list[Named] = field(default_factory=list)
     result: Named | None = None
-    errors: list[str] = field(default_factory=list)  # sentences of the DataErrors that it raises itself
+    errors: list[str] = field(default_factory=list)  # sentences of its own DataErrors
 
 
-def comments(
-    source: str,
-) -> dict[int, str]:  # line -> text without #
+def comments(source: str) -> dict[int, str]:  # line -> text without #
     "The comment of each line; an indented one on a line of its own belongs to the next line"
     out, above = {}, []
     for t in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -74,9 +72,7 @@ def default(node: ast.expr | None) -> str:
     return "" if node is None else ast.unparse(node)
 
 
-def sentence(
-    node: ast.expr | None,  # what an error is raised with
-) -> str:
+def sentence(node: ast.expr | None) -> str:
     "The words of an error, an ellipsis in the place of each value"
     if isinstance(node, ast.Constant):
         return str(node.value)
@@ -108,12 +104,8 @@ def patched(node: ast.FunctionDef) -> str:
     return written(node.args.args[0].annotation).split(".")[-1]
 
 
-def parameters(
-    node: ast.FunctionDef,
-    notes: dict[int, str],  # line -> comment
-    bound: bool,  # whether the first one is self or cls
-) -> list[Named]:
-    "The parameters of a function"
+def parameters(node: ast.FunctionDef, notes: dict[int, str], bound: bool) -> list[Named]:
+    "The parameters of a function; a bound one begins with self or cls"
     a = node.args
     plain = [*a.posonlyargs, *a.args]
     defaults = [None] * (len(plain) - len(a.defaults)) + a.defaults
@@ -132,8 +124,8 @@ def function(node: ast.FunctionDef, notes: dict[int, str], owner: str = "") -> E
     "A function or method, which belongs to the class `owner`"
     line, result = getattr(node.returns, "end_lineno", 0), written(node.returns)
     bound = bool(owner) and "staticmethod" not in decorators(node)
-    return Entry(f"{owner}.{node.name}" if owner else node.name, node, ast.get_docstring(node) or "",
-                 parameters(node, notes, bound),
+    name, words = f"{owner}.{node.name}" if owner else node.name, ast.get_docstring(node) or ""
+    return Entry(name, node, words, parameters(node, notes, bound),
                  Named("", result, "", notes.get(line, "")) if result else None, errors(node))
 
 
@@ -141,16 +133,15 @@ def klass(node: ast.ClassDef, notes: dict[int, str]) -> Iterator[Entry]:
     "A class with what it is made from, and its public methods"
     methods = [function(n, notes, node.name) for n in node.body if isinstance(n, ast.FunctionDef)]
     made = next((m for m in methods if m.node.name == "__init__"), Entry("", node))
-    fields = [Named(n.target.id, written(n.annotation), default(n.value), notes.get(n.end_lineno, ""))
+    note = lambda n: notes.get(n.end_lineno, "")
+    fields = [Named(n.target.id, written(n.annotation), default(n.value), note(n))
               for n in node.body if isinstance(n, ast.AnnAssign) and n.target.id[0] != "_"]
     yield Entry(node.name, node, ast.get_docstring(node) or "", made.parameters or fields, None,
                 made.errors)
     yield from (m for m in methods if not m.node.name.startswith("_"))
 
 
-def entries(
-    source: str,  # of a module
-) -> Iterator[Entry]:
+def entries(source: str) -> Iterator[Entry]:
     "The public functions, classes and methods of a module; commands have their own help"
     notes, command = comments(source), {"command", "callback"}
     for n in ast.parse(source).body:
@@ -185,10 +176,8 @@ def docstring(e: Entry) -> str:
             + section("Raises", [("DataError", s[0].upper() + s[1:]) for s in e.errors if s]))
 
 
-def expanded(
-    source: str,  # of a module, or of a cell
-) -> str:  # the same code with longer docstrings
-    "Docstrings with all that the comments say; a second pass changes nothing"
+def expanded(source: str) -> str:
+    "Code with all that the comments say in its docstrings; a second pass changes nothing"
     lines = [line.encode() for line in source.splitlines(keepends=True)]  # ast counts bytes
     changed = [(e.node.body[0], new) for e in entries(source)
                if e.doc and (new := docstring(e)) != e.doc]

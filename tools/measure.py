@@ -1,9 +1,8 @@
-"""The project in numbers: a summary of modules, notebooks and tests, and the ten notebooks to work on next.
+"""The project in numbers: a summary, and the ten notebooks to work on next.
 
     python tools/measure.py            the summary and the worst ten
     python tools/measure.py --all      every notebook
 """
-import argparse
 import ast
 import json
 import re
@@ -32,21 +31,20 @@ def is_import(cell: dict) -> bool:
 
 def measure(nb: Path) -> dict:
     "Count one notebook; `lines` are those of each exported cell with more than imports"
-    cells = [c for c in json.loads(nb.read_text(encoding="utf-8"))["cells"] if "".join(c["source"]).strip()]
+    cells = json.loads(nb.read_text(encoding="utf-8"))["cells"]
+    cells = [c | {"source": text} for c in cells if (text := "".join(c["source"])).strip()]
     code = [c for c in cells if c["cell_type"] == "code"]
-    exported = ["".join(c["source"]) for c in code if EXPORT.search("".join(c["source"]))]
-    prose = ["".join(c["source"]) for c in cells if c["cell_type"] == "markdown"]
-    pictures = ["".join(c["source"]) for c in code if any("image/png" in o.get("data", {}) for o in c["outputs"])]
-    shows = [i for i, c in enumerate(cells) if c.get("outputs")]
-    made = [c for c in code if EXPORT.search("".join(c["source"])) and not is_import(c)]
+    exported = [c for c in code if EXPORT.search(c["source"])]
+    prose = [len(c["source"]) for c in cells if c["cell_type"] == "markdown"]
+    figures = [c for c in code if any("image/png" in o.get("data", {}) for o in c["outputs"])]
     return dict(
         cells=len(cells),
-        lines=[len(code_of(c).splitlines()) for c in made],
-        all_lines=sum(len(s.splitlines()) - 1 for s in exported),
-        widest=max((len(s) for c in code for s in "".join(c["source"]).splitlines()), default=0),
-        first_result=shows[0] + 1 if shows else 0,  # number of the first cell with an output
-        prose=float(np.median([len(p) for p in prose])) if prose else 0.0,  # characters
-        mute=sum("#| fig-alt" not in s for s in pictures),  # figures without a text of their own
+        lines=[len(code_of(c).splitlines()) for c in exported if not is_import(c)],
+        all_lines=sum(len(c["source"].splitlines()) - 1 for c in exported),
+        widest=max((len(s) for c in code for s in c["source"].splitlines()), default=0),
+        first_result=next((i for i, c in enumerate(cells, 1) if c.get("outputs")), 0),
+        prose=float(np.median(prose or [0])),  # characters
+        mute=sum("#| fig-alt" not in c["source"] for c in figures),  # without a text of their own
         kB=round(nb.stat().st_size / 1000),
     )
 
@@ -54,7 +52,8 @@ def measure(nb: Path) -> dict:
 def notebooks(nbs: Path = NBS) -> pd.DataFrame:
     "A row for each notebook"
     paths = sorted(p for p in nbs.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
-    t = pd.DataFrame([measure(p) for p in paths], [p.relative_to(nbs).with_suffix("").as_posix() for p in paths])
+    names = [p.relative_to(nbs).with_suffix("").as_posix() for p in paths]
+    t = pd.DataFrame([measure(p) for p in paths], names)
     t.insert(1, "median", [np.median(x) if x else np.nan for x in t.lines])
     t.insert(2, "ninth", [np.quantile(x, 0.9) if x else np.nan for x in t.lines])
     return t
@@ -62,18 +61,18 @@ def notebooks(nbs: Path = NBS) -> pd.DataFrame:
 
 def summary(t: pd.DataFrame) -> dict[str, object]:
     "The counts of the project"
-    lines = np.concatenate([np.asarray(x, int) for x in t.lines])
-    own = lambda folder: int(t.all_lines[[n.startswith(folder) for n in t.index]].sum())
-    rows = lambda pattern: sum(len(p.read_text(encoding="utf-8").splitlines()) for p in ROOT.glob(pattern))
-    clock = "import time; t = time.perf_counter(); import emgfm.store.core; print(time.perf_counter() - t)"
-    seconds = subprocess.run([sys.executable, "-c", clock], cwd=ROOT, capture_output=True, text=True).stdout
+    lines, clock = np.concatenate([np.asarray(x, int) for x in t.lines]), "time.perf_counter()"
+    rows = lambda pattern: sum(len(p.read_text().splitlines()) for p in ROOT.glob(pattern))
+    code = f"import time; t = {clock}; import emgfm.store.core; print({clock} - t)"
+    seconds = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).stdout
+    spread = f"{np.median(lines):g}, {np.quantile(lines, 0.9):g}, {lines.max()}"
     return {
         "notebooks": len(t),
         "modules": sum(1 for p in LIB.rglob("[a-z]*.py")),
         "exported lines": int(t.all_lines.sum()),
-        "reading lines (30_readers)": own("30_readers"),
+        "reading lines (30_readers)": int(t.all_lines[t.index.str.startswith("30_readers")].sum()),
         "exported cells": len(lines),
-        "lines of an exported cell: median, 90 %, most": f"{np.median(lines):g}, {np.quantile(lines, 0.9):g}, {lines.max()}",
+        "lines of an exported cell: median, 90 %, most": spread,
         "widest line of a code cell": int(t.widest.max()),
         "characters of a prose cell: median": f"{t.prose.median():g}",
         "pages whose first result comes after cell 5": int((t.first_result > 5).sum()),
@@ -83,16 +82,9 @@ def summary(t: pd.DataFrame) -> dict[str, object]:
     }
 
 
-def main() -> None:
-    "The command line"
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--all", action="store_true", help="a row for each notebook")
-    every = p.parse_args().all
-    t = notebooks()
-    print(*(f"{name:48} {value}" for name, value in summary(t).items()), sep="\n")
-    shown = t.drop(columns=["lines"]).sort_values(["median", "widest"], ascending=False)
-    print("\n" + (shown.sort_index() if every else shown.head(10)).to_string(na_rep="-"))
-
-
 if __name__ == "__main__":
-    main()
+    table = notebooks()
+    print(*(f"{name:48} {value}" for name, value in summary(table).items()), sep="\n")
+    table = table.drop(columns=["lines"])
+    worst = table.sort_values(["median", "widest"], ascending=False).head(10)
+    print("\n" + (table if "--all" in sys.argv else worst).to_string(na_rep="-"))

@@ -1,8 +1,8 @@
 """Notebooks as text, and notebooks run in place.
 
-    python tools/nb.py out 30_readers/12_camargo    the notebook -> .nbtext/30_readers/12_camargo.py
-    python tools/nb.py in 30_readers/12_camargo     the text -> the notebook (new or not), cleaned and exported
-    python tools/nb.py run 30_readers/12_camargo    run as the tests do, outputs saved; without names all
+    python tools/nb.py out 20_signals/00_filters    notebook -> .nbtext/20_signals/00_filters.py
+    python tools/nb.py in 20_signals/00_filters     text -> notebook, cleaned and exported
+    python tools/nb.py run 20_signals/00_filters    run as the tests do, outputs saved; no name: all
 
 The text is in jupytext's percent format. Cells that stay keep ids and outputs.
 """
@@ -27,10 +27,8 @@ NBS, TEXT = ROOT / "nbs", ROOT / ".nbtext"
 KERNEL = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
 
 
-def notebook(
-    name: str,  # "20_signals/00_filters", "nbs/20_signals/00_filters.ipynb" or a path
-) -> Path:  # its absolute path
-    "The notebook that `name` means"
+def notebook(name: str) -> Path:  # its absolute path
+    "The notebook of `20_signals/00_filters`, `nbs/20_signals/00_filters.ipynb` or a path"
     stem = name.removesuffix(".ipynb")
     path = Path(stem + ".ipynb").resolve()
     return path if path.is_relative_to(NBS) else NBS / f"{stem.removeprefix('nbs/')}.ipynb"
@@ -71,11 +69,8 @@ def from_text(nb: Path) -> Path:
     return nb
 
 
-def left_alone(
-    cell,  # a cell with nbdev's directives in it
-    flags: frozenset,  # flags of cells that are not run
-) -> bool:
-    "Whether a run skips `cell`: the rule of nbdev's tests"
+def left_alone(cell, flags: frozenset) -> bool:
+    "Whether a run skips `cell`, which may have one of the flags: the rule of nbdev's tests"
     from nbdev.process import extract_directives
 
     if cell.cell_type != "code" or "nbdev_export(" in cell.source:
@@ -104,7 +99,7 @@ def run(
     sys.path.insert(0, str(ROOT))
     prepare(doc)
     shell = CaptureShell(nb, mpl_format="png")
-    atexit.unregister(shell.atexit_operations)  # they empty the namespace before coverage is written
+    atexit.unregister(shell.atexit_operations)  # they empty the namespace before coverage's end
     try:
         shell.run_all(doc, exc_stop=True, preproc=lambda c: left_alone(c, flags))
     except Exception:  # whatever the notebook raised, with its traceback
@@ -129,18 +124,19 @@ def run_all(nbs: list[Path], jobs: int, flags: frozenset, save: bool) -> int:  #
         for nb, job in [(nb, pool.submit(run, nb, flags, save)) for nb in nbs]:
             seconds, error = job.result()
             bad += bool(error)
-            print(f"{'FAIL' if error else 'ok  '} {seconds:6.1f} s  {nb.relative_to(ROOT)}", flush=True)
+            state = "FAIL" if error else "ok  "
+            print(f"{state} {seconds:6.1f} s  {nb.relative_to(ROOT)}", flush=True)
             print(error, end="\n" * bool(error), file=sys.stderr)
     return bad
 
 
 def main() -> int:  # exit status
     "The command line"
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("action", choices=["out", "in", "run"])
     p.add_argument("names", nargs="*", help="notebooks, by path or by name below nbs/")
     p.add_argument("--jobs", type=int, default=1, help="notebooks run at once")
-    p.add_argument("--flags", default="", help="flagged cells to run all the same, for example slow")
+    p.add_argument("--flags", default="", help="flagged cells to run as well, for example slow")
     p.add_argument("--check", action="store_true", help="run, save nothing")
     a = p.parse_args()
     os.chdir(ROOT)

@@ -76,7 +76,8 @@ class Signatures(exec_show_docs):
     def __call__(self, cell):
         if cell.cell_type == "code" and cell.source and (
                 cell.directives_.keys() & {"export", "exports", "exporti", "exec_doc"}
-                or all(isinstance(s, ast.Import | ast.ImportFrom) or _show_docs([s]) for s in cell.parsed_())):
+                or all(isinstance(s, ast.Import | ast.ImportFrom) or _show_docs([s])
+                       for s in cell.parsed_())):
             super().__call__(cell)
 
 
@@ -88,12 +89,12 @@ class Page(FilterDefaults):
 
 
 def show_source(nb) -> None:
-    "Behind each exported cell a copy that is shown: constants as they are, definitions folded, no imports"
+    "Behind each exported cell a copy that is shown: constants, folded definitions, no imports"
     cells = []
     for cell in nb.cells:
         cells.append(cell)
-        export = re.match(r"#\|\s*export\b(?!s).*\n", cell.source) if cell.cell_type == "code" else None
-        code = cell.source[export.end():].strip() if export else ""
+        export = re.match(r"#\|\s*export\b(?!s).*\n", cell.source)
+        code = cell.source[export.end():].strip() if export and cell.cell_type == "code" else ""
         tree = ast.parse(code).body
         if "#| hide" in code or all(isinstance(s, ast.Import | ast.ImportFrom) for s in tree):
             continue
@@ -105,28 +106,20 @@ def show_source(nb) -> None:
     nb.cells = cells
 
 
-def has_figure(cell) -> bool:
-    "Whether a cell shows a picture"
-    return any("image/png" in o.get("data", {}) for o in cell.get("outputs", []))
-
-
 def describe_pictures(nb) -> None:
     "An alternative text for each figure: its `#| fig-alt:`, its caption, or else only where it is"
-    heading = ""
+    heading, has_figure = "", lambda c: any("image/png" in o.get("data", {}) for o in c["outputs"])
     for cell in nb.cells:
         text = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            heading = next(iter(re.findall(r"^#+ (.+)$", text, re.M)[::-1]), heading).replace("`", "")
-        elif has_figure(cell) and "fig-alt" not in (told := dict(OWN_TEXT.findall(text))):
+            heading = [heading, *re.findall(r"^#+ (.+)$", text, re.M)][-1].replace("`", "")
+        told = dict(OWN_TEXT.findall(text))
+        if cell.get("outputs") and has_figure(cell) and "fig-alt" not in told:
             alt = told.get("fig-cap", json.dumps(f"Figure on {heading}", ensure_ascii=False))
             cell["source"] = f"#| fig-alt: {alt}\n{text}"
 
 
-def make_page(
-    source: PurePosixPath,  # a notebook, from the repository's root
-    pages: dict[str, str],
-    order: int,  # its place in the sidebar
-) -> None:
+def make_page(source: PurePosixPath, pages: dict[str, str], order: int) -> None:
     "Process a notebook into its page below _proc: signatures, no hidden cells, relative links"
     os.environ["IN_TEST"] = "1"
     cfg, nb = get_config(), read_nb(ROOT / source)
@@ -143,7 +136,8 @@ def make_page(
             text = f"---\n{yaml.safe_dump(front, allow_unicode=True)}---"
         cell["source"] = markdown(text) if cell["cell_type"] == "markdown" else text
         for data in (out.get("data", {}) for out in cell.get("outputs", [])):
-            data |= {k: clean("".join(data[k])) for k in {"text/markdown", "text/html"} & data.keys()}
+            texts = {"text/markdown", "text/html"} & data.keys()
+            data |= {k: clean("".join(data[k])) for k in texts}
     out = PROC / pages[str(source)]
     out.parent.mkdir(parents=True, exist_ok=True)
     write_nb(nb, out)

@@ -1,12 +1,10 @@
 """README.md is nbs/index.ipynb: the start page and the first page of the repository are the same.
 
-    python tools/readme.py            write it, and the pictures that it shows
-    python tools/readme.py --check    write nothing; fail if it is not up to date
+The tests compare README.md and its pictures with what is made here.
 """
 import base64
 import json
 import re
-import sys
 from pathlib import Path, PurePosixPath
 from posixpath import normpath
 
@@ -31,9 +29,7 @@ def shown(output: dict, name: str, alt: str) -> str:
     return text if kind == "text/markdown" else f"```\n{text}\n```"
 
 
-def readme(
-    nb: Path = INDEX,
-) -> tuple[str, dict[str, bytes]]:  # README.md, and path below nbs/ -> PNG
+def readme(nb: Path = INDEX) -> tuple[str, dict[str, bytes]]:  # README.md, path below nbs/ -> PNG
     "The README that belongs to a start page, with the pictures of cells that name a file"
     parts, pictures = [NOTE], {}
     for cell in json.loads(nb.read_text(encoding="utf-8"))["cells"]:
@@ -46,23 +42,15 @@ def readme(
             parts += [f"```python\n{code}\n```"] if flags.get("echo") != "false" else []
             name, alt = flags.get("file", ""), flags.get("fig-alt", "").strip('"')
             parts += [shown(o, name, alt) for o in cell["outputs"]]
-            for png in (o["data"]["image/png"] for o in cell["outputs"] if "image/png" in o.get("data", {})):
-                pictures[name] = base64.b64decode("".join(png))
+            for data in (o.get("data", {}) for o in cell["outputs"]):
+                if "image/png" in data:
+                    pictures[name] = base64.b64decode("".join(data["image/png"]))
     return relink("\n\n".join(parts)) + "\n", pictures
 
 
-def main(check: bool) -> int:  # exit status
-    "Write what is not up to date, or fail over it"
-    text, pictures = readme()
-    files = {ROOT / "README.md": text.encode()} | {ROOT / "nbs" / k: v for k, v in pictures.items()}
-    stale = [f for f, wanted in files.items() if not f.exists() or f.read_bytes() != wanted]
-    for f in () if check else stale:
-        f.parent.mkdir(exist_ok=True)
-        f.write_bytes(files[f])
-    if check and stale:
-        print("README.md is not what nbs/index.ipynb makes of it: run make export", file=sys.stderr)
-    return int(check and bool(stale))
-
-
 if __name__ == "__main__":
-    sys.exit(main("--check" in sys.argv[1:]))
+    words, images = readme()
+    files = {"README.md": words.encode()} | {f"nbs/{k}": png for k, png in images.items()}
+    for place, content in files.items():
+        (ROOT / place).parent.mkdir(exist_ok=True)
+        (ROOT / place).write_bytes(content)

@@ -107,7 +107,7 @@ def follow(chrome, word: str) -> list[str]:
         return [f"the search finds nothing for {word!r}"]
     chrome.get(found[0])
     told = chrome.execute_script("return document.querySelector('main').innerText").lower()
-    return [] if word.lower() in told else [f"the search leads to {found[0]}, which does not have it"]
+    return [] if word.lower() in told else [f"the search leads to {found[0]}, which lacks it"]
 
 
 def walk(looks: list[Look], out: Path, site: Path) -> int:  # how many found faults

@@ -586,7 +586,7 @@ def _constant(x: np.ndarray) -> np.ndarray:  # (n, channels) -> (channels,) bool
     "Which channels never move"
     if not len(x):
         return np.zeros(x.shape[1], bool)
-    still = x[0] == x[len(x) // 2]  # two samples acquit most channels
+    still = x[0] == x[len(x) // 2]  # two samples are enough for most channels
     still[still] = all_of(x[:, still] == x[0, still])
     return still
 

@@ -15,19 +15,13 @@ from scipy import signal as sps
 from ..core.schema import ACTIVITIES, DataError
 
 # %% ../../nbs/20_signals/03_events.ipynb #df991074
-def _runs(
-    mask: np.ndarray,  # (n,) bool
-) -> np.ndarray:  # (runs, 2): first sample, and the one after the last
-    "Where a mask is true"
+def _runs(mask: np.ndarray) -> np.ndarray:
+    "Where a mask is true: (runs, 2), first sample and the one after the last"
     return np.flatnonzero(np.diff(np.r_[False, mask, False].astype(int))).reshape(-1, 2)
 
 
-def _crossing(
-    x: np.ndarray,  # (n,)
-    k: int,  # x passes `level` between samples k - 1 and k
-    level: float,
-) -> float:  # samples, fractional
-    "Place where a line between two samples crosses a level"
+def _crossing(x: np.ndarray, k: int, level: float) -> float:
+    "Place where a line from sample k - 1 to sample k crosses a level, samples"
     return k - 1 + (level - x[k - 1]) / (x[k] - x[k - 1])
 
 # %% ../../nbs/20_signals/03_events.ipynb #6e865a31
@@ -94,14 +88,8 @@ def _unloaded(f: np.ndarray, threshold: float) -> float:
     return level if 0.25 * threshold < abs(level) < 0.35 * load else 0.0
 
 # %% ../../nbs/20_signals/03_events.ipynb #0bedfcf0
-def _with_unknown(
-    times: np.ndarray,  # (events,) s
-    confidence: np.ndarray,  # (events,)
-    gaps: np.ndarray,  # (n,) bool
-    rate: float,  # Hz
-    start: float,  # s
-) -> tuple[np.ndarray, np.ndarray]:  # both with NaN and 0 where a gap may hide an event
-    "Put an unknown event into every gap of more than 50 ms"
+def _with_unknown(times, confidence, gaps, rate, start) -> tuple[np.ndarray, np.ndarray]:
+    "Put an unknown event (NaN, confidence 0) into every gap of more than 50 ms"
     holes = [start + (a + b - 1) / 2 / rate for a, b in _runs(gaps) if b - a > 0.05 * rate]
     known = np.isfinite(times)
     at = np.r_[times[known], holes]
@@ -138,7 +126,7 @@ def strikes_from_force(
     gaps = np.isnan(np.asarray(fz, float))
     return _with_unknown(c.strike.to_numpy(), c.confidence.to_numpy(), gaps, float(rate), start)
 
-
+# %% ../../nbs/20_signals/03_events.ipynb #33a368a0
 def toe_offs_from_force(
     fz: np.ndarray,  # (n,) vertical force of one foot, N
     rate: float,  # Hz
@@ -262,7 +250,7 @@ def strikes_from_cycle(
         else:
             events += [k] if begins[k] else [np.nan]
     e = np.array(events, float)
-    e = e[~(np.isnan(e) & np.r_[False, np.isnan(e[:-1])])]  # one unknown event says as much as many
+    e = e[~(np.isnan(e) & np.r_[False, np.isnan(e[:-1])])]  # one unknown event is enough
     return start + e / float(rate)
 
 # %% ../../nbs/20_signals/03_events.ipynb #631a2405
@@ -485,7 +473,7 @@ def _candidates(strikes, activity) -> tuple[pd.DataFrame, list[str]]:
     activities = pd.Series(labels, dtype=object)
     return pd.DataFrame(dict(start=s[:-1], stop=s[1:], activity=activities)), labels
 
-
+# %% ../../nbs/20_signals/03_events.ipynb #4e8b2c77
 def _between(c: pd.DataFrame, events) -> np.ndarray:
     "How many events lie inside each candidate; both ends are open, because none falls on a strike"
     t = np.sort(np.asarray([] if events is None else events, float))

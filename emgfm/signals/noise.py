@@ -54,7 +54,7 @@ def still_samples(
             out[:, c] = False
     return out
 
-
+# %% ../../nbs/20_signals/02_noise.ipynb #9173f4c6
 def _with_edges(still: np.ndarray, rate: float) -> np.ndarray:
     "`still`, and 0.1 s on both sides where filters ring"
     return binary_dilation(still, np.ones((int(0.2 * rate) | 1, 1))) if still.any() else still
@@ -108,16 +108,16 @@ def signal_to_noise(
 
 # %% ../../nbs/20_signals/02_noise.ipynb #007248c1
 def piece_power(
-    x: np.ndarray,  # (n, channels)
+    x: np.ndarray,  # (n, channels) zero-mean EMG, any unit
     rate: float,  # Hz
     piece: float = PIECE,  # s
-) -> np.ndarray:  # (pieces, channels)
+) -> np.ndarray:  # (pieces, channels) that unit squared
     """Mean power of short pieces
 
     Parameters
     ----------
     x : np.ndarray
-        (n, channels)
+        (n, channels) zero-mean EMG, any unit
     rate : float
         Hz
     piece : float, default PIECE
@@ -126,7 +126,7 @@ def piece_power(
     Returns
     -------
     np.ndarray
-        (pieces, channels)
+        (pieces, channels) that unit squared
     """
     n = max(int(piece * float(rate)), 2)
     m = len(x) // n
@@ -135,7 +135,7 @@ def piece_power(
 
 # %% ../../nbs/20_signals/02_noise.ipynb #29efe591
 def mains_residue(
-    x: np.ndarray,  # (n, channels)
+    x: np.ndarray,  # (n, channels) EMG in any unit, NaN where nothing was measured
     rate: float,  # Hz
     mains: float,  # 50 or 60 Hz
 ) -> np.ndarray:  # (channels,) dB, NaN where it cannot be told
@@ -144,7 +144,7 @@ def mains_residue(
     Parameters
     ----------
     x : np.ndarray
-        (n, channels)
+        (n, channels) EMG in any unit, NaN where nothing was measured
     rate : float
         Hz
     mains : float
@@ -223,14 +223,14 @@ def _lines(signal: Signal) -> np.ndarray:  # (10, channels, 3) dB
 
 # %% ../../nbs/20_signals/02_noise.ipynb #17a98c0c
 def clipped_share(
-    x: np.ndarray,  # (n, channels)
+    x: np.ndarray,  # (n, channels) EMG as recorded, any unit
 ) -> np.ndarray:  # (channels,) 0..1, NaN where nothing was measured
     """Share of samples at the channel's extremes, where an extreme occurs more than twice in a row
 
     Parameters
     ----------
     x : np.ndarray
-        (n, channels)
+        (n, channels) EMG as recorded, any unit
 
     Returns
     -------
@@ -388,7 +388,7 @@ def _noise(y: np.ndarray, rate: float, limits: ElectrodeLimits) -> dict[int, tup
             out[c] = "hum", f"{100 * lines:.0f} % of the power in a few spectral lines"
     return out
 
-
+# %% ../../nbs/20_signals/02_noise.ipynb #dfda93f6
 def _loud(p: np.ndarray) -> np.ndarray:
     "The nine tenths of pieces, NaN aside"
     return np.array([np.quantile(q[~np.isnan(q)], 0.9) if (~np.isnan(q)).any() else 0 for q in p.T])
@@ -454,7 +454,7 @@ def recording_faults(
                 out[i][muscle] = Fault(f.reason, f.evidence, part)
     return out
 
-
+# %% ../../nbs/20_signals/02_noise.ipynb #b4ab765f
 def fault_codes(
     rec: Recording,
     faults: dict[str, Fault],
@@ -513,19 +513,19 @@ SENTINELS = (-9999.0, -999.0, -99999.0, 9999.0, 99999.0, -32768.0)
 
 
 def hide_sentinels(
-    x: np.ndarray,  # (n, channels) as recorded
-) -> tuple[np.ndarray, dict[int, int]]:  # with NaN in their place; column -> how many
+    x: np.ndarray,  # (n, channels) as recorded, any unit
+) -> tuple[np.ndarray, dict[int, int]]:  # (n, channels), NaN in their place; column -> how many
     """Take numbers that stand for a missing sample out of a signal
 
     Parameters
     ----------
     x : np.ndarray
-        (n, channels) as recorded
+        (n, channels) as recorded, any unit
 
     Returns
     -------
     tuple[np.ndarray, dict[int, int]]
-        with NaN in their place; column -> how many
+        (n, channels), NaN in their place; column -> how many
     """
     found = {}
     for value in SENTINELS:

@@ -21,7 +21,8 @@ from .disk import folder_name, read_sealed, writing
 from .workers import Died, run_tasks
 
 # %% ../../nbs/50_store/04_align.ipynb #ec653078
-def _align_emg(s: Store, dataset: str, patient: str, recs: pd.DataFrame, emg_hz: float) -> tuple[dict, pd.DataFrame]:
+def _align_emg(s: Store, dataset: str, patient: str, recs: pd.DataFrame,
+               emg_hz: float) -> tuple[dict, pd.DataFrame]:
     "EMG and envelope of all recordings at one rate, one after the other"
     arrays, places = {}, {}
     for q, change in (("filtered", resample_signal), ("envelope", resample_envelope)):
@@ -30,7 +31,8 @@ def _align_emg(s: Store, dataset: str, patient: str, recs: pd.DataFrame, emg_hz:
             offset, n = getattr(r, f"{q}_offset"), getattr(r, f"{q}_length")
             piece = np.array(x[offset : offset + n], float)
             rate = Fraction(getattr(r, f"{q}_rate_exact"))
-            parts.append(np.nan_to_num(change(piece, rate, emg_hz)) if n else np.zeros((0, 13), np.float32))
+            parts.append(np.nan_to_num(change(piece, rate, emg_hz)) if n
+                         else np.zeros((0, 13), np.float32))
         lengths = np.array([len(p) for p in parts])
         arrays[q] = np.concatenate(parts)
         places |= {
@@ -53,9 +55,12 @@ def _align_joints(
             continue
         times = r[f"{q}_start"] + np.arange(n) / r[f"{q}_rate"]
         piece = np.array(x[offset : offset + n], float).reshape(n, 9)
-        at = np.concatenate([g.start + np.arange(g.kin_length) * g.kin_step for g in group.itertuples()])
-        rows = np.concatenate([np.arange(g.kin_offset, g.kin_offset + g.kin_length) for g in group.itertuples()])
-        out[rows] = np.nan_to_num(spline_at(piece, times, at, JOINT_GAP * float((group.stop - group.start).max())))
+        at = np.concatenate([g.start + np.arange(g.kin_length) * g.kin_step
+                             for g in group.itertuples()])
+        rows = np.concatenate([np.arange(g.kin_offset, g.kin_offset + g.kin_length)
+                               for g in group.itertuples()])
+        out[rows] = np.nan_to_num(spline_at(piece, times, at,
+                                            JOINT_GAP * float((group.stop - group.start).max())))
     return out.reshape(-1, 3, 3)
 
 # %% ../../nbs/50_store/04_align.ipynb #459be89b
@@ -101,9 +106,11 @@ def align_patient(
     keep = ["trial", "subtrial", "side", "notes"]
     table = pd.concat([recs[keep].reset_index(drop=True), places], axis=1)
     facts = s.facts(dataset, patient)
-    facts = {k: facts[k] for k in ("info", "scales", "losses", "decisions", "counts")} | dict(made_from=made_from or {})
+    facts = {k: facts[k] for k in ("info", "scales", "losses", "decisions", "counts")} | dict(
+        made_from=made_from or {})
     write_patient(Path(out), dataset, patient, arrays,
-                  dict(recordings=table, strides=strides.drop(columns=["dataset", "patient"])), facts)
+                  dict(recordings=table, strides=strides.drop(columns=["dataset", "patient"])),
+                  facts)
     return dataset, patient, len(strides)
 
 # %% ../../nbs/50_store/04_align.ipynb #81c11a9a
@@ -117,7 +124,7 @@ def _made_from(store: Path, dataset: str, patient: str) -> dict | None:
 
 
 def _follow(store: Path, native: Store) -> set[str]:
-    "Take out whoever was dropped from either store or is no longer in the native one; who was dropped"
+    "Take out who was dropped from either store or left the native one; returns the dropped"
     dropped = native.dropped | Store(store).dropped
     forget(store, dropped)
     for d, p in Store(store).people:
@@ -139,7 +146,8 @@ def _align_all(todo: list[tuple], jobs: int | None, progress: bool):
         if died.kind == "refused":
             raise DataError(died.how)
         more = f" ({len(failed)} people in all)" if len(failed) > 1 else ""
-        raise data_error(f"resampling {died}{more}; the native store may be damaged: see `emgfm check`", d, p)
+        raise data_error(
+            f"resampling {died}{more}; the native store may be damaged: see `emgfm check`", d, p)
 
 # %% ../../nbs/50_store/04_align.ipynb #44b20f1a
 def resample_all_datasets(
@@ -147,7 +155,7 @@ def resample_all_datasets(
     out: str | Path,  # aligned store, new or begun with the same parameters
     emg_hz: float = 1000,  # Hz
     samples_per_stride: int = 200,  # points of the grid, heel strike to just before the next one
-    kin_hz: float | None = None,  # Hz; a fixed rate for angles and moments instead of a fixed number of points
+    kin_hz: float | None = None,  # Hz; a fixed rate of angles and moments instead
     jobs: int | None = None,  # processes; by default one a core
     progress: bool = True,
     rebuild: bool = False,  # align everybody again, also with other parameters than the store's
@@ -165,7 +173,7 @@ def resample_all_datasets(
     samples_per_stride : int, default 200
         points of the grid, heel strike to just before the next one
     kin_hz : float | None, default None
-        Hz; a fixed rate for angles and moments instead of a fixed number of points
+        Hz; a fixed rate of angles and moments instead
     jobs : int | None, default None
         processes; by default one a core
     progress : bool, default True
@@ -189,20 +197,28 @@ def resample_all_datasets(
     """
     source = Store(native)
     if source.kind != "native":
-        raise DataError(f"{native} is an {source.kind} store, expected a native one (made by `emgfm build`)")
+        raise DataError(
+            f"{native} is an {source.kind} store, expected a native one (made by `emgfm build`)")
     if not source.people:
-        raise DataError(f"{native} holds no patients, expected a native store made by `emgfm build`")
-    if not 100 <= emg_hz <= 10_000 or not 10 <= samples_per_stride <= 5000 or kin_hz and not 10 <= kin_hz <= 5000:
-        raise DataError(f"emg_hz {emg_hz}, samples_per_stride {samples_per_stride} and kin_hz {kin_hz} were asked for, "
+        raise DataError(
+            f"{native} holds no patients, expected a native store made by `emgfm build`")
+    points = 10 <= samples_per_stride <= 5000
+    if not 100 <= emg_hz <= 10_000 or not points or kin_hz and not 10 <= kin_hz <= 5000:
+        raise DataError(
+            f"emg_hz {emg_hz}, samples_per_stride {samples_per_stride} and kin_hz {kin_hz} were "
+            f"asked for, "
                         "expected 100 to 10000 Hz, 10 to 5000 points and 10 to 5000 Hz")
-    grid = dict(emg_hz=float(emg_hz), samples_per_stride=None if kin_hz else samples_per_stride, kin_hz=kin_hz and float(kin_hz))
+    grid = dict(emg_hz=float(emg_hz), samples_per_stride=None if kin_hz else samples_per_stride,
+                kin_hz=kin_hz and float(kin_hz))
     store = create_store(out, "aligned", grid | dict(native=source.parameters), rebuild)
     with writing(store):
         digests, dropped = source.digests(), _follow(store, source)
-        wanted = {(d, p): dict(parameters=grid, native=digests[f"{folder_name(d)}/{folder_name(p)}"])
+        wanted = {(d, p): dict(parameters=grid,
+                               native=digests[f"{folder_name(d)}/{folder_name(p)}"])
                   for d, p in source.people if f"{d}/{p}" not in dropped}
         stale = {k: m for k, m in wanted.items() if rebuild or _made_from(store, *k) != m}
-        todo = [(native, d, p, store, emg_hz, samples_per_stride, kin_hz, m) for (d, p), m in stale.items()]
+        todo = [(native, d, p, store, emg_hz, samples_per_stride, kin_hz, m)
+                for (d, p), m in stale.items()]
         _align_all(todo, jobs, progress)
         Store(store).write_index()
     return Store(store)

@@ -49,10 +49,10 @@ class BuildParameters:
     filtering : str, default 'causal'
         or zero_phase
     masses : str, default ''
-        table of body masses (dataset, patient, mass_kg) for datasets that publish none
+        table of dataset, patient, mass_kg for datasets that publish none
     """
     filtering: str = "causal"  # or zero_phase
-    masses: str = ""  # table of body masses (dataset, patient, mass_kg) for datasets that publish none
+    masses: str = ""  # table of dataset, patient, mass_kg for datasets that publish none
 
     def __post_init__(self):
         if self.filtering not in ("causal", "zero_phase"):
@@ -84,7 +84,7 @@ def process(
         if mains is None and emg.state == "raw":
             emg = replace(emg, processing=(*emg.processing, "no notch: no mains hum was found"))
         filtered, envelope = process_emg(emg, mains=mains, causal=parameters.filtering == "causal")
-        for muscle, x in rec.second_sites.items():  # both electrodes of a muscle count in its envelope
+        for muscle, x in rec.second_sites.items():  # both electrodes of a muscle count
             c = MUSCLES.index(muscle)
             site = replace(rec.emg, data=np.asarray(x)[:, None])
             _, other = process_emg(site, mains=mains, causal=parameters.filtering == "causal")
@@ -109,13 +109,15 @@ def _normalise_person(
             continue
         mvc = next((r.info["mvc"] for r, *_ in mine if "mvc" in r.info), None)
         # what an unusable electrode shows sets no scale
-        within = [(np.where(bad, np.nan, e.data[span(e, *edges)]) if bad.any() else e.data[span(e, *edges)], float(e.rate))
+        within = [(np.where(bad, np.nan, e.data[span(e, *edges)]) if bad.any()
+                   else e.data[span(e, *edges)], float(e.rate))
                   for r, e, f in mine for edges, bad in zip(stride_edges(r), f > 0)]
         scale, source = patient_scale([x for x, _ in within], mvc, [rate for _, rate in within])
         for _, e, _ in mine:
             e.data = normalise(e.data, scale).astype(np.float32)
         scales[side] = {
-            m: dict(scale=float(s) if np.isfinite(s) else None, source=h) for m, s, h in zip(MUSCLES, scale, source)
+            m: dict(scale=float(s) if np.isfinite(s) else None, source=h)
+            for m, s, h in zip(MUSCLES, scale, source)
         }
     return scales
 
@@ -142,12 +144,15 @@ def _pack(
     signals: list[dict[str, Signal]],
 ) -> tuple[dict[str, np.ndarray], pd.DataFrame]:  # arrays, table of recordings
     "Recordings one after the other"
-    table = pd.DataFrame(dict(trial=[r.trial for r in recordings], subtrial=[r.subtrial for r in recordings],
-                              side=[r.side for r in recordings], notes=["; ".join(r.notes) for r in recordings]))
+    table = pd.DataFrame(dict(trial=[r.trial for r in recordings],
+                              subtrial=[r.subtrial for r in recordings],
+                              side=[r.side for r in recordings],
+                              notes=["; ".join(r.notes) for r in recordings]))
     arrays, nothing = {}, Signal(np.zeros((0, 1)), np.nan, np.nan)
     for q, shape in ARRAYS.items():
         mine = [s.get(q) for s in signals]
-        arrays[q] = np.concatenate([np.zeros((0, *shape), np.float32)] + [s.data for s in mine if s is not None])
+        arrays[q] = np.concatenate([np.zeros((0, *shape), np.float32)]
+                                   + [s.data for s in mine if s is not None])
         rows = pd.DataFrame([_place(s or nothing, q) for s in mine])
         rows.insert(0, "offset", rows.length.cumsum() - rows.length)
         table = table.join(rows.add_prefix(f"{q}_"))
@@ -172,12 +177,15 @@ def _stride_tables(
     codes = pd.DataFrame(np.concatenate([_codes(r, c, scales, f) for r, (c, _), f in
                           zip(recordings, found, faults or [None] * len(found))]), columns=CHANNELS)
     strides = pd.concat([r.strides for r in recordings], ignore_index=True)
-    strides.insert(0, "recording", np.repeat(np.arange(len(recordings)), [len(r.strides) for r in recordings]))
+    strides.insert(0, "recording",
+                   np.repeat(np.arange(len(recordings)), [len(r.strides) for r in recordings]))
     filled = pd.DataFrame(np.concatenate([f for _, f in found]), columns=FILLED)
     strides = pd.concat([strides, filled, codes], axis=1)
     usable = (codes.iloc[:, :GROUPS["angle"].stop] == 0).any(axis=1)
-    rejected = [strides.loc[~usable, ["recording", "start", "stop"]].assign(reason="nothing usable in it")]
-    rejected += [r.rejected.assign(recording=i) for i, r in enumerate(recordings) if r.rejected is not None]
+    rejected = [strides.loc[~usable,
+                            ["recording", "start", "stop"]].assign(reason="nothing usable in it")]
+    rejected += [r.rejected.assign(recording=i) for i, r in enumerate(recordings)
+                 if r.rejected is not None]
     columns = ["recording", "start", "stop", "reason"]
     rejected = [x[columns] for x in rejected if len(x)]
     strides = strides[usable].reset_index(drop=True)
@@ -185,7 +193,8 @@ def _stride_tables(
         if c not in strides:
             strides[c] = default
     strides["transition"] = strides.transition.fillna(False).astype(bool)
-    return strides, pd.concat(rejected, ignore_index=True) if rejected else pd.DataFrame(columns=columns)
+    none = pd.DataFrame(columns=columns)
+    return strides, pd.concat(rejected, ignore_index=True) if rejected else none
 
 # %% ../../nbs/50_store/02_build.ipynb #f5b8ba37
 @dataclass
@@ -255,14 +264,17 @@ def store_patient(
     decisions = [*(r.decisions for r in recordings), evidence, fault_summary(recordings, found)]
     arrays, table = _pack(recordings, signals)
     info = {k: v for k, v in recordings[0].info.items() if k != "mvc"}
-    facts = dict(info=info, scales=scales, losses=[vars(x) for x in losses], decisions=_merge(decisions),
-                 counts=dict(strides=len(strides), rejected=len(rejected)), made_from=made_from or {})
+    facts = dict(info=info, scales=scales, losses=[vars(x) for x in losses],
+                 decisions=_merge(decisions),
+                 counts=dict(strides=len(strides), rejected=len(rejected)),
+                 made_from=made_from or {})
     tables = dict(recordings=table, strides=strides, rejected=rejected, quality=quality)
     write_patient(Path(store), dataset, patient, arrays, tables, facts)
     return len(strides), len(rejected)
 
 # %% ../../nbs/50_store/02_build.ipynb #89710a4a
-def _read(dataset: str, root: Path, patient: str, parameters: BuildParameters, own: object = None) -> tuple[list[Recording], list[Lost]]:
+def _read(dataset: str, root: Path, patient: str, parameters: BuildParameters,
+          own: object = None) -> tuple[list[Recording], list[Lost]]:
     "The recordings of a patient that have strides, and what was lost"
     module = _reader(dataset, own)
     takes = inspect.signature(module.recordings).parameters
@@ -287,9 +299,12 @@ def _without_strides(rec: Recording) -> Lost:
     "Why nothing of a recording is kept"
     n = 0 if rec.rejected is None else len(rec.rejected)
     reasons = sorted(set(rec.rejected.reason)) if n else []
-    words = f"{n} cycles were rejected ({'; '.join(map(str, reasons))})" if n else "it holds no cycle"
+    words = (f"{n} cycles were rejected ({'; '.join(map(str, reasons))})"
+             if n else "it holds no cycle")
     where = f"trial {rec.trial}{' ' + rec.subtrial if rec.subtrial else ''}, {rec.side} leg"
-    return Lost(rec.patient, rec.trial, str(data_error(f"no stride was kept: {words}", rec.dataset, rec.patient, field=where)))
+    return Lost(rec.patient, rec.trial,
+                str(data_error(f"no stride was kept: {words}", rec.dataset, rec.patient,
+                               field=where)))
 
 # %% ../../nbs/50_store/02_build.ipynb #76bd3927
 def _mains(dataset: str, recordings: list[Recording]) -> tuple[float | None, dict]:
@@ -300,13 +315,16 @@ def _mains(dataset: str, recordings: list[Recording]) -> tuple[float | None, dic
     return mains, {"mains": f"{f'{mains:g} Hz' if mains else 'none'}: {told}"}
 
 
-def _quality(recordings: list[Recording], signals: list[dict[str, Signal]], mains: float | None) -> pd.DataFrame:
-    "Signal over noise, hum and clipping of every EMG channel, measured before anything is normalised"
-    parts = [quality_columns(r, s.get("filtered"), mains or 50) for r, s in zip(recordings, signals)]
+def _quality(recordings: list[Recording], signals: list[dict[str, Signal]],
+             mains: float | None) -> pd.DataFrame:
+    "Signal over noise, hum and clipping of every EMG channel before normalisation"
+    parts = [quality_columns(r, s.get("filtered"), mains or 50)
+             for r, s in zip(recordings, signals)]
     found = {k: np.concatenate([p[k] for p in parts]) for k in QUALITY}
     of = np.repeat(np.arange(len(parts)), [len(p["muscle"]) for p in parts])
     sides, muscles = np.array([r.side for r in recordings]), np.array(MUSCLES)
-    return pd.DataFrame(dict(recording=of, side=sides[of]) | found | dict(muscle=muscles[found["muscle"]]))
+    return pd.DataFrame(dict(recording=of, side=sides[of]) | found
+                        | dict(muscle=muscles[found["muscle"]]))
 
 # %% ../../nbs/50_store/02_build.ipynb #ba51fe20
 def _merge(decisions) -> dict:  # what was decided -> sorted different evidences
@@ -343,7 +361,8 @@ def wanted_parameters(
     except (OSError, ValueError, KeyError) as e:
         why = f"cannot be read as a table of dataset, patient, mass_kg ({type(e).__name__}: {e})"
         raise data_error(why, file=parameters.masses) from None
-    return dict(filtering=parameters.filtering, mass=mine["mass_kg"].tolist() if "mass_kg" in mine else [])
+    return dict(filtering=parameters.filtering, mass=mine["mass_kg"].tolist() if "mass_kg" in mine
+                else [])
 
 # %% ../../nbs/50_store/02_build.ipynb #3fb40a64
 def _note(store: Path, dataset: str, patient: str) -> Path:
@@ -356,7 +375,8 @@ def _relative(text: str, root: Path) -> str:
     return text.replace(f"{root}{os.sep}", "").replace(str(root), ".")
 
 # %% ../../nbs/50_store/02_build.ipynb #e8e0b327
-def _failed(store: Path, dataset: str, patient: str, sentence: str, made_from: dict, root: Path) -> Outcome:
+def _failed(store: Path, dataset: str, patient: str, sentence: str, made_from: dict,
+            root: Path) -> Outcome:
     "Note that a person could not be read, and why"
     note = _note(store, dataset, patient)
     shutil.rmtree(note.parent.parent / folder_name(patient), ignore_errors=True)
@@ -416,17 +436,21 @@ def build_patient(
         made_from["inputs"] = digest_inputs(trace, patient, people, known)
         return _failed(store, dataset, patient, str(e), made_from, root)
     except OSError as e:  # may be over tomorrow: nothing is noted
-        return Outcome(dataset, patient, "failed", sentence=str(data_error(f"cannot be read ({e})", dataset, patient)))
+        return Outcome(dataset, patient, "failed",
+                       sentence=str(data_error(f"cannot be read ({e})", dataset, patient)))
     if changed := _replaced(root, made_from["inputs"], began):
-        return Outcome(dataset, patient, "failed", sentence=str(data_error(changed, dataset, patient, root)))
+        return Outcome(dataset, patient, "failed",
+                       sentence=str(data_error(changed, dataset, patient, root)))
     return _keep(store, dataset, patient, recordings, parameters, losses, made_from, root)
 
 
-def _keep(store: Path, dataset: str, patient: str, recordings, parameters, losses, made_from, root) -> Outcome:
+def _keep(store: Path, dataset: str, patient: str, recordings, parameters, losses, made_from,
+          root) -> Outcome:
     "Write a patient who was read"
     stored = [replace(x, sentence=_relative(x.sentence, root)) for x in losses]
     try:
-        strides, rejected = store_patient(store, dataset, patient, recordings, parameters, stored, made_from)
+        strides, rejected = store_patient(store, dataset, patient, recordings, parameters, stored,
+                                          made_from)
         _note(store, dataset, patient).unlink(missing_ok=True)
     except OSError as e:
         return Outcome(dataset, patient, "halted", sentence=_no_room(store, e))
@@ -437,12 +461,13 @@ CLOCK = 20_000_000  # ns by which a file's time may lag behind the clock
 
 
 def _replaced(root: Path, inputs: dict[str, str], began: int) -> str:
-    "Which file was replaced since `began` (ns), so that its digest may be of another content than was read"
+    "Which file was replaced since `began` (ns), so that its digest may be of other content"
     for name in inputs:
         if not name.endswith("/") and (root / name).is_file():
             stat = (root / name).stat()
             if max(stat.st_mtime_ns, stat.st_ctime_ns) > began + CLOCK:
-                return f"was not stored, because {name} changed while it was read: the next build reads it again"
+                return (f"was not stored, because {name} changed while it was read: the next build "
+                        f"reads it again")
     return ""
 
 # %% ../../nbs/50_store/02_build.ipynb #fc3d98d1
@@ -492,7 +517,8 @@ def _people_of(dataset: str, root: Path, own: object = None) -> list[str] | str:
 def _task(store: Path, task: Task, parameters, known: Checksums, again: set, retry: bool) -> Task:
     "What is to be done about a patient"
     dataset, patient = task.dataset, task.patient
-    folder, note = store / folder_name(dataset) / folder_name(patient) / "patient.json", _note(store, dataset, patient)
+    folder = store / folder_name(dataset) / folder_name(patient) / "patient.json"
+    note = _note(store, dataset, patient)
     file = next((f for f in (folder, note) if f.is_file()), None)
     if file is None:
         return task
@@ -505,8 +531,11 @@ def _task(store: Path, task: Task, parameters, known: Checksums, again: set, ret
         return replace(task, why=why)
     if folder.is_file():
         counts, losses = record["counts"], tuple(x["sentence"] for x in record["losses"])
-        return replace(task, status="kept", why="", strides=counts["strides"], rejected=counts["rejected"], losses=losses)
-    return replace(task, why="failed before") if retry else replace(task, status="failed", why=record["sentence"])
+        return replace(task, status="kept", why="", strides=counts["strides"],
+                       rejected=counts["rejected"], losses=losses)
+    if retry:
+        return replace(task, why="failed before")
+    return replace(task, status="failed", why=record["sentence"])
 
 
 def _outdated(task: Task, record: dict, parameters, known: Checksums) -> str:
@@ -514,7 +543,8 @@ def _outdated(task: Task, record: dict, parameters, known: Checksums) -> str:
     made_from = record.get("made_from") or {}
     if made_from.get("parameters") != wanted_parameters(parameters, task.dataset, task.patient):
         return "other parameters"
-    if "patient" in record and (record["dataset"], record["patient"]) != (task.dataset, task.patient):
+    who = task.dataset, task.patient
+    if "patient" in record and (record["dataset"], record["patient"]) != who:
         return f"its folder holds patient {record['patient']}"
     changed = changed_inputs(made_from["inputs"], task.root, task.patient, task.people, known)
     more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
@@ -527,7 +557,7 @@ def plan_build(
     datasets: list[str] | None = None,  # names; by default all that are found
     parameters: BuildParameters = BuildParameters(),
     retry: bool = False,  # read those again who could not be read, though nothing has changed
-    again: set[tuple[str, str]] | str = (),  # (dataset, patient) to be built again whatever they were made from, or "all"
+    again: set[tuple[str, str]] | str = (),  # (dataset, patient) to be built in any case, or "all"
     reader: object = None,  # one's own: module or object with NAME, patients and recordings
     **limits,  # of `run_tasks`, for listing the people
 ) -> tuple[list[Task], list[Outcome]]:  # people in order, datasets that cannot be read
@@ -545,7 +575,7 @@ def plan_build(
     retry : bool, default False
         read those again who could not be read, though nothing has changed
     again : set[tuple[str, str]] | str, default ()
-        (dataset, patient) to be built again whatever they were made from, or "all"
+        (dataset, patient) to be built in any case, or "all"
     reader : object, default None
         one's own: module or object with NAME, patients and recordings
     **limits
@@ -559,7 +589,8 @@ def plan_build(
     store, own = Path(out), _portable(reader)
     places = find_datasets(raw, datasets) if reader is None else _own_place(reader, raw)
     listed = run_tasks(_people_of, [(d, root, own) for d, root in places.items()], jobs=1, **limits)
-    broken = [Outcome(d, "", "failed", sentence=p if isinstance(p, str) else str(data_error(f"listing its people {p}", d)))
+    broken = [Outcome(d, "", "failed", sentence=p if isinstance(p, str)
+                      else str(data_error(f"listing its people {p}", d)))
               for d, p in zip(places, listed) if not isinstance(p, list)]
     if len(broken) == len(places):
         raise DataError(broken[0].sentence)
@@ -568,7 +599,8 @@ def plan_build(
     tasks = []
     for (d, root), people in zip(places.items(), listed):
         for p in people if isinstance(people, list) else ():
-            task, mine = Task(d, root, p, tuple(people), "to do", "new"), {(d, p)} if again == "all" else set(again)
+            task, mine = Task(d, root, p, tuple(people), "to do",
+                              "new"), {(d, p)} if again == "all" else set(again)
             gone = f"{d}/{p}" in dropped
             tasks.append(replace(task, status="dropped", why=dropped[f"{d}/{p}"]) if gone else
                          _task(store, task, parameters, known, mine, retry))
@@ -583,7 +615,8 @@ def _portable(reader: object) -> object:
 def _own_place(reader: object, raw: str | Path) -> dict[str, Path]:
     "Name and folder of what a reader of one's own reads"
     name = getattr(reader, "NAME", None) or getattr(getattr(reader, "lab", None), "name", None)
-    lacks = [n for n in ("patients", "recordings") if not hasattr(reader, n)] + ([] if name else ["NAME"])
+    lacks = [n for n in ("patients", "recordings")
+             if not hasattr(reader, n)] + ([] if name else ["NAME"])
     if lacks:
         expected = "expected NAME, patients(root) and recordings(root, patient)"
         raise DataError(f"the reader {repr(reader)[:80]} has no {lacks[0]}, {expected}")
@@ -594,7 +627,7 @@ def _own_place(reader: object, raw: str | Path) -> dict[str, Path]:
 # %% ../../nbs/50_store/02_build.ipynb #aa6b17b2
 def plan_table(
     tasks: list[Task],
-) -> pd.DataFrame:  # one row a dataset: people by status, bytes of raw files to be read, strides to expect
+) -> pd.DataFrame:  # one row a dataset: patients by status, MB to read, strides to expect
     """A plan in figures
 
     Parameters
@@ -604,7 +637,7 @@ def plan_table(
     Returns
     -------
     pd.DataFrame
-        one row a dataset: people by status, bytes of raw files to be read, strides to expect
+        one row a dataset: patients by status, MB to read, strides to expect
     """
     rows = []
     for d in dict.fromkeys(t.dataset for t in tasks):
@@ -612,8 +645,10 @@ def plan_table(
         counts, todo = Counter(t.status for t in mine), sum(t.status == "to do" for t in mine)
         size = sum(f.stat().st_size for f in sorted(mine[0].root.rglob("*")) if f.is_file())
         each = CARDS[d].strides / CARDS[d].subjects if d in CARDS and CARDS[d].strides else np.nan
-        rows.append(dict(dataset=d, todo=todo, kept=counts["kept"], failed=counts["failed"], dropped=counts["dropped"],
-                         raw_MB=round(size * todo / len(mine) / 1e6, 1), strides_stored=sum(t.strides for t in mine),
+        rows.append(dict(dataset=d, todo=todo, kept=counts["kept"], failed=counts["failed"],
+                         dropped=counts["dropped"],
+                         raw_MB=round(size * todo / len(mine) / 1e6, 1),
+                         strides_stored=sum(t.strides for t in mine),
                          strides_expected=int(np.nan_to_num(each * todo))))
     return pd.DataFrame(rows).set_index("dataset")
 
@@ -629,8 +664,8 @@ def build_store(
     retry: bool = False,  # read those again who could not be read, though nothing has changed
     again: set[tuple[str, str]] | str = (),  # (dataset, patient) to be built in any case, or "all"
     rebuild: bool = False,  # build everybody again, also with other parameters than the store's
-    reader: object = None,  # one's own: module or object with NAME, patients(root), recordings(root, patient)
-    **limits,  # timeout (s a person), memory (bytes a process), scheduler (address): see `run_tasks`
+    reader: object = None,  # one's own, with NAME, patients(root), recordings(root, patient)
+    **limits,  # timeout (s), memory (bytes), scheduler (address): see `run_tasks`
 ) -> list[Outcome]:  # one a person, in order
     """Build the native store from raw downloads
 
@@ -655,9 +690,9 @@ def build_store(
     rebuild : bool, default False
         build everybody again, also with other parameters than the store's
     reader : object, default None
-        one's own: module or object with NAME, patients(root), recordings(root, patient)
+        one's own, with NAME, patients(root), recordings(root, patient)
     **limits
-        timeout (s a person), memory (bytes a process), scheduler (address): see `run_tasks`
+        timeout (s), memory (bytes), scheduler (address): see `run_tasks`
 
     Returns
     -------
@@ -665,9 +700,11 @@ def build_store(
         one a person, in order
     """
     rebuild = rebuild or again == "all"
-    tasks, broken = plan_build(raw, out, datasets, parameters, retry, "all" if rebuild else again, reader, **limits)
+    tasks, broken = plan_build(raw, out, datasets, parameters, retry, "all" if rebuild else again,
+                               reader, **limits)
     # what counts is what the table of masses says, not where it lies
-    described = vars(parameters) | dict(masses=checksum(parameters.masses) if parameters.masses else "")
+    described = vars(parameters) | dict(masses=checksum(parameters.masses) if parameters.masses
+                                        else "")
     _refuse_leftovers(Path(out), described, tasks)
     store = create_store(out, "native", described, rebuild)
     first, of = parse_shard(shard)
@@ -698,7 +735,8 @@ def _refuse_leftovers(out: Path, parameters: dict, tasks: list[Task]) -> None:
     different = other_parameters(old.parameters, parameters)
     left = [who for who in old.people if who not in mine]
     if different and left:
-        found = f"was made with other parameters ({'; '.join(different)}) and holds {len(left)} patients whom this build does not read"
+        found = (f"was made with other parameters ({'; '.join(different)}) and holds {len(left)} "
+                 f"patients whom this build does not read")
         raise data_error(f"{found}, such as {' '.join(left[0])}: choose another folder", file=out)
 
 # %% ../../nbs/50_store/02_build.ipynb #097ff117
@@ -730,7 +768,8 @@ def parse_shard(
     return int(number) - 1, int(of)
 
 # %% ../../nbs/50_store/02_build.ipynb #e70f45c9
-def _make(todo: list[Task], store: Path, parameters, jobs, progress, limits, own) -> dict[tuple, Outcome]:
+def _make(todo: list[Task], store: Path, parameters, jobs, progress, limits,
+          own) -> dict[tuple, Outcome]:
     "Build those who are to be built"
     bars, made = Bars([t.dataset for t in todo], "build", progress), {}
 
@@ -790,8 +829,10 @@ class Bars:
         on: bool = True,
     ):
         counts = Counter(datasets) if on and sys.stderr.isatty() else {}
-        self.total = tqdm(total=len(datasets), desc=title, unit="patient", disable=not on, position=0)
-        self.each = {d: tqdm(total=n, desc=f"  {d}", unit="patient", position=i, leave=False) for i, (d, n) in enumerate(counts.items(), 1)}
+        self.total = tqdm(total=len(datasets), desc=title, unit="patient", disable=not on,
+                          position=0)
+        self.each = {d: tqdm(total=n, desc=f"  {d}", unit="patient", position=i, leave=False)
+                     for i, (d, n) in enumerate(counts.items(), 1)}
 
     def update(self, dataset: str):
         self.total.update()
@@ -809,19 +850,23 @@ REPORT = ["dataset", "patient", "status", "strides", "rejected", "lost", "senten
 def _write_report(store: Path, failed: list[Outcome]):
     "What became of everybody, every loss, and how to cite the datasets, beside the data"
     s, noted = Store(store), sorted(store.glob("*/.failed/*.json"))
-    rows = [dict(dataset=o.dataset, patient=o.patient, status="failed", sentence=o.sentence) for o in failed
+    rows = [dict(dataset=o.dataset, patient=o.patient, status="failed", sentence=o.sentence)
+            for o in failed
             if _note(store, o.dataset, o.patient) not in noted]
     rows += [_stored(s, *who) for who in s.people]
     for note in noted:
         d, p = unquote(note.parent.parent.name), unquote(note.stem)
-        rows.append(dict(dataset=d, patient=p, status="failed", sentence=read_sealed(note, "build again")["sentence"]))
-    rows += [dict(zip(REPORT, k.split("/", 1))) | dict(status="dropped", sentence=why) for k, why in s.dropped.items()]
+        rows.append(dict(dataset=d, patient=p, status="failed",
+                         sentence=read_sealed(note, "build again")["sentence"]))
+    rows += [dict(zip(REPORT, k.split("/", 1))) | dict(status="dropped", sentence=why)
+             for k, why in s.dropped.items()]
     table = pd.DataFrame(rows, columns=REPORT).sort_values(["dataset", "patient"], kind="stable")
     table = table.astype({c: "Int64" for c in ("strides", "rejected", "lost")})
     for name, content in (("build.csv", table), ("losses.csv", s.losses())):
         text = content.to_csv(index=False)
         write_file(store / name, lambda f, x=text: f.write(x.encode()))
-    write_file(store / "CITE.bib", lambda f: f.write((cite([d for d in s.datasets if d in CARDS]) + "\n").encode()))
+    write_file(store / "CITE.bib",
+               lambda f: f.write((cite([d for d in s.datasets if d in CARDS]) + "\n").encode()))
 
 
 def _stored(s: Store, d: str, p: str) -> dict:
@@ -831,7 +876,8 @@ def _stored(s: Store, d: str, p: str) -> dict:
     except DataError as e:
         return dict(dataset=d, patient=p, status="damaged", sentence=str(e))
     counts = facts.get("counts", {})
-    return dict(dataset=d, patient=p, status="stored", sentence="", lost=len(facts.get("losses", ())), **counts)
+    return dict(dataset=d, patient=p, status="stored", sentence="",
+                lost=len(facts.get("losses", ())), **counts)
 
 # %% ../../nbs/50_store/02_build.ipynb #ea4a01ec
 def summary(

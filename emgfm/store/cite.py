@@ -72,7 +72,8 @@ def read_header(
     except ValueError as e:
         raise data_error(f"cannot be read ({e}), expected a checkpoint of emgfm", file=path) from e
     if not isinstance(meta, dict) or not isinstance(meta.get("citations"), str):
-        raise data_error("does not say what it was trained on, expected a checkpoint of emgfm", file=path)
+        raise data_error("does not say what it was trained on, expected a checkpoint of emgfm",
+                         file=path)
     return meta
 
 
@@ -126,23 +127,27 @@ def _behind(what: object) -> list[str]:
     if path.is_file():
         return in_checkpoint(path)
     if path.suffix or "/" in str(what) or "\\" in str(what):
-        raise data_error("does not exist, expected a store, a checkpoint or the folder of a run", file=path)
+        raise data_error("does not exist, expected a store, a checkpoint or the folder of a run",
+                         file=path)
     return [card(str(what)).name]  # which tells the names that there are
 
 
 def _of_run(folder: Path) -> list[Path]:
     "Stores and checkpoint in the folder of a run"
-    places = [folder / "native", folder / "aligned", folder / "best.safetensors", folder / "model/best.safetensors"]
+    places = [folder / "native", folder / "aligned", folder / "best.safetensors",
+              folder / "model/best.safetensors"]
     found = [p for p in places if (p / "store.json").is_file() or p.is_file()]
     if not found:
-        raise data_error("is neither a store nor the folder of a run: it holds no store.json, native, aligned, best.safetensors "
+        raise data_error(
+            "is neither a store nor the folder of a run: it holds no store.json, native, aligned, "
+            "best.safetensors "
                          "or model/best.safetensors", file=folder)
     return found
 
 # %% ../../nbs/50_store/09_cite.ipynb #5a8029a9
 def bibtex(
     *what: object,  # as for `used`
-    licence: str = "",  # only what permits "redistribute" or "commercial", or has this licence (SPDX)
+    licence: str = "",  # only what permits "redistribute", "commercial", or has this licence
 ) -> str:
     """BibTeX of what was used, and of emgfm
 
@@ -151,7 +156,7 @@ def bibtex(
     *what : object
         as for `used`
     licence : str, default ''
-        only what permits "redistribute" or "commercial", or has this licence (SPDX)
+        only what permits "redistribute", "commercial", or has this licence
 
     Returns
     -------
@@ -171,5 +176,6 @@ def bibtex(
 
 def _program() -> str:
     "BibTeX of emgfm"
-    return bib_entry("misc", "emgfm", author="The emgfm developers", title=f"emgfm {__version__}", year=2026,
+    return bib_entry("misc", "emgfm", author="The emgfm developers", title=f"emgfm {__version__}",
+                     year=2026,
                      url="https://github.com/emgfm/emgfm")

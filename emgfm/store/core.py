@@ -32,8 +32,9 @@ from .disk import (folder_name, plain, read_sealed, replacing, sweep, write_file
 # %% ../../nbs/50_store/00_core.ipynb #9249e3ec
 SCHEMA = 3
 KINDS = ("native", "aligned")
-ARRAYS = {"filtered": (13,), "envelope": (13,), "angle": (3, 3), "moment": (3, 3)}  # name -> shape of one sample
-GROUP_OF = dict(filtered="emg", envelope="emg", angle="angle", moment="moment")  # array -> channels that it holds
+ARRAYS = {"filtered": (13,), "envelope": (13,), "angle": (3, 3),
+          "moment": (3, 3)}  # name -> shape of one sample
+GROUP_OF = dict(filtered="emg", envelope="emg", angle="angle", moment="moment")  # its channels
 
 _PLACE = {
     "{}_offset": ("integer", "first row of the recording in {}.npy"),
@@ -45,7 +46,8 @@ _SOURCE = {
     "{}_rate_exact": ("text", "the same as a fraction"),
     "{}_processing": ("text", "what was done to it, before and after publication"),
     "{}_unit": ("text", "unit"),
-    "{}_time_normalised": ("truth", "the authors resampled each stride to a fixed number of points"),
+    "{}_time_normalised": ("truth",
+                           "the authors resampled each stride to a fixed number of points"),
 }
 RECORDING = {
     "trial": ("text", "name of the trial"),
@@ -74,7 +76,7 @@ ON_GRID = {
 
 def columns(
     kind: str,  # one of `KINDS`
-) -> dict[str, dict[str, tuple[str, str]]]:  # table -> column -> (integer, number, text or truth; meaning)
+) -> dict[str, dict[str, tuple[str, str]]]:  # table -> column -> (kind of value, meaning)
     """The columns that each table of a store of this kind has
 
     Parameters
@@ -85,13 +87,15 @@ def columns(
     Returns
     -------
     dict[str, dict[str, tuple[str, str]]]
-        table -> column -> (integer, number, text or truth; meaning)
+        table -> column -> (kind of value, meaning)
     """
     arrays = ("filtered", "envelope") if kind == "aligned" else ARRAYS
     place = _PLACE if kind == "aligned" else _PLACE | _SOURCE
-    recordings = RECORDING | {k.format(a): (t, words.format(a)) for a in arrays for k, (t, words) in place.items()}
+    recordings = RECORDING | {k.format(a): (t, words.format(a)) for a in arrays
+                              for k, (t, words) in place.items()}
     codes = {c: ("integer", "0: measured; else the code of the reason why not") for c in CHANNELS}
-    return dict(recordings=recordings, strides=STRIDE | (ON_GRID if kind == "aligned" else {}) | codes)
+    return dict(recordings=recordings,
+                strides=STRIDE | (ON_GRID if kind == "aligned" else {}) | codes)
 
 # %% ../../nbs/50_store/00_core.ipynb #f451604b
 def schema(
@@ -108,15 +112,21 @@ def schema(
     dict
         the content of schema.json
     """
-    units = {"filtered": "mV where the source says so", "envelope": "of the person's scale for that muscle",
+    units = {"filtered": "mV where the source says so",
+             "envelope": "of the person's scale for that muscle",
              "angle": "rad", "moment": "N·m/kg"}
-    axes = {a: ["time", "muscle"] if g == "emg" else ["time", "joint", "motion"] for a, g in GROUP_OF.items()}
-    missing = "0 where nothing was measured" if kind == "aligned" else "NaN where nothing was measured"
+    axes = {a: ["time", "muscle"] if g == "emg" else ["time", "joint", "motion"]
+            for a, g in GROUP_OF.items()}
+    missing = ("0 where nothing was measured"
+               if kind == "aligned" else "NaN where nothing was measured")
     return dict(
         schema=SCHEMA, kind=kind, files={
-            "DATASET/PATIENT/patient.json": "the person, and bytes and sha256 of the files beside it",
-            **{f"DATASET/PATIENT/{a}.npy": dict(dtype="<f4", axes=axes[a], unit=units[a], missing=missing) for a in ARRAYS},
-            **{f"DATASET/PATIENT/{t}.parquet": {c: f"{k}: {words}" for c, (k, words) in cols.items()}
+            "DATASET/PATIENT/patient.json": "the person, and bytes and sha256 of the files beside "
+                                            "it",
+            **{f"DATASET/PATIENT/{a}.npy": dict(dtype="<f4", axes=axes[a], unit=units[a],
+                                                missing=missing) for a in ARRAYS},
+            **{f"DATASET/PATIENT/{t}.parquet": {c: f"{k}: {words}"
+                                                for c, (k, words) in cols.items()}
                for t, cols in columns(kind).items()}},
         muscles=MUSCLES, joints=JOINTS, motions=MOTIONS, reasons=REASON_CODES)
 
@@ -182,7 +192,8 @@ def create_store(
     path, parameters = Path(path), json.loads(json.dumps(parameters, default=plain))
     if (path / "store.json").exists():
         _refuse_other(path, kind, parameters, rebuild)
-    elif path.exists() and (not path.is_dir() or any(not p.name.startswith(".") for p in path.iterdir())):
+    elif path.exists() and (not path.is_dir()
+                            or any(not p.name.startswith(".") for p in path.iterdir())):
         raise data_error("exists and is no emgfm store, expected a new or empty folder", file=path)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -206,7 +217,7 @@ def other_parameters(
     new: dict,  # parameters that are asked for
     above: str = "",  # name of the parameter that holds them
 ) -> list[str]:  # "filtering is causal, asked for is zero_phase"
-    """In what two sets of parameters differ; a table of masses counts for its patients, not for the store
+    """In what two sets of parameters differ; masses count for their patients, not for the store
 
     Parameters
     ----------
@@ -240,7 +251,8 @@ def _refuse_other(path: Path, kind: str, parameters: dict, rebuild: bool) -> Non
         raise data_error(found, file=path)
     if rebuild:
         return
-    read_sealed(path / "store.json", "choose another folder, or make all patients again (--rebuild)")
+    read_sealed(path / "store.json",
+                "choose another folder, or make all patients again (--rebuild)")
     different = other_parameters(old["parameters"], parameters)
     if different and any(path.glob("[!.]*/[!.]*/patient.json")):
         found = f"was made with other parameters ({'; '.join(different)})"
@@ -284,7 +296,8 @@ def write_patient(
             write_file(new / f"{name}.npy", lambda f, x=x: _write_npy(f, x))
         for name, t in tables.items():
             write_file(new / f"{name}.parquet", lambda f, t=t: t.to_parquet(f, index=False))
-        files = {p.name: dict(bytes=p.stat().st_size, sha256=checksum(p)) for p in sorted(new.iterdir())}
+        files = {p.name: dict(bytes=p.stat().st_size, sha256=checksum(p))
+                 for p in sorted(new.iterdir())}
         whose = dict(dataset=dataset, patient=patient, package=__version__, files=files)
         write_sealed(new / "patient.json", facts | whose)
 
@@ -308,7 +321,8 @@ class Store:
 
     def __repr__(self):
         n = len(self.people)
-        return f"Store({self.path.name}: {self.kind}, {n} patients of {len(self.datasets)} datasets)"
+        return (f"Store({self.path.name}: {self.kind}, {n} patients of {len(self.datasets)} "
+                f"datasets)")
 
     @cached_property
     def people(self) -> list[tuple[str, str]]:  # (dataset, patient)
@@ -348,7 +362,8 @@ class Store:
         file = self.path / "dropped.json"
         if not file.is_file():
             return {}
-        found = read_sealed(file, "bring it back from a copy: it names patients who must not return")
+        found = read_sealed(file,
+                            "bring it back from a copy: it names patients who must not return")
         return found["patients"]
 
 # %% ../../nbs/50_store/00_core.ipynb #16ed0383
@@ -398,7 +413,8 @@ def facts(self: Store, dataset: str, patient: str) -> dict:
     found = read_sealed(file, REPAIR, dataset, patient)
     if (found.get("dataset"), found.get("patient")) != (dataset, patient):
         whose = f"is of dataset {found.get('dataset')}, patient {found.get('patient')}"
-        raise data_error(f"{whose}, expected the patient of its folder; {REPAIR}", dataset, patient, file)
+        raise data_error(f"{whose}, expected the patient of its folder; {REPAIR}", dataset,
+                         patient, file)
     return found
 
 # %% ../../nbs/50_store/00_core.ipynb #60ff0993
@@ -427,7 +443,8 @@ def array(
 
 
 @patch
-def table(self: Store, name: str, dataset: str | None = None, patient: str | None = None) -> pd.DataFrame:
+def table(self: Store, name: str, dataset: str | None = None,
+          patient: str | None = None) -> pd.DataFrame:
     """A table of one patient, one dataset or of all, with the columns dataset and patient in front
 
     Parameters
@@ -440,8 +457,10 @@ def table(self: Store, name: str, dataset: str | None = None, patient: str | Non
     -------
     pd.DataFrame
     """
-    parts = [_table(self, name, d, p) for d, p in self.people if dataset in (None, d) and patient in (None, p)]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["dataset", "patient"])
+    parts = [_table(self, name, d, p) for d, p in self.people if dataset in (None, d)
+             and patient in (None, p)]
+    empty = pd.DataFrame(columns=["dataset", "patient"])
+    return pd.concat(parts, ignore_index=True) if parts else empty
 
 
 def _table(self: Store, name: str, d: str, p: str) -> pd.DataFrame:
@@ -492,13 +511,13 @@ def _joined(self: Store, parts: dict[tuple, dict[str, pd.DataFrame]]) -> dict[st
 
 # %% ../../nbs/50_store/00_core.ipynb #af4461b1
 @patch
-def digests(self: Store) -> dict[str, str]:  # "dataset/patient" as folders -> sha256 of patient.json
+def digests(self: Store) -> dict[str, str]:  # "dataset/patient" -> sha256 of patient.json
     """What the store holds, in a few bytes a person
 
     Returns
     -------
     dict[str, str]
-        "dataset/patient" as folders -> sha256 of patient.json
+        "dataset/patient" -> sha256 of patient.json
     """
     folders = [f"{folder_name(d)}/{folder_name(p)}" for d, p in self.people]
     return {f: checksum(self.path / f / "patient.json") for f in folders}
@@ -521,7 +540,7 @@ def index_is_fresh(self: Store) -> bool:
 
 @patch(as_prop=True)
 def root(self: Store) -> str:  # sha256, hexadecimal
-    """One digest of the description, of who was dropped, and of every patient: through them, of every file
+    """One digest of the description, of who was dropped, and of every patient: so of every file
 
     Returns
     -------
@@ -548,7 +567,8 @@ def write_index(self: Store):
     tables = _joined(self, parts)
     with replacing(self.path / "index") as new:
         for name in INDEX:
-            write_file(new / f"{name}.parquet", lambda f, t=tables[name]: t.to_parquet(f, index=False))
+            write_file(new / f"{name}.parquet",
+                       lambda f, t=tables[name]: t.to_parquet(f, index=False))
         files = {f"{n}.parquet": checksum(new / f"{n}.parquet") for n in INDEX}
         whole = dict(schema=SCHEMA, patients=self.digests(), files=files, root=self.root,
                      dropped=sorted(self.dropped))
@@ -624,7 +644,7 @@ def strides(self: Store) -> pd.DataFrame:
 
 @patch(as_prop=True)
 def recordings(self: Store) -> pd.DataFrame:
-    """All recordings: dataset, patient, number within the patient, and the columns of recordings.parquet
+    """All recordings: dataset, patient, number in the patient, columns of recordings.parquet
 
     Returns
     -------
@@ -661,14 +681,17 @@ def select(
     """
     unknown = [c for c in has if c not in CHANNELS]
     if unknown:
-        raise data_error(f"is no channel; names look like {CHANNELS[8]}, {CHANNELS[17]}, {CHANNELS[30]}", field=unknown[0])
+        raise data_error(
+            f"is no channel; names look like {CHANNELS[8]}, {CHANNELS[17]}, {CHANNELS[30]}",
+            field=unknown[0])
     s = self.strides
     if query:
         try:
             s = s.query(query)
         except Exception as e:  # pandas raises whatever its parser and the columns' types come upon
             known = ", ".join(c for c in self.strides if c not in CHANNELS)
-            raise data_error(f"cannot be asked ({type(e).__name__}: {e}); columns are {known}", field=query) from None
+            raise data_error(f"cannot be asked ({type(e).__name__}: {e}); columns are {known}",
+                             field=query) from None
     return s[(s[list(has)] == 0).all(axis=1)] if len(has) else s
 
 # %% ../../nbs/50_store/00_core.ipynb #007873cc
@@ -728,16 +751,21 @@ def _offsets(store: Store, d: str, p: str) -> list[DataError]:
     "Arrays of another shape, and rows that point beyond them"
     r, s, found = store.table("recordings", d, p), store.table("strides", d, p), []
     if len(s) and not s.recording.between(0, len(r) - 1).all():
-        found.append(data_error(f"names recording {s.recording.max()} of {len(r)}", d, p, "strides.parquet", "recording"))
+        found.append(data_error(f"names recording {s.recording.max()} of {len(r)}", d, p,
+                                "strides.parquet", "recording"))
     ends = {a: (r[f"{a}_offset"] + r[f"{a}_length"]).max() for a in ARRAYS if f"{a}_offset" in r}
     if store.kind == "aligned":
         ends |= dict.fromkeys(("angle", "moment"), (s.kin_offset + s.kin_length).max())
     for a, shape in ARRAYS.items():
         x = store.array(d, p, a)
         if x.shape[1:] != shape or x.dtype != "<f4":
-            found.append(data_error(f"has {x.dtype} samples of shape {x.shape[1:]}, expected float32 of {shape}", d, p, f"{a}.npy"))
+            found.append(
+                data_error(
+                    f"has {x.dtype} samples of shape {x.shape[1:]}, expected float32 of {shape}",
+                    d, p, f"{a}.npy"))
         elif len(r) and ends[a] > len(x):
-            found.append(data_error(f"has {len(x)} rows, the tables speak of {ends[a]}", d, p, f"{a}.npy"))
+            found.append(data_error(f"has {len(x)} rows, the tables speak of {ends[a]}", d, p,
+                                    f"{a}.npy"))
     return found
 
 # %% ../../nbs/50_store/00_core.ipynb #def48f43
@@ -746,10 +774,15 @@ def _rows(store: Store, r: pd.DataFrame, s: pd.DataFrame, a: str) -> tuple[np.nd
     if store.kind == "aligned" and a in ("angle", "moment"):
         return s.kin_offset.to_numpy(), (s.kin_offset + s.kin_length).to_numpy()
     mine = r.iloc[s.recording.to_numpy()]
-    rate = np.full(len(s), float(store.parameters.get("emg_hz") or 0)) if store.kind == "aligned" else mine[f"{a}_rate"].to_numpy(float)
-    length, offset, begin = (mine[f"{a}_{c}"].to_numpy(float) for c in ("length", "offset", "start"))
+    if store.kind == "aligned":
+        rate = np.full(len(s), float(store.parameters.get("emg_hz") or 0))
+    else:
+        rate = mine[f"{a}_rate"].to_numpy(float)
+    length, offset, begin = (mine[f"{a}_{c}"].to_numpy(float)
+                             for c in ("length", "offset", "start"))
     first, last = (np.nan_to_num((s[c].to_numpy(float) - begin) * rate) for c in ("start", "stop"))
-    first, last = np.clip(np.ceil(first - 1e-6), 0, length), np.clip(np.floor(last + 1e-6) + 1, 0, length)
+    first = np.clip(np.ceil(first - 1e-6), 0, length)
+    last = np.clip(np.floor(last + 1e-6) + 1, 0, length)
     return (offset + first).astype(np.int64), (offset + last).astype(np.int64)
 
 
@@ -760,17 +793,20 @@ def _masks(store: Store, d: str, p: str) -> list[DataError]:
         names, x = list(CHANNELS[GROUPS[GROUP_OF[a]]]), store.array(d, p, a)
         first, stop = _rows(store, r, s, a)
         flat = x.reshape(len(x), len(names))
-        full = np.array([(np.nan_to_num(flat[i:j]) != 0).any(0) for i, j in zip(first, stop)]).reshape(len(s), len(names))
+        full = np.array([(np.nan_to_num(flat[i:j]) != 0).any(0)
+                         for i, j in zip(first, stop)]).reshape(len(s), len(names))
         codes = s[names].to_numpy()
         for wrong, words in (((codes == 0) & ~full, "is called measured, but holds nothing"),
-                             ((codes == REASON_CODES["not_measured"]) & full, "is called not measured, but holds values")):
+                             ((codes == REASON_CODES["not_measured"]) & full,
+                              "is called not measured, but holds values")):
             if wrong.any():
                 i, c = np.argwhere(wrong)[0]
                 found.append(data_error(f"stride {i} {words}", d, p, f"{a}.npy", names[c]))
     return found
 
 # %% ../../nbs/50_store/00_core.ipynb #e7605d14
-KIND_OF = {"integer": "iu", "number": "fiu", "truth": "bO", "text": "OTU"}  # kinds of NumPy and pandas types
+KIND_OF = {"integer": "iu", "number": "fiu", "truth": "bO",
+           "text": "OTU"}  # kinds of NumPy and pandas types
 
 
 def _content(store: Store, d: str, p: str) -> list[DataError]:
@@ -778,9 +814,12 @@ def _content(store: Store, d: str, p: str) -> list[DataError]:
     found = []
     for name, cols in columns(store.kind).items():
         t = store.table(name, d, p)
-        found += [data_error(f"is missing, expected {words}", d, p, f"{name}.parquet", c) for c, (_, words) in cols.items() if c not in t]
-        found += [data_error(f"has the type {t[c].dtype}, expected {kind}", d, p, f"{name}.parquet", c)
-                  for c, (kind, _) in cols.items() if c in t and len(t) and t[c].dtype.kind not in KIND_OF[kind] and t[c].notna().any()]
+        found += [data_error(f"is missing, expected {words}", d, p, f"{name}.parquet", c)
+                  for c, (_, words) in cols.items() if c not in t]
+        found += [data_error(f"has the type {t[c].dtype}, expected {kind}", d, p,
+                             f"{name}.parquet", c)
+                  for c, (kind, _) in cols.items() if c in t and len(t)
+                  and t[c].dtype.kind not in KIND_OF[kind] and t[c].notna().any()]
     return found or _offsets(store, d, p) or _masks(store, d, p)
 
 # %% ../../nbs/50_store/00_core.ipynb #651a5cd1
@@ -802,7 +841,7 @@ def findings(self: Store) -> list[tuple[str, str, str]]:  # (dataset, patient, s
 
 @patch
 def verify(self: Store) -> list[str]:  # sentences; empty when all is well
-    """Compare every file with its checksum, every table with the schema, every offset and mask with its array
+    """Compare files with checksums, tables with the schema, offsets and masks with arrays
 
     Returns
     -------
@@ -817,27 +856,29 @@ def verify(self: Store) -> list[str]:  # sentences; empty when all is well
             found.append(str(e))
     found += [s for *_, s in self.findings()]
     left = [(d, p) for d, p in self._folders() if (d, p) not in self.people]
-    found += [str(data_error("was dropped, but is still here; drop again", *who, self.path)) for who in left]
+    found += [str(data_error("was dropped, but is still here; drop again", *who, self.path))
+              for who in left]
     return found + (_stale(self) if (self.path / "index").exists() else [])
 
 
 def _stale(self: Store) -> list[str]:
     "What is wrong with the index, and whether it was made of what is here"
     found = _index_findings(self)
-    if not found and json.loads((self.path / "index/index.json").read_text(encoding="utf-8"))["root"] != self.root:
+    if not found and json.loads((self.path / "index/index.json").read_text(encoding="utf-8"))[
+        "root"] != self.root:
         sentence = f"was made of other patients, parameters or dropped ones; {REWRITE}"
         found = [str(data_error(sentence, file=self.path / "index"))]
     return found
 
 # %% ../../nbs/50_store/00_core.ipynb #8b2b1ec8
 @patch
-def info(self: Store) -> pd.DataFrame:  # one row a dataset: patients, recordings, strides, rejected, lost, hours, MB
+def info(self: Store) -> pd.DataFrame:  # one row a dataset: counts, hours, MB
     """How much there is of each dataset, and how much was rejected or could not be read
 
     Returns
     -------
     pd.DataFrame
-        one row a dataset: patients, recordings, strides, rejected, lost, hours, MB
+        one row a dataset: counts, hours, MB
     """
     s, r, rows = self.strides, self.recordings, []
     for d in self.datasets:
@@ -845,9 +886,11 @@ def info(self: Store) -> pd.DataFrame:  # one row a dataset: patients, recording
         facts = [self.facts(e, p) for e, p in self.people if e == d]
         size = sum(f["bytes"] for x in facts for f in x["files"].values())
         rejected = sum(x.get("counts", {}).get("rejected", 0) for x in facts)
-        rows.append(dict(dataset=d, patients=len(facts), recordings=int((r.dataset == d).sum()), strides=len(mine),
+        rows.append(dict(dataset=d, patients=len(facts), recordings=int((r.dataset == d).sum()),
+                         strides=len(mine),
                          rejected=rejected, lost=sum(len(x.get("losses", ())) for x in facts),
-                         hours=round(float(mine.duration.sum()) / 3600, 3), MB=round(size / 1e6, 1)))
+                         hours=round(float(mine.duration.sum()) / 3600, 3),
+                         MB=round(size / 1e6, 1)))
     columns = ["dataset", "patients", "recordings", "strides", "rejected", "lost", "hours", "MB"]
     return pd.DataFrame(rows, columns=columns).set_index("dataset")
 
@@ -888,10 +931,12 @@ def diff(
         rows += [("", "", f"parameter {k}: {mine}, {theirs}")] if mine != theirs else []
     for d, p in sorted({*self.people, *other.people}):
         if (d, p) not in self.people or (d, p) not in other.people:
-            rows.append((d, p, "only in the first" if (d, p) in self.people else "only in the second"))
+            rows.append((d, p, "only in the first" if (d, p) in self.people
+                         else "only in the second"))
             continue
         mine, theirs = self.facts(d, p), other.facts(d, p)
-        files = sorted(n for n in {*mine["files"], *theirs["files"]} if mine["files"].get(n) != theirs["files"].get(n))
+        files = sorted(n for n in {*mine["files"], *theirs["files"]}
+                       if mine["files"].get(n) != theirs["files"].get(n))
         files += ["patient.json"] if not files and mine != theirs else []
         rows += [(d, p, f"differs: {', '.join(files)}")] if files else []
     return pd.DataFrame(rows, columns=["dataset", "patient", "difference"])
@@ -908,7 +953,8 @@ def _refuse_conflicts(stores: list[Store], dropped: dict[str, str]):
             files = s.facts(d, p)["files"]
             other, path = seen.setdefault((d, p), (files, s.path))
             if other != files:
-                found = f"has other content in {path}, expected the same; drop the patient from one of the two"
+                found = (f"has other content in {path}, expected the same; drop the patient from "
+                         f"one of the two")
                 raise data_error(found, d, p, s.path)
 
 # %% ../../nbs/50_store/00_core.ipynb #217858c4
@@ -985,7 +1031,7 @@ def drop(
     patient: str,
     why: str = "",  # kept in dropped.json
 ):
-    """Take a patient out of the store, for good: no build, merge or resampling brings the patient back
+    """Take a patient out of the store for good: no build, merge or resampling undoes it
 
     Parameters
     ----------
@@ -1023,7 +1069,8 @@ def undrop(
     """
     who = f"{dataset}/{patient}"
     if who not in self.dropped:
-        raise data_error(f"was not dropped; dropped are: {', '.join(self.dropped) or 'none'}", dataset, patient, self.path)
+        raise data_error(f"was not dropped; dropped are: {', '.join(self.dropped) or 'none'}",
+                         dataset, patient, self.path)
     with writing(self.path):
         rest = {k: v for k, v in self.dropped.items() if k != who}
         write_sealed(self.path / "dropped.json", dict(patients=rest))

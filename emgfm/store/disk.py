@@ -256,7 +256,9 @@ def alone(
     except Timeout:
         raise data_error(what, dataset, file=file.parent) from None
     except NotImplementedError:
-        warnings.warn(f"{file.parent}: this file system has no locks: let one process at a time write there", stacklevel=4)
+        warnings.warn(
+            f"{file.parent}: this file system has no locks: let one process at a time write there",
+            stacklevel=4)
     except OSError as e:
         raise data_error(f"cannot be written ({e.strerror})", dataset, file=file.parent) from None
     try:

@@ -39,7 +39,8 @@ def quantise(
     return np.round(x / step).astype(np.int16), step
 
 # %% ../../nbs/50_store/06_export.ipynb #c2be8778
-NAMES = {"filtered": [f"filtered_{m}" for m in MUSCLES], "envelope": [f"envelope_{m}" for m in MUSCLES],
+NAMES = {"filtered": [f"filtered_{m}" for m in MUSCLES],
+         "envelope": [f"envelope_{m}" for m in MUSCLES],
          "angle": [f"angle_{c}" for c in CELLS], "moment": [f"moment_{c}" for c in CELLS]}
 
 
@@ -64,7 +65,8 @@ def stride_row(
     for a in arrays:
         x, mask = getattr(s, a), s.mask[GROUPS[GROUP_OF[a]]]
         q, step = quantise(x.reshape(len(x), len(NAMES[a])))
-        row |= {f"{a}_hz": float(s.rates[a]) if len(x) else None, f"{a}_step": step if len(x) else None}
+        row |= {f"{a}_hz": float(s.rates[a]) if len(x) else None, f"{a}_step": step if len(x)
+                else None}
         row |= {name: q[:, i] if mask[i] and len(x) else None for i, name in enumerate(NAMES[a])}
     return row
 
@@ -74,19 +76,25 @@ def _arrow_schema(facts: pd.DataFrame, arrays: tuple[str, ...]):
     import pyarrow as pa
 
     known = pa.Schema.from_pandas(facts, preserve_index=False).remove_metadata()
-    fields = [pa.field(f.name, pa.string() if pa.types.is_null(f.type) or pa.types.is_large_string(f.type) else f.type) for f in known]
+    fields = [pa.field(f.name, pa.string() if pa.types.is_null(f.type)
+                       or pa.types.is_large_string(f.type) else f.type) for f in known]
     for a in arrays:
         fields += [pa.field(f"{a}_hz", pa.float64()), pa.field(f"{a}_step", pa.float64())]
         fields += [pa.field(n, pa.list_(pa.int16())) for n in NAMES[a]]
-    units = dict(angle="rad", moment="N·m/kg", envelope="of the person's scale", filtered="of the source")
-    return pa.schema(fields, metadata={"emgfm": "value = sample * step", **{f"unit_{a}": units[a] for a in arrays}})
+    units = dict(angle="rad", moment="N·m/kg", envelope="of the person's scale",
+                 filtered="of the source")
+    return pa.schema(fields,
+                     metadata={"emgfm": "value = sample * step",
+                               **{f"unit_{a}": units[a] for a in arrays}})
 
 # %% ../../nbs/50_store/06_export.ipynb #4c4d0cc3
-def _begin(store: str | Path | Store, out: str | Path, arrays: tuple[str, ...]) -> tuple[SyncAll, Path]:
+def _begin(store: str | Path | Store, out: str | Path,
+           arrays: tuple[str, ...]) -> tuple[SyncAll, Path]:
     "Check what is asked for, and make the folder"
     unknown = [a for a in arrays if a not in ARRAYS]
     if unknown or not arrays:
-        raise data_error(f"is no array of a store, expected some of {', '.join(ARRAYS)}", field=(unknown or ["(none)"])[0])
+        raise data_error(f"is no array of a store, expected some of {', '.join(ARRAYS)}",
+                         field=(unknown or ["(none)"])[0])
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise data_error("exists and is not empty, expected a new folder", file=out)
@@ -100,22 +108,27 @@ LICENCE = {"CC0-1.0": "cc0-1.0", "CC-BY-4.0": "cc-by-4.0", "CC-BY-SA-4.0": "cc-b
 
 def _papers(out: Path, store: Store, datasets: list[str]):
     "Card and citations beside the data"
-    rows = [f"| {d} | {CARDS[d].licence} | {CARDS[d].redistribution} |" for d in datasets if d in CARDS]
+    rows = [f"| {d} | {CARDS[d].licence} | {CARDS[d].redistribution} |" for d in datasets
+            if d in CARDS]
     configs = [f"  - config_name: {d}\n    data_files: {folder_name(d)}.parquet" for d in datasets]
     kind = "an aligned" if store.kind == "aligned" else "a native"
     text = ["---", "configs:", *configs, "---", "", "# Strides of human walking", "",
-            f"Exported from {kind} store of emgfm: one row a stride; value = sample * step; angles in rad, moments in N·m/kg,",
-            "envelopes in units of each person's scale; a channel that was not measured is null. Please cite what is in CITE.bib.", "",
+            f"Exported from {kind} store of emgfm: one row a stride; value = sample * step; angles "
+            f"in rad, moments in N·m/kg,",
+            "envelopes in units of each person's scale; a channel that was not measured is null. "
+            "Please cite what is in CITE.bib.", "",
             "| dataset | licence | may be passed on |", "|---|---|---|", *rows, ""]
     write_file(out / "README.md", lambda f: f.write("\n".join(text).encode()))
-    write_file(out / "CITE.bib", lambda f: f.write((cite([d for d in datasets if d in CARDS]) + "\n").encode()))
+    write_file(out / "CITE.bib",
+               lambda f: f.write((cite([d for d in datasets if d in CARDS]) + "\n").encode()))
 
 # %% ../../nbs/50_store/06_export.ipynb #56c8a497
 def _by_person(sync: SyncAll, table: pd.DataFrame, query: str, has, arrays) -> Iterator[list[dict]]:
     "The rows of one person after the other, so that memory holds one person"
     for (d, p), _ in table.groupby(["dataset", "patient"], sort=True):
         person = f"dataset == {d!r} and patient == {p!r}"
-        yield [stride_row(s, arrays) for s in sync.strides(f"({query}) and {person}" if query else person, has)]
+        yield [stride_row(s, arrays)
+               for s in sync.strides(f"({query}) and {person}" if query else person, has)]
 
 
 def _null(value):
@@ -161,9 +174,12 @@ def export_parquet(
         files.append(out / f"{folder_name(d)}.parquet")
         # differences of neighbouring samples are small, and that is what compresses
         with pq.ParquetWriter(files[-1], schema, compression="zstd", use_dictionary=False,
-                              column_encoding={f"{n}.list.element": "DELTA_BINARY_PACKED" for n in lists}) as w:
+                              column_encoding={f"{n}.list.element": "DELTA_BINARY_PACKED"
+                                               for n in lists}) as w:
             for rows in _by_person(sync, table[table.dataset == d], query, has, arrays):
-                w.write_table(pa.Table.from_pylist([{k: _null(v) for k, v in r.items()} for r in rows], schema=schema))
+                w.write_table(
+                    pa.Table.from_pylist([{k: _null(v) for k, v in r.items()} for r in rows],
+                                         schema=schema))
     _papers(out, sync.store, list(dict.fromkeys(table.dataset)))
     return files
 
@@ -216,7 +232,8 @@ def export_mat(
         content = dict(dataset=d, patient=p, strides=facts, channels=cell(list(CHANNELS)),
                        measured=np.array([s.mask for s in strides]).astype(np.uint8))
         for a in arrays:
-            content |= {a: cell([_masked(s, a) for s in strides]), f"{a}_hz": np.array([float(s.rates[a]) for s in strides])}
+            content |= {a: cell([_masked(s, a) for s in strides]),
+                        f"{a}_hz": np.array([float(s.rates[a]) for s in strides])}
         files.append(out / f"{folder_name(d)}_{folder_name(p)}.mat")
         write_mat(files[-1], content, version="7.3")
     _papers(out, sync.store, list(dict.fromkeys(table.dataset)))

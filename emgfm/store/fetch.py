@@ -25,7 +25,8 @@ from fastcore.basics import patch
 from tqdm.auto import tqdm
 
 from .. import __version__
-from ..files.archives import Limits, free_space, inside, is_archive, safe_name, same_file, unpack
+from emgfm.files.archives import (Limits, free_space, inside, is_archive, safe_name, same_file,
+    unpack)
 from ..files.budget import Budget
 from ..core.catalog import UNKNOWN, Card, card, cite, recognise
 from ..readers.base import natural, reader
@@ -34,7 +35,9 @@ from ..core.schema import DataError, data_error
 
 # %% ../../nbs/50_store/08_fetch.ipynb #eb291b72
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)  # statuses that pass
-_MEANS = {401: "asks for a login", 403: "refuses access: it may ask for a login or limit anonymous visitors", 404: "is not there",
+_MEANS = {401: "asks for a login",
+          403: "refuses access: it may ask for a login or limit anonymous visitors",
+          404: "is not there",
           410: "is not there any more"}
 
 
@@ -108,7 +111,8 @@ def get(
         try:
             r = self.session.get(url, timeout=self.timeout, **kwargs)
         except requests.TooManyRedirects:
-            raise data_error("redirects in a circle: try again later or in a browser", file=url) from None
+            raise data_error("redirects in a circle: try again later or in a browser",
+                             file=url) from None
         except ValueError as e:  # requests' word for an address that is none
             raise data_error(f"is no address of a page ({e})", file=url) from None
         except requests.RequestException as e:
@@ -119,15 +123,18 @@ def get(
                 return r
             why = f"status {r.status_code}"
             if r.status_code not in _AGAIN:
-                raise data_error(f"{_MEANS.get(r.status_code, 'is not given out')} ({why})", file=url)
+                raise data_error(f"{_MEANS.get(r.status_code, 'is not given out')} ({why})",
+                                 file=url)
             pause = max(pause, min(float(_digits(r.headers.get("Retry-After"))), 120))
         self.sleep(pause)
-    raise data_error(f"does not answer ({why}, {self.tries} tries): try again later, what is there already stays", file=url)
+    raise data_error(
+        f"does not answer ({why}, {self.tries} tries): try again later, what is there already "
+        f"stays", file=url)
 
 # %% ../../nbs/50_store/08_fetch.ipynb #1220e4ab
 ANSWER, SECONDS = 64 * 2**20, 300  # bytes and s of a listing
 MOST_PAGES = 2_000  # of a listing, or folders of a repository
-SLOW, LARGEST = 100, 500 * 10**9  # bytes a second that a download must reach; bytes where none are stated
+SLOW, LARGEST = 100, 500 * 10**9  # least bytes a second; most bytes where none are stated
 
 
 def _bounded(r: object, url: str) -> bytes:
@@ -141,9 +148,11 @@ def _bounded(r: object, url: str) -> bytes:
             size += len(block)
             if size > ANSWER or time.monotonic() > end:
                 limits = f"more than {ANSWER // 2**20} MiB or {SECONDS} s"
-                raise data_error(f"answers with a list that takes {limits}: it is not to be trusted", file=url)
+                raise data_error(
+                    f"answers with a list that takes {limits}: it is not to be trusted", file=url)
     except requests.RequestException as e:
-        raise data_error(f"breaks off its answer ({type(e).__name__}): try again later", file=url) from None
+        raise data_error(f"breaks off its answer ({type(e).__name__}): try again later",
+                         file=url) from None
     return b"".join(parts)
 
 # %% ../../nbs/50_store/08_fetch.ipynb #10e96c6e
@@ -175,7 +184,8 @@ def ask(
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise data_error("answers with something that is no JSON, expected a list of files", file=url) from None
+        raise data_error("answers with something that is no JSON, expected a list of files",
+                         file=url) from None
 
 # %% ../../nbs/50_store/08_fetch.ipynb #64a75630
 APIS = {"figshare": "https://api.figshare.com/v2", "zenodo": "https://zenodo.org/api",
@@ -208,30 +218,38 @@ def _turned(
 ) -> Iterator[dict]:
     "All entries of a listing that comes in pages"
     seen, page = set(), 1
-    while new := [e for e in _rows(web.ask(url, page=page, page_size=100), url) if e.get("id") not in seen]:
+    while new := [e for e in _rows(web.ask(url, page=page, page_size=100), url)
+                  if e.get("id") not in seen]:
         yield from new
         seen |= {e.get("id") for e in new}
         page += 1
         if page > MOST_PAGES:
-            raise data_error(f"has more than {MOST_PAGES} pages: the host's listing is not to be trusted", file=url)
+            raise data_error(
+                f"has more than {MOST_PAGES} pages: the host's listing is not to be trusted",
+                file=url)
 
 
 def _rows(answer: object, url: str) -> list[dict]:
     "A listing that is a list of entries"
     if not isinstance(answer, list) or not all(isinstance(e, dict) for e in answer):
-        raise data_error("answers in another form than expected: its programming interface may have changed", file=url)
+        raise data_error(
+            "answers in another form than expected: its programming interface may have changed",
+            file=url)
     return answer
 
 # %% ../../nbs/50_store/08_fetch.ipynb #a81e6699
 def _figshare(web: Web, api: str, record: str) -> Iterator[Remote]:
     "Files of an article, or of all articles of a collection"
     number = record.removeprefix("c.")
-    articles = [e["id"] for e in _turned(web, f"{api}/collections/{number}/articles")] if record != number else [number]
+    articles = [number]
+    if record != number:
+        articles = [e["id"] for e in _turned(web, f"{api}/collections/{number}/articles")]
     for a in articles:
         for f in _turned(web, f"{api}/articles/{a}/files"):
             if not f.get("is_link_only"):
                 md5 = f.get("computed_md5") or f.get("supplied_md5")
-                yield Remote(f["name"], f["download_url"], f.get("size"), f"md5:{md5}" if md5 else "")
+                yield Remote(f["name"], f["download_url"], f.get("size"),
+                             f"md5:{md5}" if md5 else "")
 
 # %% ../../nbs/50_store/08_fetch.ipynb #0d8759fd
 def _mendeley(web: Web, api: str, record: str) -> Iterator[Remote]:
@@ -245,7 +263,8 @@ def _mendeley(web: Web, api: str, record: str) -> Iterator[Remote]:
             above, k = [folders[k]["name"], *above], folders[k].get("parent_id")
         for f in _rows(web.ask(f"{url}/files", folder_id=at, version=version), url):
             c = f["content_details"]
-            yield Remote("/".join([*above, f["filename"]]), c["download_url"], c.get("size", f.get("size")),
+            yield Remote("/".join([*above, f["filename"]]), c["download_url"],
+                         c.get("size", f.get("size")),
                          f"sha256:{c['sha256_hash']}" if c.get("sha256_hash") else "")
 
 # %% ../../nbs/50_store/08_fetch.ipynb #a779606e
@@ -267,12 +286,16 @@ def _github(web: Web, api: str, record: str) -> Iterator[Remote]:
     while todo:
         asked += 1
         if asked > MOST_PAGES:
-            raise data_error(f"has more than {MOST_PAGES} folders: the listing is not to be trusted", file=f"{api}/{repo}")
-        for f in _rows(web.ask(f"{api}/repos/{repo}/contents/{todo.pop()}", **({"ref": ref} if ref else {})), api):
+            raise data_error(
+                f"has more than {MOST_PAGES} folders: the listing is not to be trusted",
+                file=f"{api}/{repo}")
+        for f in _rows(web.ask(f"{api}/repos/{repo}/contents/{todo.pop()}",
+                               **({"ref": ref} if ref else {})), api):
             if f["type"] == "dir":
                 todo.append(f["path"])
             elif f["type"] == "file":
-                yield Remote(f["path"].removeprefix(f"{top}/"), f["download_url"], f.get("size"), f"git:{f['sha']}")
+                yield Remote(f["path"].removeprefix(f"{top}/"), f["download_url"], f.get("size"),
+                             f"git:{f['sha']}")
 
 # %% ../../nbs/50_store/08_fetch.ipynb #4e8ec98a
 def _direct(web: Web, api: str, record: str) -> Iterator[Remote]:
@@ -280,7 +303,8 @@ def _direct(web: Web, api: str, record: str) -> Iterator[Remote]:
     yield Remote(record.partition("?")[0].rstrip("/").rpartition("/")[2], record, None)
 
 
-_HOSTS = dict(figshare=_figshare, mendeley=_mendeley, zenodo=_zenodo, github=_github, direct=_direct)
+_HOSTS = dict(figshare=_figshare, mendeley=_mendeley, zenodo=_zenodo, github=_github,
+              direct=_direct)
 
 
 def matches(
@@ -300,16 +324,19 @@ def matches(
     -------
     bool
     """
-    return any(fnmatch(name.lower(), p.lower()) or fnmatch(name.lower(), f"*/{p.lower()}") for p in patterns)
+    return any(fnmatch(name.lower(), p.lower()) or fnmatch(name.lower(), f"*/{p.lower()}")
+               for p in patterns)
 
 # %% ../../nbs/50_store/08_fetch.ipynb #42067061
 def _named(f: Remote, dataset: str) -> Remote:
     "A file of a listing under a safe name"
     try:
-        checksum = f.checksum.lower() if f.checksum.partition(":")[0].lower() in ("md5", "sha1", "sha256", "sha512", "git") else ""
+        checksum = f.checksum.lower() if f.checksum.partition(":")[0].lower() in (
+            "md5", "sha1", "sha256", "sha512", "git") else ""
         return Remote(safe_name(f.name), f.url, None if f.bytes is None else int(f.bytes), checksum)
     except ValueError as e:
-        raise data_error(f"{e}: the host's listing is not to be trusted", dataset, file=f.url, field=f.name) from None
+        raise data_error(f"{e}: the host's listing is not to be trusted", dataset, file=f.url,
+                         field=f.name) from None
 
 
 def _one_each(files: list[Remote], sizes: dict[str, int], dataset: str) -> list[Remote]:
@@ -320,8 +347,11 @@ def _one_each(files: list[Remote], sizes: dict[str, int], dataset: str) -> list[
     for key, same in out.items():
         known = [f for f in same if f.bytes == sizes.get(f.name, -1)]
         if len({(f.bytes, f.checksum or f.url) for f in same}) > 1 and len(known) != 1:
-            raise data_error(f"is the name of {len(same)} files of {', '.join(str(f.bytes) for f in same)} bytes, and which is "
-                             "meant is not known: download the right one in a browser and verify", dataset, field=same[0].name)
+            raise data_error(
+                f"is the name of {len(same)} files of {', '.join(str(f.bytes) for f in same)} "
+                f"bytes, and which is "
+                             "meant is not known: download the right one in a browser and verify",
+                             dataset, field=same[0].name)
         out[key] = (known or same)[0]
     return list(out.values())
 
@@ -361,11 +391,13 @@ def remote_files(
         try:
             found = [_named(f, c.name) for f in _HOSTS[s.host](web, api, s.record)]
         except (KeyError, TypeError, AttributeError) as e:
-            raise data_error(f"lists its files in another form than expected ({type(e).__name__}: {e})", c.name,
+            raise data_error(
+                f"lists its files in another form than expected ({type(e).__name__}: {e})", c.name,
                              file=f"{s.host} {s.record}") from e
         mine = [f for f in found if matches(f.name, only or s.wanted + s.optional)]
         if not mine:
-            raise data_error(f"lists {', '.join(f.name for f in found[:12]) or 'no file'}; expected "
+            raise data_error(
+                f"lists {', '.join(f.name for f in found[:12]) or 'no file'}; expected "
                              f"{', '.join(only or s.wanted)}", c.name, file=f"{s.host} {s.record}")
         out += _one_each(mine, dict(s.sizes), c.name)
     return sorted(_one_each(out, {}, c.name), key=lambda f: natural(f.name))
@@ -389,8 +421,10 @@ def _check_mat(path: Path, place: dict):
         raise data_error(str(e).rpartition(f"{path}: ")[2], **place) from None
 
 # %% ../../nbs/50_store/08_fetch.ipynb #c38c88bd
-_MAGIC = {".zip": b"PK", ".xlsx": b"PK", ".gz": b"\x1f\x8b", ".tgz": b"\x1f\x8b", ".bz2": b"BZh", ".xz": b"\xfd7zXZ",
-          ".7z": b"7z\xbc\xaf", ".rar": b"Rar!", ".h5": b"\x89HDF", ".hdf5": b"\x89HDF", ".pdf": b"%PDF", ".png": b"\x89PNG"}
+_MAGIC = {".zip": b"PK", ".xlsx": b"PK", ".gz": b"\x1f\x8b", ".tgz": b"\x1f\x8b", ".bz2": b"BZh",
+          ".xz": b"\xfd7zXZ",
+          ".7z": b"7z\xbc\xaf", ".rar": b"Rar!", ".h5": b"\x89HDF", ".hdf5": b"\x89HDF",
+          ".pdf": b"%PDF", ".png": b"\x89PNG"}
 _TEXT = (".csv", ".txt", ".tsv", ".mot", ".sto", ".trc")
 
 
@@ -464,7 +498,8 @@ class Resume:
         dataset: str = "",
         progress: bool = True,
     ):
-        self.web, self.remote, self.part, self.dataset, self.progress = web, remote, part, dataset, progress
+        self.web, self.remote, self.part = web, remote, part
+        self.dataset, self.progress = dataset, progress
         self.tag = part.with_suffix(".tag")  # the host's word for this version
 
     def __call__(self, url: str, output_file: str, pooch: object = None):
@@ -510,8 +545,12 @@ def _judge(self: Resume, r: object, have: int):
         return
     self.discard()
     if "html" in r.headers.get("Content-Type", ""):
-        raise data_error("is answered with a web page instead of data: the download probably needs a login", **place)
-    raise data_error(f"has {have + int(length):,} bytes at the server, the listing states {total:,}: it may just be changing, "
+        raise data_error(
+            "is answered with a web page instead of data: the download probably needs a login",
+            **place)
+    raise data_error(
+        f"has {have + int(length):,} bytes at the server, the listing states {total:,}: it may "
+        f"just be changing, "
                      "try again later", **place)
 
 # %% ../../nbs/50_store/08_fetch.ipynb #51a81428
@@ -525,17 +564,21 @@ def _take(self: Resume, r: object, on: bool, bar: tqdm):
             self.tag.write_text(tag, encoding="utf-8")
     place, since, got = dict(dataset=self.dataset, file=self.remote.name), time.monotonic(), 0
     with self.part.open("ab") as f:
-        while block := r.raw.read1(1 << 16, decode_content=False):  # what is there, so that a cut loses nothing
+        while block := r.raw.read1(1 << 16, decode_content=False):  # a cut loses nothing
             if f.tell() + len(block) > (self.remote.bytes or LARGEST):
                 f.close()
                 self.discard()
-                raise data_error(f"is longer than the {self.remote.bytes or LARGEST:,} bytes of the listing", **place)
+                raise data_error(
+                    f"is longer than the {self.remote.bytes or LARGEST:,} bytes of the listing",
+                    **place)
             f.write(block)
             bar.update(len(block))
             got += len(block)
             if (passed := time.monotonic() - since) > 60:
                 if got < SLOW * passed:
-                    raise data_error(f"comes at less than {SLOW} bytes a second: try again later, what is there stays", **place)
+                    raise data_error(
+                        f"comes at less than {SLOW} bytes a second: try again later, what is there "
+                        f"stays", **place)
                 since, got = time.monotonic(), 0
 
 # %% ../../nbs/50_store/08_fetch.ipynb #df98a081
@@ -569,7 +612,8 @@ def some(
     if have and self.tag.exists():
         headers["If-Range"] = self.tag.read_text(encoding="utf-8")
     with self.web.get(url, headers=headers, stream=True) as r:
-        on = r.status_code == 206 and r.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        on = r.status_code == 206 and r.headers.get("Content-Range",
+                                                    "").startswith(f"bytes {have}-")
         if r.status_code == 416 or r.status_code == 206 and not on:
             self.discard()
             return "the server sent another range than asked for"
@@ -600,10 +644,12 @@ def fill(
     DataError
         Breaks off after … of … bytes (…): the same command goes on from there
     """
-    if not (self.remote.checksum or self.tag.exists()) or self.have > (self.remote.bytes or self.have):
+    if not (self.remote.checksum
+            or self.tag.exists()) or self.have > (self.remote.bytes or self.have):
         self.discard()
     tries, total = 0, self.remote.bytes
-    with tqdm(total=total, initial=self.have, unit="B", unit_scale=True, desc=self.remote.name, disable=not self.progress) as bar:
+    with tqdm(total=total, initial=self.have, unit="B", unit_scale=True, desc=self.remote.name,
+              disable=not self.progress) as bar:
         while total is None or self.have < total or not self.part.exists():
             before = self.have
             why = self.some(url, bar)
@@ -611,7 +657,9 @@ def fill(
                 return
             tries = 0 if self.have - before >= 1 << 20 else tries + 1
             if tries >= self.web.tries:
-                raise data_error(f"breaks off after {self.have:,} of {total or 'unknown'} bytes ({why}): the same command goes "
+                raise data_error(
+                    f"breaks off after {self.have:,} of {total or 'unknown'} bytes ({why}): the "
+                    f"same command goes "
                                  "on from there", self.dataset, file=self.remote.name)
             self.web.sleep(min(2.0 ** tries, 60))
 
@@ -664,7 +712,9 @@ def _whole(remote: Remote, parts: Path, getter: Resume) -> Path:
                 raise
         getter.discard()
         if not again:
-            raise data_error(f"has another checksum than the host states ({remote.checksum}), twice: try again later, nothing was "
+            raise data_error(
+                f"has another checksum than the host states ({remote.checksum}), twice: try again "
+                f"later, nothing was "
                              "kept", getter.dataset, file=remote.name)
 
 
@@ -712,8 +762,11 @@ def download(
     try:
         got = _whole(remote, parts, getter)
     except OSError as e:
-        raise data_error(f"cannot be written ({e.strerror or e}): the same command goes on from there", dataset, file=final) from e
-    facts = dict(bytes=got.stat().st_size, sha256=_sha256(got), url=remote.url, checksum=remote.checksum)
+        raise data_error(
+            f"cannot be written ({e.strerror or e}): the same command goes on from there", dataset,
+            file=final) from e
+    facts = dict(bytes=got.stat().st_size, sha256=_sha256(got), url=remote.url,
+                 checksum=remote.checksum)
     final.parent.mkdir(parents=True, exist_ok=True)
     os.replace(got, final)
     getter.discard()
@@ -748,7 +801,8 @@ def read_ledger(
     try:
         return json.loads(path.read_text(encoding="utf-8"))["files"]
     except (ValueError, KeyError, TypeError):
-        raise data_error("is damaged: delete it, and what is there is compared with the host anew", file=path) from None
+        raise data_error("is damaged: delete it, and what is there is compared with the host anew",
+                         file=path) from None
 
 
 def write_ledger(
@@ -765,7 +819,8 @@ def write_ledger(
     files : dict[str, dict]
     """
     path = Path(root) / LEDGER
-    text = json.dumps(dict(emgfm_fetch=1, dataset=c.name, licence=c.licence, files=files), indent=1, sort_keys=True, ensure_ascii=False)
+    text = json.dumps(dict(emgfm_fetch=1, dataset=c.name, licence=c.licence, files=files),
+                      indent=1, sort_keys=True, ensure_ascii=False)
     path.with_suffix(".new").write_text(text + "\n", encoding="utf-8")
     os.replace(path.with_suffix(".new"), path)
 
@@ -799,14 +854,19 @@ def standing(
     """
     path = inside(root, f.name)
     if known and f.checksum and known["checksum"] not in ("", f.checksum):
-        raise data_error("has changed at the host since it was fetched: move the old one and what was unpacked away to get the new one",
+        raise data_error(
+            "has changed at the host since it was fetched: move the old one and what was unpacked "
+            "away to get the new one",
                          file=path)
     if path.exists():
         if not (same_file(path, known) if known else _is_remote(path, f)):
-            raise data_error(f"is not the file that {'was fetched' if known else 'the host has'}: move it away and fetch again", file=path)
+            raise data_error(
+                f"is not the file that {'was fetched' if known else 'the host has'}: move it away "
+                f"and fetch again", file=path)
         return "whole"
     unpacked = (known or {}).get("unpacked", {})
-    return "unpacked" if unpacked and all((Path(root) / n).is_file() for n in unpacked) else "missing"
+    return "unpacked" if unpacked and all((Path(root) / n).is_file()
+                                          for n in unpacked) else "missing"
 
 
 def _is_remote(path: Path, f: Remote) -> bool:
@@ -833,7 +893,7 @@ class Fetched:
     people : list[str], default list()
         that the reader finds
     files : dict[str, str], default dict()
-        of the host: name -> missing, whole or unpacked
+        name -> missing, whole or unpacked
     problems : list[str], default list()
         sentences
     """
@@ -841,7 +901,7 @@ class Fetched:
     folder: Path
     expected: int  # people, by the card
     people: list[str] = field(default_factory=list)  # that the reader finds
-    files: dict[str, str] = field(default_factory=dict)  # of the host: name -> missing, whole or unpacked
+    files: dict[str, str] = field(default_factory=dict)  # name -> missing, whole or unpacked
     problems: list[str] = field(default_factory=list)  # sentences
 
     @property
@@ -864,11 +924,16 @@ def _by_hand(c: Card, root: Path, files: list[Path], ledger: dict) -> Iterator[s
     names = [p.relative_to(root).as_posix() for p in files]
     for s in c.sources:
         for pattern in s.wanted:
-            if not is_archive(pattern) and not any(matches(n, (pattern,)) for n in (*names, *ledger)):
+            if not is_archive(pattern) and not any(matches(n, (pattern,))
+                                                   for n in (*names, *ledger)):
                 yield str(data_error("is not there", c.name, file=root / pattern))
-        for p, n in ((p, n) for p in files for name, n in s.sizes if p.name == name and name not in ledger):
+        for p, n in ((p, n) for p in files for name, n in s.sizes if p.name == name
+                     and name not in ledger):
             if (found := p.stat().st_size) != n:
-                yield str(data_error(f"has {found:,} bytes, {n:,} are known: it is another version, or not whole", c.name, file=p))
+                yield str(
+                    data_error(
+                        f"has {found:,} bytes, {n:,} are known: it is another version, or not "
+                        f"whole", c.name, file=p))
 
 
 def _people(c: Card, root: Path, out: Fetched, partial: bool) -> Iterator[str]:
@@ -879,7 +944,8 @@ def _people(c: Card, root: Path, out: Fetched, partial: bool) -> Iterator[str]:
         yield str(e)
         return
     if len(out.people) < c.subjects and not partial:
-        yield str(data_error(f"{c.subjects - len(out.people)} of {c.subjects} people are missing", c.name, file=root))
+        yield str(data_error(f"{c.subjects - len(out.people)} of {c.subjects} people are missing",
+                             c.name, file=root))
 
 
 def _size(n: int) -> str:
@@ -905,7 +971,8 @@ def visible(
         sorted
     """
     return sorted(p for p in Path(root).rglob("*")
-                  if p.is_file() and not any(x.startswith(".") for x in p.relative_to(root).parts) and p.name != LEDGER)
+                  if p.is_file() and not any(x.startswith(".") for x in p.relative_to(root).parts)
+                  and p.name != LEDGER)
 
 # %% ../../nbs/50_store/08_fetch.ipynb #0a5cbb0c
 _SUFFIXES = (*_MAGIC, *_TEXT, ".mat", ".c3d")
@@ -935,20 +1002,27 @@ def inspect(
     """
     ledger, files = read_ledger(root), visible(root)
     for p in sorted((root / ".fetch").glob("*.part")):
-        out.problems.append(str(data_error(f"is downloaded as far as {_size(p.stat().st_size)}: fetch goes on from there", c.name, file=p)))
-    kept = {n: x for name, facts in ledger.items() for n, x in ({name: facts} | facts.get("unpacked", {})).items()}
-    for n, x in tqdm(kept.items(), desc="checksums", unit="file", disable=not (progress and thorough)):
+        out.problems.append(
+            str(data_error(f"is downloaded as far as {_size(p.stat().st_size)}: fetch goes on from "
+                           f"there", c.name, file=p)))
+    kept = {n: x for name, facts in ledger.items()
+            for n, x in ({name: facts} | facts.get("unpacked", {})).items()}
+    for n, x in tqdm(kept.items(), desc="checksums", unit="file",
+                     disable=not (progress and thorough)):
         if thorough and (root / n).exists() and not same_file(root / n, x):
             sentence = "is not what was fetched (another sha256): delete it and fetch again"
             out.problems.append(str(data_error(sentence, c.name, file=root / n)))
-    out.problems += [str(data_error(f"is missing; it was unpacked from {name}", c.name, file=root / n))
-                     for name, facts in ledger.items() for n in facts.get("unpacked", {}) if not (root / n).exists()]
+    out.problems += [
+        str(data_error(f"is missing; it was unpacked from {name}", c.name, file=root / n))
+                     for name, facts in ledger.items() for n in facts.get("unpacked", {})
+                     if not (root / n).exists()]
     for p in (p for p in files if p.suffix.lower() in _SUFFIXES):
         try:
             check_type(p, str(p), c.name)
         except DataError as e:
             out.problems.append(str(e))
-    out.problems += [*(() if partial else _by_hand(c, root, files, ledger)), *_people(c, root, out, partial)]
+    out.problems += [*(() if partial else _by_hand(c, root, files, ledger)),
+                     *_people(c, root, out, partial)]
 
 # %% ../../nbs/50_store/08_fetch.ipynb #46fba1b0
 def _shared(root: Path, ledger: dict, name: str) -> Budget:
@@ -983,7 +1057,8 @@ def packed(
     list[Path]
     """
     ledger = read_ledger(root)
-    return [p for p in visible(root) if is_archive(p) and not ledger.get(p.relative_to(root).as_posix(), {}).get("unpacked")]
+    return [p for p in visible(root) if is_archive(p)
+            and not ledger.get(p.relative_to(root).as_posix(), {}).get("unpacked")]
 
 
 def unpack_all(
@@ -1019,11 +1094,16 @@ def unpack_all(
             try:
                 if not agree(f"Unpack {name} ({_size(p.stat().st_size)}) in {p.parent}?"):
                     raise data_error("is not unpacked", c.name, file=p)
-                facts = ledger.get(name) or dict(bytes=p.stat().st_size, sha256=_sha256(p), url="", checksum="")
+                facts = ledger.get(name) or dict(bytes=p.stat().st_size, sha256=_sha256(p), url="",
+                                                 checksum="")
                 shared = _shared(root, ledger, name)
                 done = unpack(p, p.parent, progress=progress, budget=shared)
                 top = p.parent.relative_to(root)
-                write_ledger(root, c, ledger | {name: facts | dict(unpacked={(top / n).as_posix(): x for n, x in done.items()})})
+                write_ledger(root, c,
+                             ledger
+                             | {name: facts
+                                | dict(unpacked={(top / n).as_posix(): x
+                                                 for n, x in done.items()})})
             except DataError as e:
                 refused.add(p)
                 problems.append(str(e))
@@ -1054,7 +1134,8 @@ def dataset_folder(
     raw = Path(raw)
     if raw.exists() and not raw.is_dir():
         raise data_error("is a file, expected a folder", name, file=raw)
-    own = sorted(p for p in raw.iterdir() if p.is_dir() and recognise(p.name) == name) if raw.exists() else []
+    own = sorted(p for p in raw.iterdir() if p.is_dir()
+                 and recognise(p.name) == name) if raw.exists() else []
     return raw / name if not own or raw / name in own else own[0]
 
 
@@ -1071,9 +1152,13 @@ def introduction(
     -------
     str
     """
-    unknown = f"\n           no licence is known: read {c.landing} before you use the data" if c.licence == UNKNOWN else ""
-    return (f"{c.title}\n\nlicence    {c.licence}; redistribution: {c.redistribution}; commercial use: {c.commercial}{unknown}\n"
-            f"size       {c.size}\nlogin      {c.login}\nget it     {c.landing}: {c.how}\n\nPlease cite:\n\n{cite(c.name)}\n")
+    unknown = (f"\n           no licence is known: read {c.landing} before you use the data"
+               if c.licence == UNKNOWN else "")
+    return (
+        f"{c.title}\n\nlicence    {c.licence}; redistribution: {c.redistribution}; commercial use: "
+        f"{c.commercial}{unknown}\n"
+            f"size       {c.size}\nlogin      {c.login}\nget it     {c.landing}: {c.how}\n\nPlease "
+            f"cite:\n\n{cite(c.name)}\n")
 
 # %% ../../nbs/50_store/08_fetch.ipynb #f013018e
 @contextmanager
@@ -1088,7 +1173,8 @@ def _alone(root: Path, dataset: str) -> Iterator[None]:
         except ImportError:  # Windows, which does not let two write to one file anyway
             pass
         except OSError:
-            raise data_error("is being fetched into by another process: wait for it", dataset, file=root) from None
+            raise data_error("is being fetched into by another process: wait for it", dataset,
+                             file=root) from None
         try:
             yield
         finally:
@@ -1109,7 +1195,8 @@ def _plan(c: Card, root: Path, out: Fetched, files: list[Remote]) -> list[Remote
             todo.append(f)
         elif f.name not in ledger:
             path = root / f.name
-            ledger[f.name] = dict(bytes=path.stat().st_size, sha256=_sha256(path), url=f.url, checksum=f.checksum)
+            ledger[f.name] = dict(bytes=path.stat().st_size, sha256=_sha256(path), url=f.url,
+                                  checksum=f.checksum)
     if ledger:
         write_ledger(root, c, ledger)
     return todo
@@ -1118,19 +1205,24 @@ def _plan(c: Card, root: Path, out: Fetched, files: list[Remote]) -> list[Remote
 def _told(todo: list[Remote], total: list[Remote]) -> str:
     "What will be downloaded, in words"
     unstated = sum(f.bytes is None for f in todo)
-    lines = [f"  {f.name} ({'size not stated' if f.bytes is None else _size(f.bytes)})" for f in todo[:12]]
+    lines = [f"  {f.name} ({'size not stated' if f.bytes is None else _size(f.bytes)})"
+             for f in todo[:12]]
     lines += [f"  ... and {len(todo) - 12} more"] if len(todo) > 12 else []
-    return "\n".join([f"{len(todo)} of {len(total)} files to fetch, {_size(sum(f.bytes or 0 for f in todo))}"
+    return "\n".join(
+        [f"{len(todo)} of {len(total)} files to fetch, {_size(sum(f.bytes or 0 for f in todo))}"
                       f"{f' and {unstated} of unknown size' if unstated else ''}:", *lines])
 
 # %% ../../nbs/50_store/08_fetch.ipynb #8c27d999
 def _get_all(c: Card, root: Path, out: Fetched, todo: list[Remote], web: Web, progress: bool):
     "Download files; one that fails does not stop the others"
-    for stray in (p for p in (root / ".fetch").iterdir() if p.suffix not in (".part", ".tag", ".whole") and p.name != "lock"):
+    for stray in (p for p in (root / ".fetch").iterdir()
+                  if p.suffix not in (".part", ".tag", ".whole") and p.name != "lock"):
         stray.unlink()  # a hash was being taken when the process was killed
     need = sum(max(0, (f.bytes or 0) - _part_size(root, f)) for f in todo)
     if need > free_space(root):
-        raise data_error(f"needs {_size(need)}, the disk has {_size(free_space(root))}: make room first", c.name, file=root)
+        raise data_error(
+            f"needs {_size(need)}, the disk has {_size(free_space(root))}: make room first",
+            c.name, file=root)
     for f in todo:
         try:
             facts = download(f, root, web, c.name, progress)
@@ -1171,7 +1263,8 @@ def hand_steps(
     str
     """
     last = f"Check it: emgfm fetch {c.name} --raw {folder.parent} --verify"
-    return "\n".join(f"{k}. {step.format(folder=folder)}" for k, step in enumerate((*c.steps, last), 1))
+    return "\n".join(f"{k}. {step.format(folder=folder)}"
+                     for k, step in enumerate((*c.steps, last), 1))
 
 
 def _fetch(c, root, out, only, agree, echo, progress, web, apis) -> bool:
@@ -1181,7 +1274,8 @@ def _fetch(c, root, out, only, agree, echo, progress, web, apis) -> bool:
     if todo:
         echo(_told(todo, files))
         if not agree(f"Download into {root}?"):
-            out.problems.append(str(data_error("nothing was downloaded, because nobody agreed", c.name)))
+            out.problems.append(
+                str(data_error("nothing was downloaded, because nobody agreed", c.name)))
             return False
         _get_all(c, root, out, todo, web, progress)
     return True
@@ -1192,7 +1286,8 @@ def _tidy(root: Path, out: Fetched, keep_archives: bool):
     for name, facts in read_ledger(root).items() if out.people and not keep_archives else ():
         if facts.get("unpacked"):
             (root / name).unlink(missing_ok=True)
-    out.files |= {n: "unpacked" for n, x in read_ledger(root).items() if x.get("unpacked") and not (root / n).exists()}
+    out.files |= {n: "unpacked" for n, x in read_ledger(root).items() if x.get("unpacked")
+                  and not (root / n).exists()}
 
 # %% ../../nbs/50_store/08_fetch.ipynb #26d51aa9
 def fetch(
@@ -1201,7 +1296,7 @@ def fetch(
     yes: bool = False,  # agree to everything that would be asked
     verify: bool = False,  # download nothing: check what is there
     only: tuple[str, ...] | list[str] = (),  # patterns of names, for a part of the dataset
-    keep_archives: bool = True,  # False: delete each once it is unpacked and the reader finds people
+    keep_archives: bool = True,  # False: delete each once unpacked and read
     ask: Callable[[str], str] = input,
     echo: Callable[[str], None] = print,
     progress: bool = True,
@@ -1223,7 +1318,7 @@ def fetch(
     only : tuple[str, ...] | list[str], default ()
         patterns of names, for a part of the dataset
     keep_archives : bool, default True
-        False: delete each once it is unpacked and the reader finds people
+        False: delete each once unpacked and read
     ask : Callable[[str], str], default input
     echo : Callable[[str], None], default print
     progress : bool, default True
@@ -1241,12 +1336,15 @@ def fetch(
     echo(introduction(c))
     if by_hand and not verify:
         echo("This dataset has to be fetched by hand:\n" + hand_steps(c, root))
-        out.problems.append(str(data_error("no program can fetch it: follow the steps, then verify", c.name)))
+        out.problems.append(
+            str(data_error("no program can fetch it: follow the steps, then verify", c.name)))
     elif verify and not root.is_dir():
-        out.problems.append(str(data_error("does not exist: nothing is there to verify", c.name, file=root)))
+        out.problems.append(
+            str(data_error("does not exist: nothing is there to verify", c.name, file=root)))
     else:
         with _alone(root, c.name) if not verify or packed(root) else nullcontext():
-            if verify or _fetch(c, root, out, tuple(only), agree, echo, progress, web or Web(), apis):
+            if verify or _fetch(c, root, out, tuple(only), agree, echo, progress, web or Web(),
+                                apis):
                 out.problems += unpack_all(c, root, agree if verify else lambda q: True, progress)
                 inspect(c, root, out, verify, bool(only), progress)
                 _tidy(root, out, keep_archives)

@@ -17,8 +17,10 @@ from .core import Store, create_store
 
 # %% ../../nbs/50_store/10_labs.ipynb #b1982d9d
 LABS = ("camargo", "grimmer", "k2muse", "lencioni", "moreira")
-TASKS = (("walk", "level_walk", 1.2, 0.0), ("fast", "level_walk", 1.5, 0.0), ("slow", "level_walk", 0.9, 0.0),
-         ("ramp", "ramp_ascent", 1.1, 8.0), ("stairs", "stair_ascent", 0.8, 0.0))  # trial, activity, m/s, degrees
+TASKS = (("walk", "level_walk", 1.2, 0.0), ("fast", "level_walk", 1.5, 0.0),
+         ("slow", "level_walk", 0.9, 0.0),
+         ("ramp", "ramp_ascent", 1.1, 8.0),
+         ("stairs", "stair_ascent", 0.8, 0.0))  # trial, activity, m/s, degrees
 
 
 def invent_person(
@@ -48,7 +50,9 @@ def invent_person(
     """
     c, walker, out = card(lab), Walker(lab, f"invented{number:02}", seed), []
     for i, (trial, activity, speed, incline) in enumerate(tasks):
-        walk, side = Walk(walker, trial, [Bout(activity, strides, speed, incline)]), ("left", "right")[(i + number) % 2]
+        walk, side = Walk(walker, trial,
+                          [Bout(activity, strides, speed, incline)]), ("left", "right")[
+                              (i + number) % 2]
         out.append(truth(walk, side, 1000, 200, c.muscles, c.angles, c.moments))
     return out
 

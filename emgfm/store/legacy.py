@@ -72,7 +72,8 @@ _ACTIVITY = {  # the original's words
     "rampdown": "ramp_descent", "downramp": "ramp_descent", "slopedescent": "ramp_descent",
     "sittostand": "sit_to_stand", "standtosit": "stand_to_sit",
 }
-_WORDS = {"angle": ("angle", "angles", "kinematic"), "moment": ("kinetic", "kinetics"), "mask": ("mask", "masks")}
+_WORDS = {"angle": ("angle", "angles", "kinematic"), "moment": ("kinetic", "kinetics"),
+          "mask": ("mask", "masks")}
 
 
 def activity_of(
@@ -100,7 +101,8 @@ def _pick(d: dict, names: tuple[str, ...], where: str, dataset: str, file) -> ob
         if isinstance(d, dict) and n in d:
             return d[n]
     found = ", ".join(map(str, d)) if isinstance(d, dict) else type(d).__name__
-    raise data_error(f"holds {found or 'nothing'}, expected one of {', '.join(names)}", dataset, file=file, field=where)
+    raise data_error(f"holds {found or 'nothing'}, expected one of {', '.join(names)}", dataset,
+                     file=file, field=where)
 
 # %% ../../nbs/50_store/07_legacy.ipynb #a05eb14e
 def _leaves(x, lists: tuple[str, ...], key: tuple = ()) -> Iterator[tuple[tuple, object]]:
@@ -112,7 +114,8 @@ def _leaves(x, lists: tuple[str, ...], key: tuple = ()) -> Iterator[tuple[tuple,
         yield from _leaves(part, lists[1:], (*key, i))
 
 # %% ../../nbs/50_store/07_legacy.ipynb #3e214b67
-def _branches(data: dict, levels: tuple[str, ...], key: dict | None = None) -> Iterator[tuple[dict, dict]]:
+def _branches(data: dict, levels: tuple[str, ...],
+              key: dict | None = None) -> Iterator[tuple[dict, dict]]:
     "Dictionaries that hold the lists, with the activity and leg that led there"
     if not levels:
         yield key or {}, data
@@ -138,7 +141,8 @@ def _masks_of(data: dict, key: dict, nesting: Nesting) -> dict:
     return {q: np.asarray(m[n], bool) for q, names in words.items() for n in names if n in m}
 
 # %% ../../nbs/50_store/07_legacy.ipynb #a0a4d3bc
-def _legacy_recording(dataset, nesting, key, side, number, emg, angle, moment, masks, rate) -> Recording:
+def _legacy_recording(dataset, nesting, key, side, number, emg, angle, moment, masks,
+                      rate) -> Recording:
     "One stride: degrees or radians by its range, duration by its EMG"
     emg = np.asarray(emg, float).T.copy()
     T = len(emg) / float(rate)
@@ -150,13 +154,17 @@ def _legacy_recording(dataset, nesting, key, side, number, emg, angle, moment, m
             x = np.moveaxis(np.asarray(x, float), -1, 0).copy()
             x = np.deg2rad(x) if q == "angle" and np.nanmax(np.abs(x), initial=0) > 3.2 else x
             unit = dict(angle="rad", moment="as published")[q]
-            signals[q] = Signal(_hide(x, masks.get(q)), (len(x) - 1) / T, 0.0, unit, time_normalised=True)
+            signals[q] = Signal(_hide(x, masks.get(q)), (len(x) - 1) / T, 0.0, unit,
+                                time_normalised=True)
     patient = f"number {numbers['patient'] + 1}"
     trial = " ".join(f"{k} {numbers[k] + 1}" for k in ("trial", "subtrial") if k in numbers)
     activity = activity_of(key.get("activity", "other"))
     table = pd.DataFrame(dict(start=[0.0], stop=[T], activity=activity))
-    notes = ("from a pickle of the original pipeline: people are numbered anew in every activity and leg",)
-    return Recording(dataset, patient, f"{key.get('activity', '')} {trial}".strip(), "left" if side == "left" else "right", table,
+    notes = (
+        "from a pickle of the original pipeline: people are numbered anew in every activity and "
+        "leg",)
+    return Recording(dataset, patient, f"{key.get('activity', '')} {trial}".strip(),
+                     "left" if side == "left" else "right", table,
                      str(numbers["stride"] + 1), **signals, notes=notes)
 
 # %% ../../nbs/50_store/07_legacy.ipynb #b4918248
@@ -195,14 +203,17 @@ def legacy_strides(
         where = " > ".join(key.values())
         emg = dict(_leaves(_pick(branch, ("emg",), where, dataset, file), nesting.lists))
         angle = dict(_leaves(_pick(branch, _WORDS["angle"], where, dataset, file), nesting.lists))
-        moment = dict(_leaves(_pick(branch, _WORDS["moment"], where, dataset, file), nesting.lists)) if nesting.moment else {}
+        moment = dict(_leaves(_pick(branch, _WORDS["moment"], where, dataset, file),
+                              nesting.lists)) if nesting.moment else {}
         if emg.keys() != angle.keys() or moment and moment.keys() != angle.keys():
-            found = f"has {len(emg)} EMG, {len(angle)} angle and {len(moment)} moment strides, expected equal numbers"
+            found = (f"has {len(emg)} EMG, {len(angle)} angle and {len(moment)} moment strides, "
+                     f"expected equal numbers")
             raise data_error(found, dataset, file=file, field=where)
         side = key.get("leg", nesting.leg)
         masks = _masks_of(data, key, nesting)
         for number, x in emg.items():
-            yield _legacy_recording(dataset, nesting, key, side, number, x, angle[number], moment.get(number), masks, emg_rate)
+            yield _legacy_recording(dataset, nesting, key, side, number, x, angle[number],
+                                    moment.get(number), masks, emg_rate)
 
 # %% ../../nbs/50_store/07_legacy.ipynb #6ff17255
 def import_pickle(

@@ -18,7 +18,8 @@ from .core import SCHEMA, Store, _describe
 from .disk import replacing, write_file, write_sealed, writing
 
 # %% ../../nbs/50_store/12_migrate.ipynb #08f42582
-RENAMED = {"emg_": "filtered_", "_history": "_processing"}  # parts of columns, as they were and as they are
+RENAMED = {"emg_": "filtered_",
+           "_history": "_processing"}  # parts of columns, as they were and as they are
 
 
 def _rename_columns(source: Path, target: Path) -> None:
@@ -33,7 +34,8 @@ def _refuse_damage(folder: Path, files: dict) -> None:
     "Raise a `DataError` where a file is not what was written: damage gets no new checksum"
     for name, f in sorted(files.items()):
         if not (folder / name).is_file() or checksum(folder / name) != f["sha256"]:
-            found = "is not what was written, and damage is not migrated: delete the patient's folder and build again"
+            found = ("is not what was written, and damage is not migrated: delete the patient's "
+                     "folder and build again")
             raise data_error(found, folder.parent.name, folder.name, folder / name)
 
 # %% ../../nbs/50_store/12_migrate.ipynb #ba5bb336
@@ -49,14 +51,15 @@ def _migrate_patient(folder: Path) -> None:
                 _rename_columns(folder / name, new / name)
             else:
                 shutil.copy2(folder / name, new / name.replace("emg.npy", "filtered.npy"))
-        files = {p.name: dict(bytes=p.stat().st_size, sha256=checksum(p)) for p in sorted(new.iterdir())}
+        files = {p.name: dict(bytes=p.stat().st_size, sha256=checksum(p))
+                 for p in sorted(new.iterdir())}
         write_sealed(new / "patient.json", facts | dict(files=files))
 
 # %% ../../nbs/50_store/12_migrate.ipynb #627b3570
 def migrate_store(
     path: str | Path,  # a store of schema 2
 ) -> Store:  # the same store
-    """Bring a store of schema 2 up to this version, in place; a migration that was stopped goes on where it was
+    """Bring a store of schema 2 up to this version, in place; a stopped migration goes on
 
     Parameters
     ----------
@@ -82,7 +85,9 @@ def migrate_store(
     except (OSError, ValueError, KeyError, TypeError):
         raise data_error("holds no description of an emgfm store", file=path) from None
     if version not in (2, SCHEMA):
-        raise data_error(f"has schema version {version}, expected 2: build it again from the raw files", file=path)
+        raise data_error(
+            f"has schema version {version}, expected 2: build it again from the raw files",
+            file=path)
     if version == 2:
         with writing(path):
             for file in sorted(path.glob("[!.]*/[!.]*/patient.json")):

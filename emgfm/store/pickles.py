@@ -36,9 +36,11 @@ def _number_type(word: object, *rest: object) -> np.dtype:
 def _array(shape: object, dtype: object, fortran: object, content: object) -> np.ndarray:
     "An array from its shape, its type and its bytes, all checked"
     sizes = [shape] if isinstance(shape, int) else shape
-    if not isinstance(sizes, (tuple, list)) or not all(type(n) is int and 0 <= n < 2**40 for n in sizes):
+    if not isinstance(sizes, (tuple, list)) or not all(type(n) is int and 0 <= n < 2**40
+                                                       for n in sizes):
         raise Refused(f"holds an array of shape {_short(shape)}")
-    if len(sizes) > 8 or not isinstance(dtype, np.dtype) or not isinstance(content, (bytes, bytearray)):
+    if len(sizes) > 8 or not isinstance(dtype,
+                                        np.dtype) or not isinstance(content, (bytes, bytearray)):
         raise Refused("holds an array that is not of plain numbers")
     expected = dtype.itemsize
     for n in sizes:
@@ -59,7 +61,9 @@ class _Name:
     def __init__(self, module: object, name: object):
         self.word = f"{module}.{name}".replace("numpy.core", "numpy._core")
         if self.word not in CALLS and self.word not in BARE:
-            raise Refused(f"asks for {_short(self.word)}, expected plain containers and arrays; nothing of it was run")
+            raise Refused(
+                f"asks for {_short(self.word)}, expected plain containers and arrays; nothing of "
+                f"it was run")
 
 
 class _Later:
@@ -72,7 +76,9 @@ def _call(name: object, args: object) -> object:
     "What a name makes of its arguments"
     make = CALLS.get(name.word) if isinstance(name, _Name) else None
     if make is None or not isinstance(args, tuple):
-        raise Refused(f"calls {_short(getattr(name, 'word', 'what is no name'))}, expected plain containers and arrays")
+        raise Refused(
+            f"calls {_short(getattr(name, 'word', 'what is no name'))}, expected plain containers "
+            f"and arrays")
     return make(*[_value(a) for a in args])
 
 
@@ -96,14 +102,17 @@ def _set_of(items: object = ()) -> set:
 CALLS = {
     "numpy._core.multiarray._reconstruct": lambda *a: _Later("array"),
     "numpy._core.multiarray.scalar": lambda dtype, content: _array((), dtype, False, content)[()],
-    "numpy._core.numeric._frombuffer": lambda content, dtype, shape, order: _array(shape, dtype, order == "F", content),
+    "numpy._core.numeric._frombuffer": lambda content, dtype, shape,
+    order: _array(shape, dtype, order == "F", content),
     "numpy.dtype": lambda word, *a: _Later("dtype", _number_type(word)),
     "_codecs.encode": _decode,
     "builtins.list": lambda items=(): list(items), "__builtin__.list": lambda items=(): list(items),
-    "builtins.tuple": lambda items=(): tuple(items), "__builtin__.tuple": lambda items=(): tuple(items),
+    "builtins.tuple": lambda items=(): tuple(items),
+    "__builtin__.tuple": lambda items=(): tuple(items),
     "builtins.set": _set_of, "__builtin__.set": _set_of,
     "builtins.complex": lambda a=0.0, b=0.0: complex(float(a), float(b)),
-    "builtins.dict": lambda: {}, "collections.OrderedDict": lambda: {}, "collections.defaultdict": lambda *a: {},
+    "builtins.dict": lambda: {}, "collections.OrderedDict": lambda: {},
+    "collections.defaultdict": lambda *a: {},
 }
 BARE = {"numpy.ndarray", "builtins.bytearray"}  # words that are arguments, and never called
 
@@ -111,9 +120,12 @@ BARE = {"numpy.ndarray", "builtins.bytearray"}  # words that are arguments, and 
 def _key(k: object) -> object:
     "A key of a dictionary: short text or a small number, whose hash is quick"
     k = _value(k)
-    if isinstance(k, str) and len(k) <= LETTERS or type(k) in (bool, int) and abs(k) < 2**31 or k is None:
+    if isinstance(k,
+                  str) and len(k) <= LETTERS or type(k) in (bool,
+                                                            int) and abs(k) < 2**31 or k is None:
         return k
-    raise Refused(f"has a key of type {_short(type(k).__name__)}, expected short text or a small number")
+    raise Refused(
+        f"has a key of type {_short(type(k).__name__)}, expected short text or a small number")
 
 
 def _build(target: object, state: object) -> None:
@@ -123,7 +135,8 @@ def _build(target: object, state: object) -> None:
         raise Refused("changes an object, expected plain containers and arrays")
     if target.kind == "array" and len(state) == 5:
         target.value = _array(state[1], _value(state[2]), state[3], _value(state[4]))
-    elif target.kind == "dtype" and len(state) in (8, 9) and state[1] in ("<", ">", "|", "=") and state[2:5] == (None,) * 3:
+    elif target.kind == "dtype" and len(state) in (8, 9) and state[1] in (
+        "<", ">", "|", "=") and state[2:5] == (None,) * 3:
         target.value = target.value.newbyteorder(state[1])
     else:
         raise Refused("holds an array that is not of plain numbers")
@@ -176,14 +189,19 @@ def _tuples(s: list, n: int) -> None:
 
 
 OPS = {
-    "MARK": lambda s, a: s.append(MARK), "POP": lambda s, a: s.pop(), "POP_MARK": lambda s, a: _since_mark(s),
-    "NONE": lambda s, a: s.append(None), "NEWTRUE": lambda s, a: s.append(True), "NEWFALSE": lambda s, a: s.append(False),
+    "MARK": lambda s, a: s.append(MARK), "POP": lambda s, a: s.pop(), "POP_MARK": lambda s,
+    a: _since_mark(s),
+    "NONE": lambda s, a: s.append(None), "NEWTRUE": lambda s, a: s.append(True),
+    "NEWFALSE": lambda s, a: s.append(False),
     "EMPTY_TUPLE": lambda s, a: s.append(()), "EMPTY_LIST": lambda s, a: s.append([]),
     "EMPTY_DICT": lambda s, a: s.append({}), "EMPTY_SET": lambda s, a: s.append(set()),
-    "TUPLE1": lambda s, a: _tuples(s, 1), "TUPLE2": lambda s, a: _tuples(s, 2), "TUPLE3": lambda s, a: _tuples(s, 3),
-    "TUPLE": lambda s, a: s.append(tuple(_since_mark(s))), "LIST": lambda s, a: s.append(_since_mark(s)),
+    "TUPLE1": lambda s, a: _tuples(s, 1), "TUPLE2": lambda s, a: _tuples(s, 2), "TUPLE3": lambda s,
+    a: _tuples(s, 3),
+    "TUPLE": lambda s, a: s.append(tuple(_since_mark(s))), "LIST": lambda s,
+    a: s.append(_since_mark(s)),
     "DICT": lambda s, a: _pairs(s, s.append({}) or s[-1], _since_mark_below(s)),
-    "APPEND": lambda s, a: _add(s[-2], [s.pop()]), "APPENDS": lambda s, a: (x := _since_mark(s), _add(s[-1], x)),
+    "APPEND": lambda s, a: _add(s[-2], [s.pop()]), "APPENDS": lambda s,
+    a: (x := _since_mark(s), _add(s[-1], x)),
     "SETITEM": lambda s, a: (v := s.pop(), k := s.pop(), _pairs(s, s[-1], [k, v])),
     "SETITEMS": lambda s, a: (x := _since_mark(s), _pairs(s, s[-1], x)),
     "ADDITEMS": lambda s, a: (x := _since_mark(s), s[-1].update(map(_key, x))),
@@ -193,8 +211,10 @@ OPS = {
     "NEWOBJ": lambda s, a: (x := s.pop(), s.append(s.pay(_call(s.pop(), x)))),
     "BUILD": lambda s, a: (x := s.pop(), _build(s[-1], x)),
 }
-VALUES = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING", "SHORT_BINSTRING",
-          "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
+VALUES = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
+          "STRING", "BINSTRING", "SHORT_BINSTRING",
+          "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES",
+          "BINBYTES8", "BYTEARRAY8"}
 
 
 def _since_mark_below(s: list) -> list:
@@ -227,12 +247,14 @@ def _run(data: bytes) -> object:
         elif op.name == "STOP":
             return _whole(s.pop(), 2 * len(data) + 2**16)
         elif op.name not in ("PROTO", "FRAME"):
-            raise Refused(f"has the instruction {op.name}, expected plain containers and arrays; nothing of it was run")
+            raise Refused(
+                f"has the instruction {op.name}, expected plain containers and arrays; nothing of "
+                f"it was run")
     raise Refused("ends too early")
 
 
 def _whole(x: object, room: int) -> object:
-    "What was built, with its arrays in place; refused where it is too deep, too large or holds itself"
+    "What was built, with its arrays in place; refused where too deep, too large or cyclic"
     left, room = [COUNT], [room]
 
     def walk(x, depth):
@@ -259,7 +281,7 @@ def _whole(x: object, room: int) -> object:
 def load_pickle(
     path: str | Path,  # written by the original pipeline
 ) -> dict:  # nested dictionaries, lists and arrays
-    """Read a pickle of containers, numbers and arrays; everything else is refused, and nothing is imported or run
+    """Read a pickle of containers, numbers and arrays; nothing is imported or run
 
     Parameters
     ----------
@@ -282,16 +304,20 @@ def load_pickle(
     """
     path = Path(path)
     if not path.is_file():
-        raise data_error("does not exist" if not path.exists() else "is a folder, expected a pickle", file=path)
+        raise data_error("does not exist" if not path.exists()
+                         else "is a folder, expected a pickle", file=path)
     if path.stat().st_size > BYTES:
-        raise data_error(f"has {path.stat().st_size:,} bytes, expected at most {BYTES:,}", file=path)
+        raise data_error(f"has {path.stat().st_size:,} bytes, expected at most {BYTES:,}",
+                         file=path)
     try:
         return _run(path.read_bytes())
     except Refused as e:
         if "asks for torch" in str(e):
-            sentence = "holds torch tensors, whose bytes lie in shared memory; save it again with NumPy arrays"
+            sentence = ("holds torch tensors, whose bytes lie in shared memory; save it again with "
+                        "NumPy arrays")
             raise data_error(sentence, file=path) from None
         raise data_error(str(e), file=path) from None
-    except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, MemoryError, RecursionError) as e:
+    except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, MemoryError,
+            RecursionError) as e:
         found = f"is no pickle of containers and arrays ({type(e).__name__}: {_short(e)})"
         raise data_error(f"{found}, expected one of the original pipeline", file=path) from None

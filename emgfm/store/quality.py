@@ -55,17 +55,28 @@ class Band:
 
 # %% ../../nbs/50_store/05_quality.ipynb #6c33fbeb
 BANDS = (
-    Band("angle_knee_flexion", "level_walk", "max", (0.55, 0.9), 40, 85, "the knee flexes in swing"),
-    Band("angle_hip_flexion", "level_walk", "min", (0.35, 0.65), -35, 12, "the hip extends in late stance"),
-    Band("angle_ankle_flexion", "level_walk", "min", (0.5, 0.75), -50, 0, "the ankle plantarflexes at push-off"),
-    Band("moment_ankle_flexion", "level_walk", "min", (0.35, 0.62), -2.5, -0.6, "push-off moment is plantarflexor (negative)"),
-    Band("moment_knee_flexion", "level_walk", "min", (0.05, 0.35), -1.5, -0.05, "the knee extensors work at loading"),
-    Band("moment_hip_flexion", "level_walk", "max", (0.35, 0.7), 0.15, 2.0, "the hip flexors work in late stance"),
-    Band("angle_knee_flexion", "stair_ascent", "max", (0.55, 0.95), 60, 120, "the knee flexes high in swing"),
-    Band("angle_knee_flexion", "stair_descent", "max", (0.45, 0.9), 60, 120, "the knee flexes under load"),
-    Band("moment_knee_flexion", "stair_ascent", "min", (0.05, 0.4), -2.5, -0.3, "the knee extensors lift the body"),
-    Band("angle_knee_flexion", "ramp_ascent", "max", (0.55, 0.95), 40, 90, "the knee flexes in swing"),
-    Band("angle_knee_flexion", "ramp_descent", "max", (0.5, 0.9), 40, 95, "the knee flexes in swing"),
+    Band("angle_knee_flexion", "level_walk", "max", (0.55, 0.9), 40, 85,
+         "the knee flexes in swing"),
+    Band("angle_hip_flexion", "level_walk", "min", (0.35, 0.65), -35, 12,
+         "the hip extends in late stance"),
+    Band("angle_ankle_flexion", "level_walk", "min", (0.5, 0.75), -50, 0,
+         "the ankle plantarflexes at push-off"),
+    Band("moment_ankle_flexion", "level_walk", "min", (0.35, 0.62), -2.5, -0.6,
+         "push-off moment is plantarflexor (negative)"),
+    Band("moment_knee_flexion", "level_walk", "min", (0.05, 0.35), -1.5, -0.05,
+         "the knee extensors work at loading"),
+    Band("moment_hip_flexion", "level_walk", "max", (0.35, 0.7), 0.15, 2.0,
+         "the hip flexors work in late stance"),
+    Band("angle_knee_flexion", "stair_ascent", "max", (0.55, 0.95), 60, 120,
+         "the knee flexes high in swing"),
+    Band("angle_knee_flexion", "stair_descent", "max", (0.45, 0.9), 60, 120,
+         "the knee flexes under load"),
+    Band("moment_knee_flexion", "stair_ascent", "min", (0.05, 0.4), -2.5, -0.3,
+         "the knee extensors lift the body"),
+    Band("angle_knee_flexion", "ramp_ascent", "max", (0.55, 0.95), 40, 90,
+         "the knee flexes in swing"),
+    Band("angle_knee_flexion", "ramp_descent", "max", (0.5, 0.9), 40, 95,
+         "the knee flexes in swing"),
 )
 
 # %% ../../nbs/50_store/05_quality.ipynb #d875d3bf
@@ -74,7 +85,7 @@ GRID = np.arange(100) / 100  # phase of the points of a mean stride
 
 def on_grid(
     stride: Stride,
-) -> np.ndarray:  # (100, 31) envelope, angles and moments in the order of `CHANNELS`, NaN where not measured
+) -> np.ndarray:  # (100, 31) in the order of `CHANNELS`, NaN where not measured
     """A stride on percent of the gait cycle
 
     Parameters
@@ -84,8 +95,7 @@ def on_grid(
     Returns
     -------
     np.ndarray
-        (100, 31) envelope, angles and moments in the order of `CHANNELS`, NaN where not
-        measured
+        (100, 31) in the order of `CHANNELS`, NaN where not measured
     """
     out = np.full((len(GRID), len(CHANNELS)), np.nan)
     for g, name in (("emg", "envelope"), ("angle", "angle"), ("moment", "moment")):
@@ -105,7 +115,7 @@ def mean_strides(
     store: str | Path | Store,
     query: str = "not transition",  # which strides
     most: int = 2000,  # strides of a dataset and activity that are used, evenly spread
-) -> pd.DataFrame:  # dataset, activity, channel, n; mean and sd (100,), and each stride (n, 100) where there is a band
+) -> pd.DataFrame:  # dataset, activity, channel, n; mean, sd (100,); each (n, 100) in bands
     """Mean stride of each channel, dataset and activity
 
     Parameters
@@ -119,19 +129,20 @@ def mean_strides(
     Returns
     -------
     pd.DataFrame
-        dataset, activity, channel, n; mean and sd (100,), and each stride (n, 100) where there
-        is a band
+        dataset, activity, channel, n; mean, sd (100,); each (n, 100) in bands
     """
     sync, rows, banded = SyncAll(store), [], {b.channel for b in BANDS}
     for (dataset, activity), s in sync.select(query).groupby(["dataset", "activity"]):
         keep = s.iloc[np.unique(np.linspace(0, len(s) - 1, min(most, len(s))).astype(int))]
         key = set(zip(keep.patient, keep.stride))
         wanted = sync.strides(f"({query}) and dataset == {dataset!r} and activity == {activity!r}")
-        stack = np.array([on_grid(x) for x in wanted if (x.facts["patient"], x.facts["stride"]) in key])
+        stack = np.array([on_grid(x) for x in wanted if (x.facts["patient"], x.facts["stride"])
+                          in key])
         for c in np.flatnonzero(~np.isnan(stack).all((0, 1))):
             y, name = stack[~np.isnan(stack[:, 0, c]), :, c], CHANNELS[c]
             each = y.astype(np.float32) if name in banded else None
-            rows.append(dict(dataset=dataset, activity=activity, channel=name, n=len(y), mean=y.mean(0), sd=y.std(0), each=each))
+            rows.append(dict(dataset=dataset, activity=activity, channel=name, n=len(y),
+                             mean=y.mean(0), sd=y.std(0), each=each))
     return pd.DataFrame(rows, columns=["dataset", "activity", "channel", "n", "mean", "sd", "each"])
 
 # %% ../../nbs/50_store/05_quality.ipynb #c2d5fbcd
@@ -152,15 +163,18 @@ def plot_mean_strides(
 
     datasets = sorted(set(means.dataset))
     fig, axs = plt.subplots(2, 3, figsize=(9.6, 4.4), sharex=True, layout="constrained")
-    for row, (quantity, scale, unit) in enumerate((("angle", 180 / np.pi, "degrees"), ("moment", 1, "N·m/kg"))):
+    for row, (quantity, scale,
+              unit) in enumerate((("angle", 180 / np.pi, "degrees"), ("moment", 1, "N·m/kg"))):
         for j, joint in enumerate(JOINTS):
             ax = axs[row, j]
-            mine = means[(means.channel == f"{quantity}_{joint}_flexion") & (means.activity == activity)]
+            mine = means[(means.channel == f"{quantity}_{joint}_flexion")
+                         & (means.activity == activity)]
             for r in mine.itertuples():
                 colour = PALETTE[datasets.index(r.dataset) % len(PALETTE)]
                 ax.plot(100 * GRID, scale * r.mean, color=colour, label=r.dataset)
                 ax.fill_between(
-                    100 * GRID, scale * (r.mean - r.sd), scale * (r.mean + r.sd), color=colour, alpha=0.15, lw=0
+                    100 * GRID, scale * (r.mean - r.sd), scale * (r.mean + r.sd), color=colour,
+                    alpha=0.15, lw=0
                 )
             if not len(mine):
                 ax.text(0.5, 0.5, "not measured", ha="center", transform=ax.transAxes, color="0.6")
@@ -193,9 +207,11 @@ def plot_envelopes(
     for ax, muscle, label in zip(axs.flat, MUSCLES, MUSCLE_LABELS):
         mine = means[(means.channel == f"emg_{muscle}") & (means.activity == activity)]
         for r in mine.itertuples():
-            ax.plot(100 * GRID, r.mean, color=PALETTE[datasets.index(r.dataset) % len(PALETTE)], label=r.dataset)
+            ax.plot(100 * GRID, r.mean, color=PALETTE[datasets.index(r.dataset) % len(PALETTE)],
+                    label=r.dataset)
         if not len(mine):
-            ax.text(0.5, 0.5, "not measured", ha="center", transform=ax.transAxes, color="0.6", fontsize=7)
+            ax.text(0.5, 0.5, "not measured", ha="center", transform=ax.transAxes, color="0.6",
+                    fontsize=7)
             ax.set_yticks([])
         ax.set_title(label)
         ax.set_ylim(bottom=0)
@@ -243,12 +259,15 @@ def missing_reasons(
     s = (store if isinstance(store, Store) else Store(store)).strides
     names = {c: r for r, c in REASON_CODES.items()}
     counts = {
-        d: pd.Series(g[list(CHANNELS)].to_numpy().ravel()).map(names).value_counts() for d, g in s.groupby("dataset")
+        d: pd.Series(g[list(CHANNELS)].to_numpy().ravel()).map(names).value_counts()
+        for d, g in s.groupby("dataset")
     }
-    return pd.DataFrame(counts).T.reindex(columns=[r for r in REASONS]).fillna(0).astype(int).rename_axis("dataset")
+    return pd.DataFrame(counts).T.reindex(columns=[r for r in REASONS]).fillna(0).astype(
+        int).rename_axis("dataset")
 
 # %% ../../nbs/50_store/05_quality.ipynb #2b5efa78
-CHECK, VERDICT = ("dataset", "activity", "check", "verdict", "evidence"), {True: "ok", False: "violated"}
+CHECK, VERDICT = ("dataset", "activity", "check", "verdict",
+                  "evidence"), {True: "ok", False: "violated"}
 
 
 def check_bands(
@@ -276,7 +295,8 @@ def check_bands(
             outside = float(np.mean((values < b.low) | (values > b.high)))
             ok, value = outside <= 0.5, float(np.median(values))
             rows.append((r.dataset, r.activity, b.what, VERDICT[ok],
-                         f"{b.channel} {b.extreme} {value:.2f} at the median, expected {b.low:g} to {b.high:g}; "
+                         f"{b.channel} {b.extreme} {value:.2f} at the median, expected {b.low:g} "
+                         f"to {b.high:g}; "
                          f"{outside:.0%} of {len(values)} strides outside"))
     return pd.DataFrame(rows, columns=CHECK)
 
@@ -299,11 +319,14 @@ def check_power(
     level = means[means.activity == "level_walk"].set_index(["dataset", "channel"])["mean"]
     for d in sorted(set(level.index.get_level_values(0))):
         if (d, "moment_ankle_flexion") in level and (d, "angle_ankle_flexion") in level:
-            p = level[d, "moment_ankle_flexion"] * np.gradient(level[d, "angle_ankle_flexion"]) * 100
+            p = level[d,
+                      "moment_ankle_flexion"] * np.gradient(level[d, "angle_ankle_flexion"]) * 100
             late = p[45:65]
-            words = f"moment times change of angle {late.min():.2f} to {late.max():.2f} between 45 and 65 % of the stride"
+            words = (f"moment times change of angle {late.min():.2f} to {late.max():.2f} between "
+                     f"45 and 65 % of the stride")
             ok = bool(late.max() > abs(late.min()))
-            rows.append((d, "level_walk", "the ankle generates power at push-off", VERDICT[ok], words))
+            rows.append((d, "level_walk", "the ankle generates power at push-off", VERDICT[ok],
+                         words))
     return pd.DataFrame(rows, columns=CHECK)
 
 # %% ../../nbs/50_store/05_quality.ipynb #13f45629
@@ -324,12 +347,14 @@ def check_strides(
     s, rows = (store if isinstance(store, Store) else Store(store)).strides, []
     for d, g in s.groupby("dataset"):
         odd = ~g.duration.between(0.4, 6.0)
-        words = f"{g.duration.min():.2f} to {g.duration.max():.2f} s, {int(odd.sum())} of {len(g)} outside"
+        words = (f"{g.duration.min():.2f} to {g.duration.max():.2f} s, {int(odd.sum())} of "
+                 f"{len(g)} outside")
         rows.append((d, "all", "strides last 0.4 to 6 s", VERDICT[bool(odd.mean() <= 0.5)], words))
         for m in MUSCLES:
             codes = g[f"emg_{m}"]
             if (codes == REASON_CODES["dead"]).any() and not (codes == 0).any():
-                rows.append((d, "all", f"{m} carries a signal", VERDICT[False], "dead in every stride"))
+                rows.append((d, "all", f"{m} carries a signal", VERDICT[False],
+                             "dead in every stride"))
     return pd.DataFrame(rows, columns=CHECK)
 
 # %% ../../nbs/50_store/05_quality.ipynb #4d27a2b5
@@ -353,16 +378,18 @@ def check_store(
     store = store if isinstance(store, Store) else Store(store)
     means = mean_strides(store) if means is None else means
     found = [t for t in (check_bands(means), check_power(means), check_strides(store)) if len(t)]
-    return pd.concat(found, ignore_index=True).sort_values(["dataset", "activity", "check"], kind="stable", ignore_index=True)
+    return pd.concat(found, ignore_index=True).sort_values(["dataset", "activity", "check"],
+                                                           kind="stable", ignore_index=True)
 
 # %% ../../nbs/50_store/05_quality.ipynb #9624d609
 def _farness(stack: np.ndarray) -> np.ndarray:
-    "Distances (strides, channels) of curves (strides, points, channels) from their median, in robust standard deviations"
+    "Distances of curves (strides, points, channels) from their median, in robust deviations"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # channels that were measured in no stride
         middle = np.nanmedian(stack, axis=0)
         off = np.sqrt(np.nanmean((stack - middle) ** 2, axis=1))
-        usual = np.nanmedian(off, axis=0) + 1.4826 * np.nanmedian(np.abs(off - np.nanmedian(off, axis=0)), axis=0)
+        middle = np.nanmedian(off, axis=0)
+        usual = middle + 1.4826 * np.nanmedian(np.abs(off - middle), axis=0)
     return off / np.maximum(usual, 1e-3)
 
 # %% ../../nbs/50_store/05_quality.ipynb #7babd422
@@ -401,8 +428,11 @@ def outliers(
         far = _farness(np.array(stack))
         for i, c in zip(*np.nonzero(far > limit)):
             rows.append(dict(dataset=d, patient=facts[i][0], stride=facts[i][1], activity=a,
-                             channel=CHANNELS[GROUPS["angle"].start + c], distance=round(float(far[i, c]), 1)))
-    table = pd.DataFrame(rows, columns=["dataset", "patient", "stride", "activity", "channel", "distance"])
+                             channel=CHANNELS[GROUPS["angle"].start + c],
+                             distance=round(float(far[i, c]), 1)))
+    table = pd.DataFrame(rows,
+                         columns=["dataset", "patient", "stride", "activity", "channel",
+                                  "distance"])
     return table.sort_values("distance", ascending=False, kind="stable", ignore_index=True)
 
 # %% ../../nbs/50_store/05_quality.ipynb #7379a2e8
@@ -419,7 +449,8 @@ def plot_durations(
     import matplotlib.pyplot as plt
     fig, ax = plt.subplots(figsize=(9.6, 2.2), layout="constrained")
     groups = [(a, g.duration) for a, g in strides.groupby("activity")]
-    ax.hist([d for _, d in groups], bins=40, stacked=True, label=[a.replace("_", " ") for a, _ in groups])
+    ax.hist([d for _, d in groups], bins=40, stacked=True,
+            label=[a.replace("_", " ") for a, _ in groups])
     ax.set(xlabel="duration, s", ylabel="strides")
     ax.legend(ncols=4)
     return fig
@@ -444,8 +475,10 @@ def emg_table(
     q = store.table("quality", dataset)
     if not len(q):
         return pd.DataFrame()
-    names = dict(snr_db="signal over noise, dB", mains_db="hum, dB", clipped="clipped, share", missing="missing, share")
-    numbers = q.astype({c: float for c in names}).groupby("muscle")[list(names)].median().rename(columns=names)
+    names = dict(snr_db="signal over noise, dB", mains_db="hum, dB", clipped="clipped, share",
+                 missing="missing, share")
+    numbers = q.astype({c: float for c in names}).groupby("muscle")[list(names)].median().rename(
+        columns=names)
     return numbers.reindex([m for m in MUSCLES if m in numbers.index]).round(3)
 
 # %% ../../nbs/50_store/05_quality.ipynb #78c3e158
@@ -468,7 +501,8 @@ def plot_bands(
         quantity, joint = b.channel.split("_")[:2]
         ax = fig.axes[3 * (quantity == "moment") + JOINTS.index(joint)]
         if b.activity == activity and not ax.texts:
-            ax.fill_between([100 * p for p in b.part], b.low, b.high, color="#5b8c3e", alpha=0.10, lw=0)
+            ax.fill_between([100 * p for p in b.part], b.low, b.high, color="#5b8c3e", alpha=0.10,
+                            lw=0)
     return fig
 
 # %% ../../nbs/50_store/05_quality.ipynb #7a655e9c
@@ -491,7 +525,8 @@ def plot_outlier(
     query = f"dataset == {row.dataset!r} and patient == {row.patient!r} and stride == {row.stride}"
     y = on_grid(next(sync.strides(query)))[:, CHANNELS.index(row.channel)]
     mean = means[
-        (means.dataset == row.dataset) & (means.activity == row.activity) & (means.channel == row.channel)
+        (means.dataset == row.dataset) & (means.activity == row.activity)
+        & (means.channel == row.channel)
     ].iloc[0]
     fig, ax = plt.subplots(figsize=(4.8, 2.0), layout="constrained")
     scale = 180 / np.pi if row.channel.startswith("angle") else 1
@@ -528,7 +563,8 @@ def _add_ledgers(page: Page, store: Store, dataset: str):
         page.section("EMG channels", "Medians over recordings, measured before normalisation.")
         page.table(t)
     rejected = rejected_cycles(store, dataset)
-    page.section("Rejected cycles", f"{len(rejected)} cycles are no strides." if len(rejected) else "None.")
+    page.section("Rejected cycles", f"{len(rejected)} cycles are no strides." if len(rejected)
+                 else "None.")
     if len(rejected):
         page.table(rejected.groupby("reason").size().rename("cycles").to_frame())
         page.table(rejected.head(200), index=False)
@@ -537,7 +573,8 @@ def _add_ledgers(page: Page, store: Store, dataset: str):
     page.section("Lost recordings", "" if losses else "None.")
     if losses:
         page.text("\n".join(losses))
-    decisions = sorted({f"{k}: {e}" for _, f in facts for k, v in f["decisions"].items() for e in v})
+    decisions = sorted({f"{k}: {e}" for _, f in facts for k, v in f["decisions"].items()
+                        for e in v})
     page.section("Decided from the data", "" if decisions else "Nothing had to be.")
     if decisions:
         page.text("\n".join(decisions))
@@ -545,13 +582,16 @@ def _add_ledgers(page: Page, store: Store, dataset: str):
 # %% ../../nbs/50_store/05_quality.ipynb #8404558d
 def _add_unusual(page: Page, store: Store, means: pd.DataFrame, odd: pd.DataFrame):
     "The farthest strides of one dataset, each linked to its curve"
-    page.section("Unusual strides", f"{len(odd)} far from the median stride; the farthest are shown.")
+    page.section("Unusual strides",
+                 f"{len(odd)} far from the median stride; the farthest are shown.")
     far = odd.drop(columns="dataset").head(12)
     if len(far):
         links = [f"<a href='#unusual{i}'>{s}</a>" for i, s in enumerate(far.stride)]
-        page.table(far.assign(stride=links, patient=far.patient.map(html.escape)), index=False, escape=False)
+        page.table(far.assign(stride=links, patient=far.patient.map(html.escape)), index=False,
+                   escape=False)
     for i, (_, row) in enumerate(odd.loc[far.index].iterrows()):
-        words = f"{row.patient}, stride {row.stride}, {row.activity}: {row.channel}, {row.distance} times the usual deviation."
+        words = (f"{row.patient}, stride {row.stride}, {row.activity}: {row.channel}, "
+                 f"{row.distance} times the usual deviation.")
         page.figure(plot_outlier(SyncAll(store), means, row), words, f"unusual{i}")
 
 # %% ../../nbs/50_store/05_quality.ipynb #2981ef8f
@@ -581,18 +621,25 @@ def dataset_page(
     """
     mine, s = means[means.dataset == dataset], store.select(f"dataset == {dataset!r}")
     bad = checks[(checks.dataset == dataset)]
-    words = f"{s.patient.nunique()} people, {len(s)} strides, {int((bad.verdict != 'ok').sum())} checks violated."
+    words = (f"{s.patient.nunique()} people, {len(s)} strides, {int((bad.verdict != 'ok').sum())} "
+             f"checks violated.")
     page = Page(f"{dataset}: quality", words)
-    page.section("Checks", "Wide bands of healthy walking: what leaves them is a sign, a unit, a column or an event.")
+    page.section("Checks",
+                 "Wide bands of healthy walking: what leaves them is a sign, a unit, a column or "
+                 "an event.")
     page.table(bad[["activity", "check", "verdict", "evidence"]], index=False)
     page.section("What was measured")
-    page.figure(plot_masks(measured_share(store).loc[[dataset]]), "Share of strides in which each channel was measured.")
+    page.figure(plot_masks(measured_share(store).loc[[dataset]]),
+                "Share of strides in which each channel was measured.")
     for activity in sorted(set(mine.activity), key=lambda a: (a != "level_walk", a)):
         page.section(f"Mean strides: {activity.replace('_', ' ')}")
-        page.figure(plot_bands(mine, activity), "Mean sagittal angles and moments; green: where the extreme must lie.")
-        page.figure(plot_envelopes(mine, activity), "Mean EMG envelopes, of each person's own scale.")
+        page.figure(plot_bands(mine, activity),
+                    "Mean sagittal angles and moments; green: where the extreme must lie.")
+        page.figure(plot_envelopes(mine, activity),
+                    "Mean EMG envelopes, of each person's own scale.")
     page.section("Durations")
-    page.figure(plot_durations(s), f"Durations of strides, {s.duration.min():.2f} to {s.duration.max():.2f} s.")
+    page.figure(plot_durations(s),
+                f"Durations of strides, {s.duration.min():.2f} to {s.duration.max():.2f} s.")
     _add_ledgers(page, store, dataset)
     _add_unusual(page, store, means, odd[odd.dataset == dataset])
     return page
@@ -646,14 +693,17 @@ def _write_quality(store: str | Path | Store, out: str | Path) -> pd.DataFrame:
     out.mkdir(parents=True, exist_ok=True)
     for d in store.datasets:
         dataset_page(store, d, means, checks, odd).write(out / f"{folder_name(d)}.html")
-    words = f"{len(store.people)} people, {len(store.strides)} strides of {len(store.datasets)} datasets."
+    words = (f"{len(store.people)} people, {len(store.strides)} strides of {len(store.datasets)} "
+             f"datasets.")
     page = Page("Quality of a store", words)
     page.section("Checks", "One row a dataset; each has a page of its own.")
     verdicts = checks.groupby(["dataset", "verdict"]).size().unstack(fill_value=0)
-    verdicts.index = [f"<a href='{quote(folder_name(d))}.html'>{html.escape(d)}</a>" for d in verdicts.index]
+    verdicts.index = [f"<a href='{quote(folder_name(d))}.html'>{html.escape(d)}</a>"
+                      for d in verdicts.index]
     page.table(verdicts, escape=False)
     page.section("What was measured")
-    page.figure(plot_masks(measured_share(store)), "Share of strides in which each channel was measured, for each dataset.")
+    page.figure(plot_masks(measured_share(store)),
+                "Share of strides in which each channel was measured, for each dataset.")
     for activity in sorted(set(means.activity), key=lambda a: (a != "level_walk", a)):
         page.section(f"Mean strides: {activity.replace('_', ' ')}")
         words = f"Mean sagittal angles and moments of all datasets in {activity.replace('_', ' ')}."

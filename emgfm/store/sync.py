@@ -26,8 +26,7 @@ class Stride:
     Parameters
     ----------
     facts : dict
-        dataset, patient, activity, trial, side, stride, start, stop, conditions, the person's
-        facts
+        dataset, patient, activity, trial, side, stride, times, conditions
     filtered : np.ndarray
         (n, 13) filtered bipolar EMG, empty where the source has none
     envelope : np.ndarray
@@ -41,7 +40,7 @@ class Stride:
     rates : dict
         Hz, of each array
     """
-    facts: dict  # dataset, patient, activity, trial, side, stride, start, stop, conditions, the person's facts
+    facts: dict  # dataset, patient, activity, trial, side, stride, times, conditions
     filtered: np.ndarray  # (n, 13) filtered bipolar EMG, empty where the source has none
     envelope: np.ndarray  # (n, 13) of the person's scale
     angle: np.ndarray  # (k, 3, 3) rad
@@ -61,8 +60,9 @@ class Stride:
         return self.facts["stop"] - self.facts["start"]
 
 # %% ../../nbs/50_store/03_sync.ipynb #82ae85d8
-def _cut(array: np.ndarray, offset: int, length: int, start: float, rate: float, begin: float, end: float) -> np.ndarray:
-    "The samples between two times (s) of a recording that lies at `offset` in a patient's array and begins at `start`"
+def _cut(array: np.ndarray, offset: int, length: int, start: float, rate: float, begin: float,
+         end: float) -> np.ndarray:
+    "The samples of a recording between two times (s); it lies at `offset` and begins at `start`"
     if not length:
         return array[:0]
     i, j = (int(np.clip(np.ceil((t - start) * rate - 1e-6), 0, length)) for t in (begin, end))
@@ -111,7 +111,8 @@ def _stride(self: SyncAll, row: dict, rec: pd.Series, arrays: dict) -> Stride:
             continue
         rates[q] = self.store.parameters["emg_hz"] if aligned else rec[f"{q}_rate"]
         parts[q] = _cut(
-            arrays[q], rec[f"{q}_offset"], rec[f"{q}_length"], rec[f"{q}_start"], rates[q], row["start"], row["stop"]
+            arrays[q], rec[f"{q}_offset"], rec[f"{q}_length"], rec[f"{q}_start"], rates[q],
+            row["start"], row["stop"]
         )
     facts = {k: v for k, v in row.items() if k not in CHANNELS}
     return Stride(facts, **parts, mask=np.array([row[c] == 0 for c in CHANNELS]), rates=rates)
@@ -176,7 +177,8 @@ def _lengths(
     if not len(n):
         return {f"{name}_verdict": "none"}
     distinct = len(np.unique(n))
-    verdict = "normalised" if distinct == 1 else "likely normalised" if distinct <= 3 and n.std() < 5 else "variable"
+    verdict = ("normalised" if distinct
+               == 1 else "likely normalised" if distinct <= 3 and n.std() < 5 else "variable")
     return {
         f"{name}_distinct": distinct,
         f"{name}_min": int(n.min()),
@@ -190,7 +192,8 @@ def _lengths(
 def _rates(recs: pd.DataFrame, name: str, sync: SyncAll) -> str:
     "The different sampling rates of a dataset, Hz"
     if f"{name}_rate" not in recs:
-        return f"{sync.store.parameters['emg_hz']:g}" if name == "envelope" else "a grid for each stride"
+        return (f"{sync.store.parameters['emg_hz']:g}"
+                if name == "envelope" else "a grid for each stride")
     mine = recs[recs[f"{name}_length"] > 0]
     if mine[f"{name}_time_normalised"].any():
         return "a grid for each stride"
@@ -198,7 +201,7 @@ def _rates(recs: pd.DataFrame, name: str, sync: SyncAll) -> str:
 
 
 def _nan_share(sync: SyncAll, dataset: str) -> float:
-    "Share of missing samples in the EMG channels that exist; NaN in an aligned store, where gaps are 0"
+    "Share of missing samples in the EMG channels that exist; NaN in an aligned store (gaps are 0)"
     if sync.store.kind != "native":
         return np.nan
     quality = sync.store.table("quality", dataset)
@@ -210,10 +213,12 @@ def _count(sync: SyncAll, dataset: str) -> dict:
     s = sync.select(f"dataset == {dataset!r}")
     recs = sync.store.table("recordings", dataset).reset_index(drop=True)
     recs["recording"] = recs.groupby("patient").cumcount()
-    both = s.merge(recs.drop(columns=["trial", "subtrial", "side"]), on=["dataset", "patient", "recording"])
+    both = s.merge(recs.drop(columns=["trial", "subtrial", "side"]),
+                   on=["dataset", "patient", "recording"])
     kin = both.kin_length if "kin_length" in both else (both.duration * both.angle_rate).round()
     aligned = "envelope_rate" not in both
-    emg_rate = np.where(both.envelope_length > 0, sync.store.parameters["emg_hz"], np.nan) if aligned else both.envelope_rate
+    emg_hz = sync.store.parameters["emg_hz"] if aligned else np.nan
+    emg_rate = np.where(both.envelope_length > 0, emg_hz, np.nan) if aligned else both.envelope_rate
     codes = s[list(CHANNELS)].to_numpy()
     measured = [int((codes[:, g] == 0).any(0).sum()) for g in GROUPS.values()]
     published = CARDS[dataset].strides if dataset in CARDS else None

@@ -27,15 +27,15 @@ class Died:
     Parameters
     ----------
     how : str
-        "took longer than 20 s", "was killed by signal 11 (SIGSEGV)", "raised KeyError: 'emg'"
+        "took longer than 20 s", "was killed by signal 11 (SIGSEGV)"
     detail : str, default ''
         the traceback, where there is one
     kind : str, default 'raised'
-        or refused (a `DataError`), memory, late, killed (from outside), crashed, cluster
+        or refused (a `DataError`), memory, late, killed, crashed, cluster
     """
-    how: str  # "took longer than 20 s", "was killed by signal 11 (SIGSEGV)", "raised KeyError: 'emg'"
+    how: str  # "took longer than 20 s", "was killed by signal 11 (SIGSEGV)"
     detail: str = ""  # the traceback, where there is one
-    kind: str = "raised"  # or refused (a `DataError`), memory, late, killed (from outside), crashed, cluster
+    kind: str = "raised"  # or refused (a `DataError`), memory, late, killed, crashed, cluster
 
     def __str__(self):
         return self.how
@@ -80,7 +80,8 @@ def limit_memory(
         pages = int((f.read().split() or ["0"])[0])
     most = pages * os.sysconf("SC_PAGE_SIZE") + size
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    resource.setrlimit(resource.RLIMIT_AS,
+                       (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 # %% ../../nbs/50_store/01_workers.ipynb #382bb5b0
 READY = "ready"
@@ -145,7 +146,8 @@ def _send(w: _Worker, arguments, timeout):
     "Let a worker begin with its task"
     try:
         w.pipe.send(arguments[w.task])
-    except (BrokenPipeError, ConnectionResetError):  # it died in the meantime: the next look at its pipe says how
+    except (BrokenPipeError,
+            ConnectionResetError):  # it died in the meantime: the next look at its pipe says how
         return
     w.deadline = None if timeout is None else time.monotonic() + timeout
 
@@ -187,7 +189,8 @@ def _in_processes(function, arguments, jobs, timeout, memory, tell) -> list:
                 workers.append(_Worker(function, memory))
                 workers[-1].task = waiting.pop()
             deadlines = [w.deadline for w in workers if w.deadline is not None]
-            heard = wait([w.pipe for w in workers], max(min(deadlines) - time.monotonic(), 0) if deadlines else None)
+            heard = wait([w.pipe for w in workers], max(min(deadlines) - time.monotonic(), 0)
+                         if deadlines else None)
             for w in list(workers):
                 result = _news(w, heard, arguments, timeout)
                 if result is not None:
@@ -204,11 +207,11 @@ def _in_processes(function, arguments, jobs, timeout, memory, tell) -> list:
 def run_tasks(
     function: Callable,  # module-level function
     arguments: list[tuple],  # one call each
-    jobs: int | None = None,  # processes at a time; by default one a core; 1 without limits: in this process
+    jobs: int | None = None,  # processes; default one a core; 1 without limits: in this process
     timeout: float | None = None,  # s that one call may take
     memory: int | None = None,  # bytes that one process may add to what it starts with
-    on_done: Callable[[int, Any], None] | None = None,  # called here with the number of each finished call and its result
-    scheduler: str = "",  # address of a `dask.distributed` scheduler, which then does the calls: tcp://host:8786
+    on_done: Callable[[int, Any], None] | None = None,  # gets number and result of each call
+    scheduler: str = "",  # address of a `dask.distributed` scheduler: tcp://host:8786
 ) -> list:  # results in the order of `arguments`; a `Died` where a call did not come back
     """Call `function` with each tuple of arguments
 
@@ -219,15 +222,15 @@ def run_tasks(
     arguments : list[tuple]
         one call each
     jobs : int | None, default None
-        processes at a time; by default one a core; 1 without limits: in this process
+        processes; default one a core; 1 without limits: in this process
     timeout : float | None, default None
         s that one call may take
     memory : int | None, default None
         bytes that one process may add to what it starts with
     on_done : Callable[[int, Any], None] | None, default None
-        called here with the number of each finished call and its result
+        gets number and result of each call
     scheduler : str, default ''
-        address of a `dask.distributed` scheduler, which then does the calls: tcp://host:8786
+        address of a `dask.distributed` scheduler: tcp://host:8786
 
     Returns
     -------
@@ -253,14 +256,19 @@ def _on_cluster(function, arguments, scheduler: str, tell) -> list:
         from dask.distributed import Client, as_completed
         from distributed.scheduler import KilledWorker
     except ImportError:
-        raise DataError("a scheduler was given, but dask.distributed is not installed: pip install 'emgfm[dask]'") from None
+        raise DataError(
+            "a scheduler was given, but dask.distributed is not installed: pip install "
+            "'emgfm[dask]'") from None
     try:
         client = Client(scheduler, timeout="20s")
     except (OSError, ValueError) as e:
-        raise DataError(f"no scheduler answers at {scheduler} ({type(e).__name__}), expected an address like tcp://host:8786") from None
+        raise DataError(
+            f"no scheduler answers at {scheduler} ({type(e).__name__}), expected an address like "
+            f"tcp://host:8786") from None
     results: dict[int, Any] = {}
     with client:
-        futures = {client.submit(_answer, function, a, None, pure=False): i for i, a in enumerate(arguments)}
+        futures = {client.submit(_answer, function, a, None, pure=False): i
+                   for i, a in enumerate(arguments)}
         for future in as_completed(futures):
             error = future.exception()
             if error is None:
@@ -268,7 +276,9 @@ def _on_cluster(function, arguments, scheduler: str, tell) -> list:
             elif isinstance(error, KilledWorker):
                 result = Died(f"killed the workers that tried it ({error})", kind="cluster")
             else:
-                result = Died(f"could not be done by the cluster ({type(error).__name__}: {error})", kind="cluster")
+                result = Died(
+                    f"could not be done by the cluster ({type(error).__name__}: {error})",
+                    kind="cluster")
             results[futures[future]] = result
             tell(futures[future], result)
     return [results[i] for i in range(len(arguments))]
