@@ -127,6 +127,13 @@ class Group(TyperGroup):
     "The commands by section"
 
     def format_commands(self, ctx, formatter):
+        """Write the commands, section by section
+
+        Parameters
+        ----------
+        ctx
+        formatter
+        """
         for section, names in SECTIONS.items():
             known = [n for n in names if n in self.commands]
             rows = [(n, self.commands[n].get_short_help_str(70)) for n in known]
@@ -138,6 +145,13 @@ class Command(TyperCommand):
     "A command whose example is printed as it was written"
 
     def format_epilog(self, ctx, formatter):
+        """Write the example
+
+        Parameters
+        ----------
+        ctx
+        formatter
+        """
         if self.epilog:
             formatter.write(f"\nExample:\n  {self.epilog}\n")
 
@@ -266,7 +280,7 @@ def _names(text: str) -> list[str] | None:
         card(n)
     return names or None
 
-# %% ../nbs/95_whole/01_cli.ipynb #cf48c6ca
+
 def _new(path: Path | None, force: bool) -> Path | None:
     "A path that may be written: new, or to be written over with --force"
     if path is not None and path.exists() and not force:
@@ -292,7 +306,7 @@ def datasets(
     shown = _names(name) or sorted(CARDS)
     done(ctx.obj, then=f"emgfm fetch {shown[0]} --raw downloads", datasets=shown)
 
-# %% ../nbs/95_whole/01_cli.ipynb #d0b46876
+
 def _dataset_list() -> str:
     "One line a dataset"
     from emgfm.core.catalog import CARDS
@@ -539,7 +553,7 @@ def diff(
     done(ctx.obj, differences=len(table))
     raise typer.Exit(1 if len(table) else 0)
 
-# %% ../nbs/95_whole/01_cli.ipynb #3fd145f4
+
 @command("emgfm merge native other --out both")
 def merge(
     ctx: Context,

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from test_windows import recording, write_store
 
 from emgfm.core.schema import DataError
+from emgfm.store.disk import write_sealed
 from emgfm.store.core import Store
 from emgfm.windows.augment import Augment
 from emgfm.windows.loader import Loader, digest
@@ -227,7 +228,7 @@ def test_training_begins_before_all_have_arrived(server, tmp_path):
     asked = len(server.asked)
     again = SplitDataset(RemoteStore(server.address, tmp_path / "cache"), window_size=30)
     assert digest(StreamLoader(again, 16, per_stride=8, block=20, prefetch=2)) == want
-    assert len(server.asked) == asked + 2, "only whether the store is still the same"
+    assert len(server.asked) == asked + 3, "only whether the store is still the same"
 
 
 @pytest.mark.parametrize("how", ["cut", "flipped", "500"])
@@ -257,8 +258,8 @@ def test_names_that_lead_out_are_refused(server, tmp_path):
     index = tmp_path / "remote/index/index.json"
     for bad in ("../../x", "a lab/..", ".ssh/x", "a/b/c"):
         content = json.loads(index.read_text())
-        index.write_text(json.dumps(content | dict(patients={bad: "0" * 64})))
-        with pytest.raises(DataError, match="expected names"):
+        write_sealed(index, content | dict(patients={bad: "0" * 64}))
+        with pytest.raises(DataError, match="expected dataset/patient"):
             open_store(server.address, tmp_path / "cache")
         index.write_text(json.dumps(content))
 

@@ -297,7 +297,7 @@ def _check_chain(
                 file=path,
             )
 
-# %% ../../nbs/10_files/00_matlab.ipynb #f1762832
+
 def _check_packed(head: bytes, order: str, size: int, path: Path):
     "Raise a `DataError` if a compressed variable claims more than such a file may hold"
     with _reading(path):
@@ -417,7 +417,7 @@ def _text(
     rows = [str(s) for s in x.ravel()]
     return (rows or [""])[0] if len(rows) < 2 else rows
 
-# %% ../../nbs/10_files/00_matlab.ipynb #fe534a7d
+
 def _plain(
     x,  # as mat-io returns it
     squeeze: bool,
@@ -778,7 +778,7 @@ def _fields(group: h5py.Group) -> list[str]:
     # MATLAB's own order is the attribute MATLAB_fields; damaged, it can hang the HDF5 library
     return sorted(k for k in group if not k.startswith("#"))
 
-# %% ../../nbs/10_files/00_matlab.ipynb #198c628a
+
 def _h5_leaf(obj: h5py.Dataset, squeeze: bool):
     "A number, text or something empty"
     kind = _attr(obj, "MATLAB_class", "")
@@ -876,7 +876,7 @@ def _whos(path: Path, version: str) -> dict[str, tuple[tuple[int, ...], str]]:
     found = {n: x for n, *x in scipy.io.whosmat(path)} if version == "4" else matio.whosmat(path)
     return {n: (tuple(int(k) for k in shape), kind) for n, (shape, kind) in found.items()}
 
-# %% ../../nbs/10_files/00_matlab.ipynb #a2277374
+
 class MatFile(MatStruct):
     """An open MATLAB file; a context manager
 

@@ -457,7 +457,7 @@ def _knee_differs(
 _PROCESSING = dict(emg=("unknown", "raw", ("hardware band-pass 20-500 Hz",)), angle=("rad", "", ()),
                    moment=("N·m/kg", "", ()))
 
-# %% ../../nbs/30_readers/19_k2muse.ipynb #6aadeefa
+
 def _signal(side, quantity, columns, rate, place, factor=1.0, start=0.0,
             normalised=False) -> Signal:
     "Columns of the source as a signal; the factor is that of moments"
@@ -470,7 +470,7 @@ def _columns(leaf, x) -> dict[str, np.ndarray]:
     "The three components of a joint under their names"
     return {f"{leaf}(:,{i + 1})": x[:, i] for i in range(3)}
 
-# %% ../../nbs/30_readers/19_k2muse.ipynb #d24e05d0
+
 def _muscles(side, x) -> dict[str, np.ndarray]:
     "The columns of EMG under their names"
     return {f"EMGData.{side.title()}(:,{i + 1})": c for i, c in enumerate(x.T)}

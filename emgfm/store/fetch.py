@@ -155,7 +155,7 @@ def _bounded(r: object, url: str) -> bytes:
                          file=url) from None
     return b"".join(parts)
 
-# %% ../../nbs/50_store/08_fetch.ipynb #10e96c6e
+
 @patch
 def ask(
     self: Web,
@@ -211,7 +211,7 @@ class Remote:
     bytes: int | None  # None: not stated
     checksum: str = ""  # md5:..., sha256:... or git:...; empty: not stated
 
-# %% ../../nbs/50_store/08_fetch.ipynb #dbcb0092
+
 def _turned(
     web: Web,
     url: str,
@@ -237,7 +237,7 @@ def _rows(answer: object, url: str) -> list[dict]:
             file=url)
     return answer
 
-# %% ../../nbs/50_store/08_fetch.ipynb #a81e6699
+
 def _figshare(web: Web, api: str, record: str) -> Iterator[Remote]:
     "Files of an article, or of all articles of a collection"
     number = record.removeprefix("c.")
