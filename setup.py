@@ -36,7 +36,10 @@ setup(
     package_data={cfg["lib_name"]: ["*.pyi", "checkpoints/*.safetensors", "checkpoints/*.json"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=shlex.split(cfg["requirements"]),
-    extras_require={extra: shlex.split(cfg[f"{extra}_requirements"]) for extra in ("dev", "c3d", "dask", "deploy")},
+    extras_require={
+        extra: shlex.split(cfg[f"{extra}_requirements"])
+        for extra in ("dev", "c3d", "dask", "deploy")
+    },
     entry_points={
         "console_scripts": shlex.split(cfg["console_scripts"]),
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"],

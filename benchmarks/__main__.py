@@ -26,7 +26,9 @@ def title(name: str) -> str:
 def run(name: str) -> int:  # exit status
     "Show what a benchmark prints, and keep it when the benchmark ends well"
     lines, script = [title(name), ""], str(FOLDER / f"{name}.py")
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, cwd=FOLDER.parent) as p:
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, text=True, cwd=FOLDER.parent
+    ) as p:
         for line in p.stdout:
             print(line, end="", flush=True)
             lines.append(line.rstrip())
@@ -39,7 +41,10 @@ def run(name: str) -> int:  # exit status
 def main(wanted: list[str]) -> int:  # exit status
     "Run some benchmarks, or all"
     if unknown := sorted(set(wanted) - set(names())):
-        print(f"there is no benchmark {unknown[0]!r}, expected some of {', '.join(names())}", file=sys.stderr)
+        print(
+            f"there is no benchmark {unknown[0]!r}, expected some of {', '.join(names())}",
+            file=sys.stderr,
+        )
         return 2
     failed = 0
     for name in wanted or names():

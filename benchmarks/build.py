@@ -15,7 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
-os.environ["OMP_NUM_THREADS"] = "1"  # a core is a core: libraries do not help themselves to the other
+os.environ["OMP_NUM_THREADS"] = (
+    "1"  # a core is a core: libraries do not help themselves to the other
+)
 
 import h5py
 import numpy as np
@@ -29,9 +31,18 @@ from emgfm.store.core import Store
 from emgfm.store.workers import run_tasks
 
 PUBLISHED = 700e3 / 516e3  # MB a stride over all fourteen datasets
-CRIEKINGE = (6245 + 2910) / 2102  # MB a stride: some 60 markers, angles and forces of the whole body, of which nine and the EMG are read
+CRIEKINGE = (
+    (6245 + 2910) / 2102
+)  # MB a stride: some 60 markers, angles and forces of the whole body, of which nine and the EMG are read
 # people, and their MB with the strides of the tests; enough people that the last one to be read keeps no core waiting
-DATASETS = dict(hu=(3, 12.8), lencioni=(8, 10), k2muse=(8, 3.0), macaluso=(8, 4.8), criekinge=(4, 3.3), moghadam=(8, 3.3))
+DATASETS = dict(
+    hu=(3, 12.8),
+    lencioni=(8, 10),
+    k2muse=(8, 3.0),
+    macaluso=(8, 4.8),
+    criekinge=(4, 3.3),
+    moghadam=(8, 3.3),
+)
 
 
 def parse(file: Path) -> int:
@@ -70,8 +81,12 @@ def fill(file: Path, strides: int):
     with h5py.File(file, "a") as f:
         group, n = f.create_group("unread"), 0
         while file.stat().st_size < 1e6 * CRIEKINGE * strides:
-            curve = np.sin(one + rng.normal(size=(strides, 1))) + 1e-3 * rng.normal(size=(strides, 1001))
-            group.create_dataset(f"curve_{n}", data=curve, compression="gzip", compression_opts=3, chunks=True)
+            curve = np.sin(one + rng.normal(size=(strides, 1))) + 1e-3 * rng.normal(
+                size=(strides, 1001)
+            )
+            group.create_dataset(
+                f"curve_{n}", data=curve, compression="gzip", compression_opts=3, chunks=True
+            )
             f.flush()
             n += 1
 
@@ -106,16 +121,26 @@ def main():
         two = build(tmp / "raw", tmp / "two", 2, timeout=600)
         again = build(tmp / "raw", tmp / "two", 2, timeout=600)
         print(f"{len(files)} files, {size:.0f} MB; starting two workers takes {start:.1f} s")
-        print(f"{'parsing with scipy, h5py, pandas':36} {parsing:7.1f} s   {size / parsing:6.1f} MB/s")
-        print(f"{'build, one core':36} {one:7.1f} s   {one / parsing:6.2f} times parsing   goal at most 1.5")
+        print(
+            f"{'parsing with scipy, h5py, pandas':36} {parsing:7.1f} s   {size / parsing:6.1f} MB/s"
+        )
+        print(
+            f"{'build, one core':36} {one:7.1f} s   {one / parsing:6.2f} times parsing   goal at most 1.5"
+        )
         print(f"{'build, one process':36} {one_spawned:7.1f} s")
-        print(f"{'build, two processes':36} {two:7.1f} s   {one_spawned / two:6.2f} times as fast as one   goal at least 1.8")
-        print(f"{'build again, nothing to do':36} {again:7.1f} s   {(one_spawned - again) / (two - again):6.2f} times without this part")
+        print(
+            f"{'build, two processes':36} {two:7.1f} s   {one_spawned / two:6.2f} times as fast as one   goal at least 1.8"
+        )
+        print(
+            f"{'build again, nothing to do':36} {again:7.1f} s   {(one_spawned - again) / (two - again):6.2f} times without this part"
+        )
         dask(tmp, two)
         strides = len(Store(tmp / "one").strides)
         beyond, published = 1000 * (one - parsing) / strides, 1000 * PUBLISHED * parsing / size
-        print(f"{strides} strides: {beyond:.1f} ms of each beyond parsing; at {PUBLISHED:.2f} MB a stride, parsing alone takes "
-              f"{published:.1f} ms, so a build {(published + beyond) / published:.2f} times as long (computed)")
+        print(
+            f"{strides} strides: {beyond:.1f} ms of each beyond parsing; at {PUBLISHED:.2f} MB a stride, parsing alone takes "
+            f"{published:.1f} ms, so a build {(published + beyond) / published:.2f} times as long (computed)"
+        )
         filled(tmp, mb)
 
 
@@ -129,8 +154,10 @@ def filled(tmp: Path, mb: int):
         fill(f, len(Store(tmp / "counted").strides) // len(files))
     parsing = clock(lambda: [parse(f) for f in files])
     seconds = build(tmp / "full", tmp / "filled", 1)
-    print(f"criekinge at {CRIEKINGE:.1f} MB a stride, {sum(f.stat().st_size for f in files) / 1e6:.0f} MB: parsing {parsing:.1f} s, "
-          f"build {seconds:.1f} s, {seconds / parsing:.2f} times parsing   goal at most 1.5")
+    print(
+        f"criekinge at {CRIEKINGE:.1f} MB a stride, {sum(f.stat().st_size for f in files) / 1e6:.0f} MB: parsing {parsing:.1f} s, "
+        f"build {seconds:.1f} s, {seconds / parsing:.2f} times parsing   goal at most 1.5"
+    )
 
 
 def dask(tmp: Path, two: float):
@@ -140,9 +167,13 @@ def dask(tmp: Path, two: float):
     except ImportError:
         print("dask.distributed is not here: pip install 'emgfm[dask]'")
         return
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster:
         seconds = build(tmp / "raw", tmp / "dask", 2, scheduler=cluster.scheduler_address)
-    print(f"{'build, Dask with two workers':36} {seconds:7.1f} s   {seconds / two:6.2f} times two processes")
+    print(
+        f"{'build, Dask with two workers':36} {seconds:7.1f} s   {seconds / two:6.2f} times two processes"
+    )
 
 
 if __name__ == "__main__":

@@ -41,21 +41,34 @@ def run(steps, sizes):
     "Print one table"
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    recording = truth(Walk(Walker("example", "P1"), "level", [Bout("level_walk", int(steps / 200) + 4)]), "right", emg_rate=2000)
+    recording = truth(
+        Walk(Walker("example", "P1"), "level", [Bout("level_walk", int(steps / 200) + 4)]),
+        "right",
+        emg_rate=2000,
+    )
     person, template, times = calibrate(recording), mean_stride(recording), {}
     with tempfile.TemporaryDirectory() as tmp:
         for size in sizes:
             torch.manual_seed(0)
             model = EMGTransformer(model_config(size, n_horizons=len(HORIZONS))).eval()
-            file = save_checkpoint(Path(tmp) / f"{size}.safetensors", model, dict(horizons=HORIZONS))
-            nets = {"torch": TorchRunner(model, HORIZONS), "onnxruntime": OnnxRunner(export_onnx(file, Path(tmp) / f"{size}.onnx"))}
+            file = save_checkpoint(
+                Path(tmp) / f"{size}.safetensors", model, dict(horizons=HORIZONS)
+            )
+            nets = {
+                "torch": TorchRunner(model, HORIZONS),
+                "onnxruntime": OnnxRunner(export_onnx(file, Path(tmp) / f"{size}.onnx")),
+            }
             for name, net in nets.items():
-                feed = islice(packets(recording.emg, recording.angle.times, recording.angle.data), steps + 200)
+                feed = islice(
+                    packets(recording.emg, recording.angle.times, recording.angle.data), steps + 200
+                )
                 times[f"{size}, {name}"] = latency(Controller(net, person, template), feed)
     print(latency_table(times).round(2).to_string())
     if "tiny" in sizes:
         p99 = times["tiny, onnxruntime"].quantile(0.99)
-        print(f"\ntiny with onnxruntime, p99: {p99.wall:.2f} ms on the wall, {p99.cpu:.2f} ms of the processor; goal under {GOAL:g} ms")
+        print(
+            f"\ntiny with onnxruntime, p99: {p99.wall:.2f} ms on the wall, {p99.cpu:.2f} ms of the processor; goal under {GOAL:g} ms"
+        )
 
 
 if __name__ == "__main__":

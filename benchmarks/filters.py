@@ -38,7 +38,11 @@ def transfer_functions(x, rate):
 
 def same_chain_as_transfer_functions(x, rate):
     "Our zero-phase chain to the envelope, but each notch, band-pass and low-pass as a transfer function, channel by channel"
-    notches = [sps.butter(2, [k * 50 - 3, k * 50 + 3], "bandstop", fs=rate) for k in range(1, 9) if k * 50 + 3 < 0.45 * rate]
+    notches = [
+        sps.butter(2, [k * 50 - 3, k * 50 + 3], "bandstop", fs=rate)
+        for k in range(1, 9)
+        if k * 50 + 3 < 0.45 * rate
+    ]
     band = sps.butter(4, [20, min(400, 0.45 * rate)], "bandpass", fs=rate)
     low = sps.butter(2, 6, fs=rate)
     out = np.empty_like(x)
@@ -70,7 +74,9 @@ def two_passes_per_stride(x, rate, stride):
 def sections(x, rate, harmonics, causal=False):
     "Notch (with or without harmonics) and band-pass of all channels at once"
     top = 400 if harmonics else 50
-    return apply([design_notch(rate, top=top, causal=causal), design_band_pass(rate, causal=causal)], x)
+    return apply(
+        [design_notch(rate, top=top, causal=causal), design_band_pass(rate, causal=causal)], x
+    )
 
 
 def table(rate, seconds, repeats, channels=13):
@@ -84,10 +90,14 @@ def table(rate, seconds, repeats, channels=13):
         "process_emg to the envelope, causal": lambda: process_emg(s),
         "process_emg to the envelope, zero-phase": lambda: process_emg(s, causal=False),
         "per-channel transfer functions, whole trial": lambda: transfer_functions(x, rate),
-        "the same chain to the envelope as transfer functions": lambda: same_chain_as_transfer_functions(x, rate),
+        "the same chain to the envelope as transfer functions": lambda: (
+            same_chain_as_transfer_functions(x, rate)
+        ),
         "original: two passes per stride": lambda: two_passes_per_stride(x, rate, int(1.1 * rate)),
     }
-    t = pd.DataFrame({"way": ways, "s": {k: best(f, repeats) for k, f in ways.items()}}).drop(columns="way")
+    t = pd.DataFrame({"way": ways, "s": {k: best(f, repeats) for k, f in ways.items()}}).drop(
+        columns="way"
+    )
     t["times real time"] = (seconds / t.s).round(0).astype(int)
     t["time over ours, 1 notch"] = (t.s / t.s.iloc[0]).round(2)
     t["time over process_emg causal"] = (t.s / t.s.iloc[3]).round(2)

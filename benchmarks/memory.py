@@ -53,15 +53,21 @@ def main():
         small = write(Path(tmp) / "small", 1, 4)
         per_stride = sum(variables(small)) / 4
         file = write(Path(tmp) / "big", 6, max(int(a.gigabytes * 1e9 / per_stride / 6), 4))
-        out = subprocess.run([sys.executable, "-c", READ, str(Path(tmp) / "big"), str(Path(tmp) / "small")],
-                             capture_output=True, text=True, check=True).stdout
+        out = subprocess.run(
+            [sys.executable, "-c", READ, str(Path(tmp) / "big"), str(Path(tmp) / "small")],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
         r, sizes = json.loads(out), variables(file)
         one = max(sizes)
         limit = 1.5 * one + r["returned"]
-        print(f"{sum(sizes) / 1e9:.2f} GB of variables in {file.stat().st_size / 1e9:.2f} GB: "
-              f"{r['recordings']} recordings, returned {r['returned'] / 1e6:.0f} MB, "
-              f"largest variable {one / 1e6:.0f} MB, grown by {r['grown'] / 1e6:.0f} MB, limit {limit / 1e6:.0f} MB: "
-              f"{'ok' if r['grown'] <= limit else 'ABOVE'}")
+        print(
+            f"{sum(sizes) / 1e9:.2f} GB of variables in {file.stat().st_size / 1e9:.2f} GB: "
+            f"{r['recordings']} recordings, returned {r['returned'] / 1e6:.0f} MB, "
+            f"largest variable {one / 1e6:.0f} MB, grown by {r['grown'] / 1e6:.0f} MB, limit {limit / 1e6:.0f} MB: "
+            f"{'ok' if r['grown'] <= limit else 'ABOVE'}"
+        )
         sys.exit(r["grown"] > limit)
 
 

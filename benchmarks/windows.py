@@ -1,7 +1,7 @@
 """What samples cost, beside plain copying, window by window, and the original pipeline's way; all in one run.
 
-    python benchmarks/windows.py            a store of 6,000 strides, and an index of 516,000
-    python benchmarks/windows.py --strides 600 --index 20000
+python benchmarks/windows.py            a store of 6,000 strides, and an index of 516,000
+python benchmarks/windows.py --strides 600 --index 20000
 """
 import argparse
 import tempfile
@@ -27,17 +27,40 @@ def tables(people: int, strides: int, per_trial: int = 25) -> tuple[pd.DataFrame
     who = np.repeat(np.arange(people), strides)
     at = np.tile(each, people)
     start = (at % per_trial) * LASTING
-    s = pd.DataFrame(dict(recording=at // per_trial, start=start, stop=start + LASTING, activity=np.array(ACTIVITIES)[at % 3],
-                          speed=1.2, incline=0.0, transition=False, kin_offset=at * STEPS, kin_length=STEPS,
-                          kin_step=LASTING / STEPS, follows=at % per_trial > 0))
+    s = pd.DataFrame(
+        dict(
+            recording=at // per_trial,
+            start=start,
+            stop=start + LASTING,
+            activity=np.array(ACTIVITIES)[at % 3],
+            speed=1.2,
+            incline=0.0,
+            transition=False,
+            kin_offset=at * STEPS,
+            kin_length=STEPS,
+            kin_step=LASTING / STEPS,
+            follows=at % per_trial > 0,
+        )
+    )
     codes = np.zeros((n, len(CHANNELS)), np.uint8)
     codes[:, 9:11] = 1  # two muscles were not measured
     s = pd.concat([s, pd.DataFrame(codes, columns=list(CHANNELS))], axis=1)
     trials, samples = -(-strides // per_trial), round(per_trial * LASTING * 1000)
     first = np.tile(np.arange(trials) * samples, people)
-    r = pd.DataFrame(dict(trial=np.tile(np.arange(trials), people).astype(str), subtrial="", side="left", notes="",
-                          filtered_offset=0, filtered_length=0,
-                          filtered_start=0.0, envelope_offset=first, envelope_length=samples, envelope_start=0.0))
+    r = pd.DataFrame(
+        dict(
+            trial=np.tile(np.arange(trials), people).astype(str),
+            subtrial="",
+            side="left",
+            notes="",
+            filtered_offset=0,
+            filtered_length=0,
+            filtered_start=0.0,
+            envelope_offset=first,
+            envelope_length=samples,
+            envelope_start=0.0,
+        )
+    )
     s.insert(0, "person", who)
     r.insert(0, "person", np.repeat(np.arange(people), trials))
     return s, r
@@ -56,10 +79,15 @@ def make_store(path: Path, people: int, strides: int) -> Store:
     for p in range(people):
         mine, rec = (t[t.person == p].drop(columns="person").reset_index(drop=True) for t in (s, r))
         rows, samples = strides * STEPS, int((rec.envelope_offset + rec.envelope_length).max())
-        arrays = dict(filtered=np.zeros((0, 13)), envelope=rng.random((samples, 13), np.float32),
-                      angle=np.sin(np.linspace(0, 6.28 * strides, rows))[:, None, None] * rng.random((3, 3)),
-                      moment=rng.random((rows, 3, 3), np.float32))
-        write_patient(path, *name(p), arrays, dict(recordings=rec, strides=mine), dict(info=dict(mass=70.0)))
+        arrays = dict(
+            filtered=np.zeros((0, 13)),
+            envelope=rng.random((samples, 13), np.float32),
+            angle=np.sin(np.linspace(0, 6.28 * strides, rows))[:, None, None] * rng.random((3, 3)),
+            moment=rng.random((rows, 3, 3), np.float32),
+        )
+        write_patient(
+            path, *name(p), arrays, dict(recordings=rec, strides=mine), dict(info=dict(mass=70.0))
+        )
     store = Store(path)
     store.write_index()
     return Store(path)
@@ -67,6 +95,7 @@ def make_store(path: Path, people: int, strides: int) -> Store:
 
 class Index(Store):
     "Tables of many people, as a store's index has them; the arrays are all those of one person of a small store"
+
     def __init__(self, small: Store, people: int, strides: int):
         super().__init__(small.path)
         s, r = tables(people, strides)
@@ -77,8 +106,19 @@ class Index(Store):
             t.insert(1, "patient", pd.Series(p, dtype="str"))
             number = "stride" if t is s else "recording"
             t[number] = t.groupby(["dataset", "patient"]).cumcount()
-        s = s.assign(side="left", trial=s.recording.astype(str), subtrial="", mass=70.0, age=30.0, height=1.8, sex="female",
-                     filled_emg=0.0, filled_angle=0.0, filled_moment=0.0, duration=LASTING)
+        s = s.assign(
+            side="left",
+            trial=s.recording.astype(str),
+            subtrial="",
+            mass=70.0,
+            age=30.0,
+            height=1.8,
+            sex="female",
+            filled_emg=0.0,
+            filled_angle=0.0,
+            filled_moment=0.0,
+            duration=LASTING,
+        )
         s = s.astype(dict.fromkeys(("activity", "side", "trial", "subtrial", "sex"), "str"))
         self.people = sorted(name(p) for p in range(people))
         self._tables = dict(strides=s, recordings=r)
@@ -146,11 +186,30 @@ def original_windows(emg, angle, moment, gait, window: int, shared: bool) -> lis
         if len(w) < window:
             first = w[:1] if len(w) else emg[:1]
             w = torch.cat([first.repeat(window - len(w), 1), w])
-        states = [torch.cat([angle[i].flatten(), omega(i).flatten(), alpha(i).flatten()]) for i in (k - 1, k)]
+        states = [
+            torch.cat([angle[i].flatten(), omega(i).flatten(), alpha(i).flatten()])
+            for i in (k - 1, k)
+        ]
         has = bool(moment[k].any())
-        out.append(dict(emg=w.T, input_kin_state=states[0], input_gait_pct=scalar(gait[k - 1]), target_kin_state=states[1],
-                        target_gait_pct=scalar(gait[k]), target_torque=moment[k].flatten() if has else torch.zeros(9), has_torque=has,
-                        metadata=dict(activity="level_walk", direction="left", patient=1, dataset="x", window_idx=k, has_torque=has)))
+        out.append(
+            dict(
+                emg=w.T,
+                input_kin_state=states[0],
+                input_gait_pct=scalar(gait[k - 1]),
+                target_kin_state=states[1],
+                target_gait_pct=scalar(gait[k]),
+                target_torque=moment[k].flatten() if has else torch.zeros(9),
+                has_torque=has,
+                metadata=dict(
+                    activity="level_walk",
+                    direction="left",
+                    patient=1,
+                    dataset="x",
+                    window_idx=k,
+                    has_torque=has,
+                ),
+            )
+        )
     return out
 
 
@@ -160,19 +219,31 @@ def original_seconds(store: Store, batch: int, window: int) -> dict[str, float]:
     from torch.utils.data import default_collate
     d, p = store.people[0]
     lengths = dict(envelope=round(LASTING * 1000), angle=STEPS, moment=STEPS)
-    emg, angle, moment = (torch.from_numpy(np.array(store.array(d, p, q)[:n])) for q, n in lengths.items())
+    emg, angle, moment = (
+        torch.from_numpy(np.array(store.array(d, p, q)[:n])) for q, n in lengths.items()
+    )
     gait = torch.linspace(0, 100, len(emg))
     built = original_windows(emg, angle, moment, gait, window, False)
-    stack = lambda w: {k: torch.stack([x[k] for x in w]) for k in w[0] if k not in ("metadata", "has_torque")}
+    stack = lambda w: {
+        k: torch.stack([x[k] for x in w]) for k in w[0] if k not in ("metadata", "has_torque")
+    }
     stacked = stack(built)
 
     def read(_):
-        items = [{k: v[i] for k, v in stacked.items()} | dict(has_torque=built[i]["has_torque"]) for i in range(len(built))]
+        items = [
+            {k: v[i] for k, v in stacked.items()} | dict(has_torque=built[i]["has_torque"])
+            for i in range(len(built))
+        ]
         return default_collate(items)
 
-    parts = {"building": lambda _: original_windows(emg, angle, moment, gait, window, True),
-             "of it without shared memory": lambda _: original_windows(emg, angle, moment, gait, window, False),
-             "stacking": lambda _: stack(built), "reading": read}
+    parts = {
+        "building": lambda _: original_windows(emg, angle, moment, gait, window, True),
+        "of it without shared memory": lambda _: original_windows(
+            emg, angle, moment, gait, window, False
+        ),
+        "stacking": lambda _: stack(built),
+        "reading": read,
+    }
     return {k: seconds(f, 9) * batch / (STEPS - 1) for k, f in parts.items()}
 
 
@@ -186,8 +257,13 @@ def emg_gather(ds: SplitDataset, index: list[np.ndarray]) -> tuple[float, float]
     stride, _ = ds.locate(np.concatenate(index))
     who = ds._person[stride].reshape(len(index), B)
     row = rng.integers(0, ds._need[q].min() - W, who.shape)
-    pieces = [held[p].array.reshape(-1)[r * 13:(r + B * W) * 13] for p, r in
-              zip(rng.integers(0, ds.people, len(index)).tolist(), rng.integers(0, ds._need[q].min() - B * W, len(index)).tolist())]
+    pieces = [
+        held[p].array.reshape(-1)[r * 13 : (r + B * W) * 13]
+        for p, r in zip(
+            rng.integers(0, ds.people, len(index)).tolist(),
+            rng.integers(0, ds._need[q].min() - B * W, len(index)).tolist(),
+        )
+    ]
     return side_by_side(lambda i: _gather(held, who[i], row[i], W), lambda i: pieces[i].copy())
 
 
@@ -195,7 +271,9 @@ def collated_seconds(ds: SplitDataset, index: np.ndarray) -> float:
     "A batch item by item through torch's default collate"
     from torch.utils.data import default_collate
     some = index[:64]
-    return seconds(lambda _: default_collate([ds[int(i)] for i in some]), 5) * len(index) / len(some)
+    return (
+        seconds(lambda _: default_collate([ds[int(i)] for i in some]), 5) * len(index) / len(some)
+    )
 
 
 def step_seconds(ds: SplitDataset, index: list[np.ndarray], out: Path) -> float:
@@ -206,7 +284,9 @@ def step_seconds(ds: SplitDataset, index: list[np.ndarray], out: Path) -> float:
     from emgfm.models.transformer import EMGTransformer, model_config
     torch.set_num_threads(1)
     ranks, device = join_ranks("cpu")
-    trainer = Trainer(ds, ds, out, TrainConfig(), model_config(), EMGTransformer, PREDICT, ranks, device)
+    trainer = Trainer(
+        ds, ds, out, TrainConfig(), model_config(), EMGTransformer, PREDICT, ranks, device
+    )
     batches = [ds.batch(i) for i in index[:4]]
     return seconds(lambda i: trainer.step(dict(batches[i % 4])), 10)
 
@@ -217,23 +297,55 @@ def of_store(strides: int):
         people = 30
         store = make_store(Path(tmp) / "store", people, strides // people)
         ds, one = SplitDataset(store), SplitDataset(store, horizons=("1 step",))
-        print(f"{len(ds):,} windows of {len(ds.strides):,} strides of {ds.people} people, batches of 256, one thread")
+        print(
+            f"{len(ds):,} windows of {len(ds.strides):,} strides of {ds.people} people, batches of 256, one thread"
+        )
         index = [i for i in ds.batches(256, per_stride=8) if len(i) == 256][:61]
         take, copy = emg_gather(ds, index)
-        tell("gathering the EMG of a batch, share of the speed of memcpy", f"{copy / take:.0%}", "at least 40 %", copy / take >= 0.4)
+        tell(
+            "gathering the EMG of a batch, share of the speed of memcpy",
+            f"{copy / take:.0%}",
+            "at least 40 %",
+            copy / take >= 0.4,
+        )
         batch, batch1 = (seconds(lambda i, d=d: d.batch(index[i])) for d in (ds, one))
-        print(f"    memcpy {1e6 * copy:.0f} us, gather {1e6 * take:.0f} us; a whole batch {1e3 * batch:.2f} ms, "
-              f"with one horizon {1e3 * batch1:.2f} ms, {256 / batch:,.0f} windows/s")
+        print(
+            f"    memcpy {1e6 * copy:.0f} us, gather {1e6 * take:.0f} us; a whole batch {1e3 * batch:.2f} ms, "
+            f"with one horizon {1e3 * batch1:.2f} ms, {256 / batch:,.0f} windows/s"
+        )
         single = collated_seconds(ds, index[0]) / batch
-        tell("a batch, faster than item by item with the default collate", f"{single:.0f} times", "at least 40", single >= 40)
+        tell(
+            "a batch, faster than item by item with the default collate",
+            f"{single:.0f} times",
+            "at least 40",
+            single >= 40,
+        )
         parts = original_seconds(store, 256, 200)
         whole = (parts["building"] + parts["stacking"] + parts["reading"]) / batch1
-        tell("a batch, faster than the original's way", f"{whole:.0f} times", "at least 60", whole >= 60)
-        print("    the original's way, ms for 256 windows: " + ", ".join(f"{k} {1e3 * v:.1f}" for k, v in parts.items()))
-        four = SplitDataset(store, horizons=("1 step", "50 ms", "100 ms", "200 ms"))  # as training has them by default
-        batch, step = seconds(lambda i: four.batch(index[i])), step_seconds(four, index, Path(tmp) / "run")
+        tell(
+            "a batch, faster than the original's way",
+            f"{whole:.0f} times",
+            "at least 60",
+            whole >= 60,
+        )
+        print(
+            "    the original's way, ms for 256 windows: "
+            + ", ".join(f"{k} {1e3 * v:.1f}" for k, v in parts.items())
+        )
+        four = SplitDataset(
+            store, horizons=("1 step", "50 ms", "100 ms", "200 ms")
+        )  # as training has them by default
+        batch, step = (
+            seconds(lambda i: four.batch(index[i])),
+            step_seconds(four, index, Path(tmp) / "run"),
+        )
         share = batch / (batch + step)
-        tell("share of the loader in a training step of the default model", f"{share:.2%}", "below 3 %", share < 0.03)
+        tell(
+            "share of the loader in a training step of the default model",
+            f"{share:.2%}",
+            "below 3 %",
+            share < 0.03,
+        )
         print(f"    a step {1e3 * step:.0f} ms, its batch with four horizons {1e3 * batch:.2f} ms")
 
 
@@ -241,7 +353,11 @@ def of_index(strides: int):
     "Memory and times of a large index"
     with tempfile.TemporaryDirectory() as tmp:
         people = 430
-        store = Index(make_store(Path(tmp) / "small", 1, max(strides // people, 25)), people, strides // people)
+        store = Index(
+            make_store(Path(tmp) / "small", 1, max(strides // people, 25)),
+            people,
+            strides // people,
+        )
         t = time.perf_counter()
         ds = SplitDataset(store)
         built = time.perf_counter() - t
@@ -250,13 +366,25 @@ def of_index(strides: int):
         table = int(ds.strides.memory_usage(deep=True).sum())  # its texts are not in NumPy's memory
         numbers = size({k: v for k, v in vars(ds).items() if k != "_open"})
         kept = table + numbers
-        tell("the index takes (with its table of strides)", f"{kept / 1e6:.0f} MB", "below 200 MB", kept < 200e6)
-        print(f"    the table {table / 1e6:.0f} MB, the rest {numbers / 1e6:.0f} MB; {kept / len(ds):.2f} bytes a window")
+        tell(
+            "the index takes (with its table of strides)",
+            f"{kept / 1e6:.0f} MB",
+            "below 200 MB",
+            kept < 200e6,
+        )
+        print(
+            f"    the table {table / 1e6:.0f} MB, the rest {numbers / 1e6:.0f} MB; {kept / len(ds):.2f} bytes a window"
+        )
         t = time.perf_counter()
         batches = iter(Loader(ds, 256, per_stride=8))
         next(batches)
         first = time.perf_counter() - t
-        tell("an epoch starts: its first batch is out after", f"{first:.2f} s", "below 1 s", first < 1)
+        tell(
+            "an epoch starts: its first batch is out after",
+            f"{first:.2f} s",
+            "below 1 s",
+            first < 1,
+        )
         some = [next(batches) for _ in range(3)]
         index = [np.concatenate([ds.of_stride(s)[:1] for s in b["metadata"]["row"]]) for b in some]
         batch = seconds(lambda i: ds.batch(index[i % 3]), 20)

@@ -1,6 +1,5 @@
 """Some seventy ways to spoil a file, as downloads, disks, browsers, spreadsheets and colleagues do, seeded and declared in one table."""
 
-
 import gzip
 import math
 import os
@@ -51,7 +50,11 @@ def target(
     name: str,  # of a dataset, or c3d
 ):  # reader
     "Who is tortured"
-    return _C3D(Lab("c3d", {f"{{s}}{k}": m for k, m in _EMG.items()})) if name == "c3d" else reader(name)
+    return (
+        _C3D(Lab("c3d", {f"{{s}}{k}": m for k, m in _EMG.items()}))
+        if name == "c3d"
+        else reader(name)
+    )
 
 
 def targets() -> list[str]:
@@ -128,12 +131,18 @@ class Kind:
     "A way to spoil files"
     name: str
     promise: str  # structure, absence or content
-    how: Mapping[str, Callable]  # format, or "tree" -> function of (path, random generator, root) that says what it did
+    how: Mapping[
+        str, Callable
+    ]  # format, or "tree" -> function of (path, random generator, root) that says what it did
     text_promise: str = ""  # for files of plain text, where it differs
 
     def promise_for(self, format: str) -> str:
         "What may happen after it"
-        return self.text_promise if self.text_promise and format in ("csv", "opensim", "text") else self.promise
+        return (
+            self.text_promise
+            if self.text_promise and format in ("csv", "opensim", "text")
+            else self.promise
+        )
 
 
 KINDS: dict[str, Kind] = {}
@@ -147,7 +156,9 @@ def kind(
 ):  # decorator
     "Declare a function as a mutation of some formats; more functions may add more formats"
     def declare(function):
-        known = KINDS.get(name, Kind(name, promise, {}, text_promise))  # the first declaration makes the promise
+        known = KINDS.get(
+            name, Kind(name, promise, {}, text_promise)
+        )  # the first declaration makes the promise
         KINDS[name] = replace(known, how={**known.how, **dict.fromkeys(formats, function)})
         return function
     return declare
@@ -205,7 +216,9 @@ def _flip_head(data, rng):
 @_bytes("hole", CONTENT)
 def _hole(data, rng):
     at, n = int(rng.integers(len(data))), int(rng.integers(1, 65536))
-    return data[:at] + bytes(len(data[at:at + n])) + data[at + n:], f"zeros from byte {at} on, at most {n}"
+    return data[:at] + bytes(len(data[at : at + n])) + data[
+        at + n :
+    ], f"zeros from byte {at} on, at most {n}"
 
 
 @_bytes("noise", STRUCTURE)
@@ -223,7 +236,12 @@ def _web_page(data, rng):
 
 @_bytes("LFS pointer", STRUCTURE)
 def _lfs(data, rng):
-    return b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1234567\n", "a Git LFS pointer"
+    return (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:"
+        + b"0" * 64
+        + b"\nsize 1234567\n",
+        "a Git LFS pointer",
+    )
 
 
 @_bytes("packed", STRUCTURE)
@@ -278,7 +296,9 @@ def _missing(file, rng, root):
 
 @kind("strange name", CONTENT)
 def _strange_name(file, rng, root):
-    name = rng.choice(["{} (ä ö ß).{}", " {} .{}", "{}.копия.{}", "步态 {}.{}"]).format(file.stem, file.suffix[1:])
+    name = rng.choice(["{} (ä ö ß).{}", " {} .{}", "{}.копия.{}", "步态 {}.{}"]).format(
+        file.stem, file.suffix[1:]
+    )
     file.rename(file.with_name(name))
     return f"renamed to {name!r}"
 
@@ -291,7 +311,9 @@ def _shouted(file, rng, root):
 
 @kind("copy beside", STRUCTURE)
 def _copy_beside(file, rng, root):
-    name = rng.choice(["{} (1){}", "{} - Copy{}", "{} copy{}", "Copy of {}{}"]).format(file.stem, file.suffix)
+    name = rng.choice(["{} (1){}", "{} - Copy{}", "{} copy{}", "Copy of {}{}"]).format(
+        file.stem, file.suffix
+    )
     shutil.copyfile(file, file.with_name(name))
     return f"a second download beside it: {name!r}"
 
@@ -370,7 +392,9 @@ def _folder_copied(file, rng, root):
 @kind("leftovers", STRUCTURE, ("tree",))
 def _leftovers(file, rng, root):
     for f in files_of(root):
-        f.with_name(f"._{f.name}").write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X" + bytes(64))
+        f.with_name(f"._{f.name}").write_bytes(
+            b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X" + bytes(64)
+        )
         f.with_name(".DS_Store").write_bytes(bytes(64))
     (root / "__MACOSX").mkdir()
     (root / "Thumbs.db").write_bytes(bytes(64))
@@ -437,7 +461,13 @@ class _Spot:
     @property
     def name(self) -> str:
         "Name of the field or column; empty within a cell"
-        return self.key if isinstance(self.key, str) else self.key[0] if isinstance(self.key[0], str) else ""
+        return (
+            self.key
+            if isinstance(self.key, str)
+            else self.key[0]
+            if isinstance(self.key[0], str)
+            else ""
+        )
 
 
 def _below(spot: _Spot) -> list[_Spot]:
@@ -446,7 +476,9 @@ def _below(spot: _Spot) -> list[_Spot]:
     if isinstance(x, pd.DataFrame):
         return [_Spot(f"{where}/{c}", x, c) for c in x.columns]
     if isinstance(x, np.ndarray) and x.dtype.names:
-        return [_Spot(f"{where}/{n}", x, (n, i)) for i in np.ndindex(x.shape) for n in x.dtype.names]
+        return [
+            _Spot(f"{where}/{n}", x, (n, i)) for i in np.ndindex(x.shape) for n in x.dtype.names
+        ]
     if isinstance(x, np.ndarray) and x.dtype == object:
         return [_Spot(f"{where}/{'-'.join(map(str, i))}", x, i) for i in np.ndindex(x.shape)]
     return []
@@ -491,7 +523,13 @@ def _put(spot: _Spot, new):
     n = len(spot.container)
     if isinstance(spot.container, pd.DataFrame) and np.shape(new) != (n,):
         small = [np.array([[7.0, 8.0]])] * n  # stands for cells and structs in the rows
-        new = (list(new) if np.ndim(new) > 1 and len(new) == n else np.resize(new, n) if new.dtype.kind in "biufcU" and new.size else small)
+        new = (
+            list(new)
+            if np.ndim(new) > 1 and len(new) == n
+            else np.resize(new, n)
+            if new.dtype.kind in "biufcU" and new.size
+            else small
+        )
     spot.value = new
 
 
@@ -501,7 +539,9 @@ def _change_leaf(file: Path, rng, change: Callable) -> str:
         numeric = [s for s in (_descend(raw, rng)[-1] for _ in range(30)) if _is_numeric(s.value)]
         if not numeric:
             return "holds no numbers"
-        spot = max(numeric[:3], key=lambda s: np.size(s.value))  # rather long ones: single numbers abound
+        spot = max(
+            numeric[:3], key=lambda s: np.size(s.value)
+        )  # rather long ones: single numbers abound
         x = np.asarray(spot.value)
         _put(spot, change(x, rng))
         return f"{spot.path} of shape {x.shape}"
@@ -512,18 +552,29 @@ _LEAVES = {  # name: promise, function of (array, random generator) to the new v
     "transposed": (STRUCTURE, lambda x, rng: x.T),
     "flattened": (STRUCTURE, lambda x, rng: x.reshape(1, -1)),
     "another axis": (STRUCTURE, lambda x, rng: np.repeat(x[..., None], 2, axis=-1)),
-    "a row less": (CONTENT, lambda x, rng: x[:-1]),  # of a time on its own grid, it is another duration
+    "a row less": (
+        CONTENT,
+        lambda x, rng: x[:-1],
+    ),  # of a time on its own grid, it is another duration
     "twice as long": (CONTENT, lambda x, rng: np.concatenate([x, x])),
     "emptied": (ABSENCE, lambda x, rng: np.zeros((0, 0))),
-    "text for numbers": (STRUCTURE, lambda x, rng: np.array([str(rng.choice(["see notes", "12,5", "n/a"]))])),
+    "text for numbers": (
+        STRUCTURE,
+        lambda x, rng: np.array([str(rng.choice(["see notes", "12,5", "n/a"]))]),
+    ),
     "cell for numbers": (STRUCTURE, lambda x, rng: _wrapped_in(x, object)),
     "struct for numbers": (STRUCTURE, lambda x, rng: _wrapped_in(x, [("value", object)])),
     "complex numbers": (STRUCTURE, lambda x, rng: x + 1j * (1 + np.abs(x.astype(float)))),
-    "whole numbers": (CONTENT, lambda x, rng: np.nan_to_num(x.astype(float)).clip(-128, 127).astype(np.int8)),
+    "whole numbers": (
+        CONTENT,
+        lambda x, rng: np.nan_to_num(x.astype(float)).clip(-128, 127).astype(np.int8),
+    ),
     "logical": (CONTENT, lambda x, rng: x.astype(float) > 0),
 }
 for _name, (_promise, _change) in _LEAVES.items():
-    kind(_name, _promise, MAT)(lambda file, rng, root, change=_change: _change_leaf(file, rng, change))
+    kind(_name, _promise, MAT)(
+        lambda file, rng, root, change=_change: _change_leaf(file, rng, change)
+    )
 
 
 def _on_the_way(raw: dict, rng) -> tuple[_Spot, list]:
@@ -564,7 +615,9 @@ def _rename_in_mat(file: Path, rng, name_for: Callable) -> str:
     return _edit_mat(file, change)
 
 
-def _split_table(file: Path) -> tuple[list[str], str, list[list[str]]]:  # lines above, separator, cells with the names first
+def _split_table(
+    file: Path,
+) -> tuple[list[str], str, list[list[str]]]:  # lines above, separator, cells with the names first
     "A table of text"
     lines = file.read_text(encoding="utf-8-sig").splitlines()
     ends = [i for i, x in enumerate(lines) if x.strip().lower() == "endheader"]
@@ -596,8 +649,11 @@ def _rename_in_table(file: Path, rng, name_for: Callable) -> str:
 
 def _table(name, promise, formats=TABLES):
     "Declare a mutation of a table's cells: function of (cells, random generator) that says what it did"
+
     def declare(change):
-        kind(name, promise, formats)(lambda file, rng, root: _edit_table(file, lambda cells: change(cells, rng)))
+        kind(name, promise, formats)(
+            lambda file, rng, root: _edit_table(file, lambda cells: change(cells, rng))
+        )
         return change
     return declare
 
@@ -605,7 +661,9 @@ def _table(name, promise, formats=TABLES):
 @_table("word among numbers", ABSENCE)
 def _word(cells, rng):
     i, k = int(rng.integers(1, max(len(cells), 2))) % len(cells), int(rng.integers(len(cells[0])))
-    cells[i][min(k, len(cells[i]) - 1)] = str(rng.choice(["n/a", "see notes", "#REF!", "1.2.3", "--"]))
+    cells[i][min(k, len(cells[i]) - 1)] = str(
+        rng.choice(["n/a", "see notes", "#REF!", "1.2.3", "--"])
+    )
     return f"a word in row {i} of column {cells[0][k].strip()}"
 
 
@@ -714,7 +772,9 @@ def _rename_in_sheet(file: Path, rng, name_for: Callable) -> str:
 def _sheet(name, promise):
     "Declare a mutation of a sheet: function of (rows, random generator) that says what it did"
     def declare(change):
-        kind(name, promise, ("xlsx",))(lambda file, rng, root: _edit_sheet(file, lambda rows: change(rows, rng)))
+        kind(name, promise, ("xlsx",))(
+            lambda file, rng, root: _edit_sheet(file, lambda rows: change(rows, rng))
+        )
         return change
     return declare
 
@@ -749,8 +809,14 @@ def _dates(rows, rng):
 def _names(name: str, promise: str, text_promise: str = ""):  # decorator
     "Declare a mutation of names: function of a name to the new one, or None"
     def declare(function):
-        for formats, rename in ((MAT, _rename_in_mat), (TABLES, _rename_in_table), (("xlsx",), _rename_in_sheet)):
-            kind(name, promise, formats, text_promise)(lambda file, rng, root, rename=rename: rename(file, rng, function))
+        for formats, rename in (
+            (MAT, _rename_in_mat),
+            (TABLES, _rename_in_table),
+            (("xlsx",), _rename_in_sheet),
+        ):
+            kind(name, promise, formats, text_promise)(
+                lambda file, rng, root, rename=rename: rename(file, rng, function)
+            )
         return function
     return declare
 
@@ -777,7 +843,12 @@ def _column(cells: list[list], change: Callable, rng, text: bool = True) -> str:
     rows = [r for r in cells[1:] if k < len(r)]
     if not rows:
         return "holds no rows"
-    new = change(pd.to_numeric(pd.Series([r[k] for r in rows], dtype=object), errors="coerce").to_numpy(float), rng)
+    new = change(
+        pd.to_numeric(pd.Series([r[k] for r in rows], dtype=object), errors="coerce").to_numpy(
+            float
+        ),
+        rng,
+    )
     for r, x in zip(rows, np.ravel(new)):
         r[k] = ("" if np.isnan(x) else f"{x:.9g}") if text else None if np.isnan(x) else float(x)
     return f"column {str(cells[0][k]).strip()}"
@@ -797,7 +868,10 @@ _NUMBERS = {  # name: promise, function of (array, random generator) to the new 
     "another unit": (CONTENT, lambda x, rng: x.astype(float) * float(rng.choice(_FACTORS))),
     "another sign": (CONTENT, lambda x, rng: -x.astype(float)),
     "zeros": (CONTENT, lambda x, rng: np.zeros(x.shape)),
-    "a spike": (CONTENT, lambda x, rng: _somewhere(x, rng, [0.0], float(rng.choice([1e30, -1e300, 1e9])))),
+    "a spike": (
+        CONTENT,
+        lambda x, rng: _somewhere(x, rng, [0.0], float(rng.choice([1e30, -1e300, 1e9]))),
+    ),
 }
 
 
@@ -815,7 +889,10 @@ def _edit_c3d(file: Path, change: Callable) -> str:
 def _samples(c, change: Callable, rng) -> str:
     "Change the samples of one channel"
     where, axis = ("points", int(rng.integers(3))) if rng.integers(2) else ("analogs", 0)
-    data, labels = c["data"][where], c["parameters"][{"points": "POINT", "analogs": "ANALOG"}[where]]["LABELS"]["value"]
+    data, labels = (
+        c["data"][where],
+        c["parameters"][{"points": "POINT", "analogs": "ANALOG"}[where]]["LABELS"]["value"],
+    )
     k = int(rng.integers(data.shape[1]))
     data[axis, k] = change(data[axis, k], rng)
     return labels[k]
@@ -823,15 +900,25 @@ def _samples(c, change: Callable, rng) -> str:
 
 for _name, (_promise, _change) in _NUMBERS.items():
     kind(_name, _promise, MAT)(lambda file, rng, root, f=_change: _change_leaf(file, rng, f))
-    kind(_name, _promise, TABLES)(lambda file, rng, root, f=_change: _edit_table(file, lambda cells: _column(cells, f, rng)))
-    kind(_name, _promise, ("xlsx",))(lambda file, rng, root, f=_change: _edit_sheet(file, lambda rows: _column(rows, f, rng, False)))
-    kind(_name, _promise, ("c3d",))(lambda file, rng, root, f=_change: _edit_c3d(file, lambda c: _samples(c, f, rng)))
+    kind(_name, _promise, TABLES)(
+        lambda file, rng, root, f=_change: _edit_table(file, lambda cells: _column(cells, f, rng))
+    )
+    kind(_name, _promise, ("xlsx",))(
+        lambda file, rng, root, f=_change: _edit_sheet(
+            file, lambda rows: _column(rows, f, rng, False)
+        )
+    )
+    kind(_name, _promise, ("c3d",))(
+        lambda file, rng, root, f=_change: _edit_c3d(file, lambda c: _samples(c, f, rng))
+    )
 
 
 def _c3d(name, promise):
     "Declare a mutation of an opened C3D file"
     def declare(change):
-        kind(name, promise, ("c3d",))(lambda file, rng, root: _edit_c3d(file, lambda c: change(c, rng)))
+        kind(name, promise, ("c3d",))(
+            lambda file, rng, root: _edit_c3d(file, lambda c: change(c, rng))
+        )
         return change
     return declare
 
@@ -862,7 +949,10 @@ def _no_events(c, rng):
 def _another_rate(c, rng):
     point, analog = (c["parameters"][k]["RATE"]["value"] for k in ("POINT", "ANALOG"))
     rate = float(rng.choice([1e-3, 50.0, 1e6]))
-    c["parameters"]["ANALOG"]["RATE"]["value"], c["parameters"]["POINT"]["RATE"]["value"] = [rate * analog[0] / point[0]], [rate]
+    c["parameters"]["ANALOG"]["RATE"]["value"], c["parameters"]["POINT"]["RATE"]["value"] = (
+        [rate * analog[0] / point[0]],
+        [rate],
+    )
     return f"{rate:g} frames a second"
 
 
@@ -887,7 +977,10 @@ def _flip_inside(file, rng, root):
     def change(block):
         many = int(rng.integers(1, 9))
         head = rng.integers(2) and len(block) > 600  # where names, shapes and types stand
-        return (_flipped(block[:600], rng, many) + block[600:] if head else _flipped(block, rng, many)), f"{many} flipped bits"
+        return (
+            _flipped(block[:600], rng, many) + block[600:] if head else _flipped(block, rng, many)
+        ), f"{many} flipped bits"
+
     return _edit_block(file, change, rng)
 
 
@@ -895,7 +988,13 @@ def _flip_inside(file, rng, root):
 def _huge_mat73(file, rng, root):
     def leaf(f):
         found = []
-        f.visititems(lambda name, x: found.append(name) if isinstance(x, h5py.Dataset) and x.dtype.kind in "fiu" else None)
+        f.visititems(
+            lambda name, x: (
+                found.append(name)
+                if isinstance(x, h5py.Dataset) and x.dtype.kind in "fiu"
+                else None
+            )
+        )
         return sorted(found)
     with h5py.File(file, "r+") as f:
         name = leaf(f)[int(rng.integers(len(leaf(f))))]
@@ -925,7 +1024,9 @@ def _another_class(file, rng, root):
         found = []
         f.visititems(lambda name, x: found.append(name) if "MATLAB_class" in x.attrs else None)
         name = sorted(found)[int(rng.integers(len(found)))]
-        new = str(rng.choice(["char", "cell", "struct", "logical", "function_handle", "no such class"]))
+        new = str(
+            rng.choice(["char", "cell", "struct", "logical", "function_handle", "no such class"])
+        )
         f[name].attrs["MATLAB_class"] = np.bytes_(new)
     return f"{name} is called {new}"
 
@@ -989,7 +1090,9 @@ def look_alike(dataset: str, seed: int) -> tuple[tempfile.TemporaryDirectory, di
     truth = write_tree(dataset, root, seed)
     read = read_tree(target(dataset), root)
     if differ := compare(read.recordings, truth) + read.errors:
-        raise DataError(f"dataset {dataset}: the untouched look-alike does not give its truth: {differ[0]}")
+        raise DataError(
+            f"dataset {dataset}: the untouched look-alike does not give its truth: {differ[0]}"
+        )
     for f in files_of(root):
         out.setdefault(file_format(f), []).append(f.relative_to(root).as_posix())
     return home, out
@@ -1020,7 +1123,9 @@ def short_plan(
     "A few mutations of every dataset that meet every kind"
     seen, out = dict.fromkeys(KINDS, 0), []
     for dataset in sorted(targets(), key=lambda d: len(look_alike(d, seed)[1])):
-        chosen = sorted(mutations(dataset, 80, seed), key=lambda m: (len(KINDS[m.kind].how), m.number))
+        chosen = sorted(
+            mutations(dataset, 80, seed), key=lambda m: (len(KINDS[m.kind].how), m.number)
+        )
         for m in sorted(chosen, key=lambda m: seen[m.kind])[:few]:
             seen[m.kind] += 1
             out.append(m)

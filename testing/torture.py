@@ -20,7 +20,19 @@ from tqdm.auto import tqdm
 from emgfm.core.schema import DataError, Recording
 from emgfm.readers.check import compare, contradictions
 from emgfm.store.workers import Died, run_tasks
-from testing.mutations import CONTENT, STRUCTURE, Mutation, Reading, clone, look_alike, mutate, mutations, read_tree, target, targets
+from testing.mutations import (
+    CONTENT,
+    STRUCTURE,
+    Mutation,
+    Reading,
+    clone,
+    look_alike,
+    mutate,
+    mutations,
+    read_tree,
+    target,
+    targets,
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,11 @@ class Verdict:
 
 def _bytes_of(rec: Recording) -> tuple:
     "What two equal recordings have in common"
-    return (rec.key, rec.strides.to_csv(), *(None if x is None else x.data.tobytes() for x in (rec.emg, rec.angle, rec.moment)))
+    return (
+        rec.key,
+        rec.strides.to_csv(),
+        *(None if x is None else x.data.tobytes() for x in (rec.emg, rec.angle, rec.moment)),
+    )
 
 
 LONGEST_SENTENCE = 1200  # letters
@@ -64,15 +80,28 @@ def judge(
     if fault := next((f for t in told if (f := _faulty_sentence(t))), ""):
         return Verdict("forbidden", fault)
     new = [t for t in told if t not in known]
-    end = "" if not new else "error" if {e.replace(root, "") for e in got.errors} & set(new) else "loss"
+    end = (
+        ""
+        if not new
+        else "error"
+        if {e.replace(root, "") for e in got.errors} & set(new)
+        else "loss"
+    )
     if [*map(_bytes_of, got.recordings)] == [*map(_bytes_of, whole.recordings)]:
         return Verdict(end or "exact", new[0] if new else "")
     if promise == CONTENT:
         return Verdict(end or "valid", new[0] if new else "")
-    untold = frozenset((x.patient, r.trial) for x in whole.losses for r in whole.recordings if x.trial.startswith(r.trial))
+    untold = frozenset(
+        (x.patient, r.trial)
+        for x in whole.losses
+        for r in whole.recordings
+        if x.trial.startswith(r.trial)
+    )
     wrong = contradictions(got.recordings, whole.recordings, OTHER_EVENTS if end else 0.0, untold)
     if wrong:
-        return Verdict("forbidden", f"{len(wrong)} contradictions of the truth: {'; '.join(wrong[:3])}")
+        return Verdict(
+            "forbidden", f"{len(wrong)} contradictions of the truth: {'; '.join(wrong[:3])}"
+        )
     if end:
         return Verdict(end, new[0])
     missing = compare(got.recordings, whole.recordings)
@@ -85,7 +114,9 @@ def judge(
 def _whole(dataset: str, tree: str) -> Reading:
     "What an untouched tree gives, which has been compared with the truth"
     read = read_tree(target(dataset), tree)
-    return replace(read, losses=[replace(x, sentence=x.sentence.replace(tree, "")) for x in read.losses])
+    return replace(
+        read, losses=[replace(x, sentence=x.sentence.replace(tree, "")) for x in read.losses]
+    )
 
 
 def attempt(
@@ -106,7 +137,9 @@ def attempt(
         return judge(got, whole, m.promise, str(root)), done
 
 
-TIME_LIMIT = 60  # s for one mutation, most of which take a fifth of a second; a busy machine is no hang
+TIME_LIMIT = (
+    60  # s for one mutation, most of which take a fifth of a second; a busy machine is no hang
+)
 MEMORY_LIMIT = 3 * 2**30  # bytes that a worker may add to what it starts with
 ENDS = ("error", "loss", "exact", "less", "valid", "contained", "forbidden")
 
@@ -115,11 +148,22 @@ def _row(m: Mutation, result) -> dict:
     "A row of the result"
     if isinstance(result, Died):
         raised = result.how.startswith("raised")
-        where = f" {result.detail.strip().splitlines()[-3].strip()}" if raised and result.detail.count("\n") > 3 else ""
+        where = (
+            f" {result.detail.strip().splitlines()[-3].strip()}"
+            if raised and result.detail.count("\n") > 3
+            else ""
+        )
         result = Verdict("forbidden" if raised else "contained", result.how + where), ""
     verdict, done = result
-    return dict(dataset=m.dataset, number=m.number, kind=m.kind, promise=m.promise, end=verdict.end, done=done or m.file,
-                sentence=verdict.sentence)
+    return dict(
+        dataset=m.dataset,
+        number=m.number,
+        kind=m.kind,
+        promise=m.promise,
+        end=verdict.end,
+        done=done or m.file,
+        sentence=verdict.sentence,
+    )
 
 
 def run_plan(
@@ -136,8 +180,14 @@ def run_plan(
         finished.append(i)
         if on_done:
             on_done(len(finished), len(plan))
-    tree = {(m.dataset, m.seed): str(Path(look_alike(m.dataset, m.seed)[0].name, m.dataset)) for m in plan}
-    results = run_tasks(attempt, [(m, tree[m.dataset, m.seed], reader) for m in plan], jobs, timeout, memory, tell)
+
+    tree = {
+        (m.dataset, m.seed): str(Path(look_alike(m.dataset, m.seed)[0].name, m.dataset))
+        for m in plan
+    }
+    results = run_tasks(
+        attempt, [(m, tree[m.dataset, m.seed], reader) for m in plan], jobs, timeout, memory, tell
+    )
     return pd.DataFrame([_row(m, r) for m, r in zip(plan, results)])
 
 
@@ -153,8 +203,16 @@ def torture(
     "Spoil files of every dataset and record how each ends"
     unknown = sorted(set(datasets or ()) - set(targets()))
     if unknown:
-        raise DataError(f"dataset {unknown[0]}: is not known, expected some of {', '.join(targets())}")
-    return run_plan([m for d in datasets or targets() for m in mutations(d, n, seed)], jobs, timeout, memory, on_done)
+        raise DataError(
+            f"dataset {unknown[0]}: is not known, expected some of {', '.join(targets())}"
+        )
+    return run_plan(
+        [m for d in datasets or targets() for m in mutations(d, n, seed)],
+        jobs,
+        timeout,
+        memory,
+        on_done,
+    )
 
 
 def summary(
@@ -174,7 +232,9 @@ def write_result(
 ):
     "A small table of dataset, kind, promise and end with their counts"
     keys = ["dataset", "kind", "promise", "end"]
-    result.groupby(keys, as_index=False).size().rename(columns={"size": "mutations"}).to_csv(file, index=False)
+    result.groupby(keys, as_index=False).size().rename(columns={"size": "mutations"}).to_csv(
+        file, index=False
+    )
 
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,4 +1,5 @@
 """What all tests share: one thread per process, no windows, the same world in every child process."""
+
 import os
 import shutil
 import sys

@@ -1,4 +1,5 @@
 """The lines that `make coverage` counts: each cell at the lines of its module, each process with what it ran."""
+
 import ast
 import json
 import os
@@ -12,10 +13,11 @@ import pytest
 from cover import NBS, absolute, at_its_lines, places
 
 ROOT = Path(__file__).resolve().parent.parent
-CODE = ["#| default_exp readers.tiny",
-        "#| export\nimport functools\nimport sys\n\nfrom emgfm import other\nfrom emgfm.other import twice",
-        "assert twice(2) == 4",
-        """#| export
+CODE = [
+    "#| default_exp readers.tiny",
+    "#| export\nimport functools\nimport sys\n\nfrom emgfm import other\nfrom emgfm.other import twice",
+    "assert twice(2) == 4",
+    """#| export
 @functools.cache
 def sign(
     x: int,  # any number
@@ -32,8 +34,8 @@ def alone(x):
     y = x + 1  # RUN BY the notebook, and no line beside it
 
     return y  # RUN BY the notebook, and no line beside it""",
-        'assert sign(twice(1)) == "more" and other.twice(3) == 6 and alone(1) == 2',
-        """#| export
+    'assert sign(twice(1)) == "more" and other.twice(3) == 6 and alone(1) == 2',
+    """#| export
 def child(pipe):
     pipe.send(1)  # RUN BY a process that is killed
     pipe.recv()
@@ -43,7 +45,7 @@ def child(pipe):
 def program():
     print("here")  # RUN BY a program of a test
     sys.exit()""",
-        """from multiprocessing import get_context
+    """from multiprocessing import get_context
 from emgfm.readers import tiny
 
 context = get_context("spawn")
@@ -53,7 +55,8 @@ process.start()
 assert ours.recv() == 1
 process.kill()
 process.join()
-assert process.exitcode < 0"""]
+assert process.exitcode < 0""",
+]
 TEST = """import subprocess, sys
 from emgfm.readers.tiny import sign
 def test_tiny():
@@ -75,7 +78,10 @@ def tiny_project(root: Path) -> Path:
     (root / "emgfm" / "readers" / "__init__.py").write_text("")
     (root / "emgfm" / "other.py").write_text("def twice(x):\n    return 2 * x\n")
     (root / "tests" / "test_tiny.py").write_text(TEST)
-    cells = [dict(cell_type="code", id=f"c{i}", metadata={}, execution_count=None, outputs=[], source=s) for i, s in enumerate(CODE)]
+    cells = [
+        dict(cell_type="code", id=f"c{i}", metadata={}, execution_count=None, outputs=[], source=s)
+        for i, s in enumerate(CODE)
+    ]
     nb = root / "nbs" / "00_tiny.ipynb"
     nb.write_text(json.dumps(dict(cells=cells, metadata={}, nbformat=4, nbformat_minor=5)))
     nb_export(nb, lib_path=str(root / "emgfm"))
@@ -87,22 +93,51 @@ def test_who_runs_what(tmp_path):
     from coverage import CoverageData
 
     module = tiny_project(tmp_path)
-    env = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_") and k != "PYTHONPATH"}
-    got = subprocess.run([sys.executable, tmp_path / "tools" / "cover.py", "-n", "0", "--least", "95"], cwd=tmp_path, env=env,
-                         capture_output=True, text=True)
-    assert got.returncode == 1 and "is less than fail-under=95" in got.stdout and "1 passed" in got.stdout, got.stdout + got.stderr
+    env = {
+        k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_") and k != "PYTHONPATH"
+    }
+    got = subprocess.run(
+        [sys.executable, tmp_path / "tools" / "cover.py", "-n", "0", "--least", "95"],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        got.returncode == 1
+        and "is less than fail-under=95" in got.stdout
+        and "1 passed" in got.stdout
+    ), got.stdout + got.stderr
     data = CoverageData(str(tmp_path / ".coverage"))
     data.read()
-    marked = {i: s.partition("RUN BY ")[2] for i, s in enumerate(module.read_text().splitlines(), 1) if "RUN BY" in s}
-    assert {i: marked[i] for i in data.lines(str(module)) if i in marked} == {i: s for i, s in marked.items() if s != "nobody"}
+    marked = {
+        i: s.partition("RUN BY ")[2]
+        for i, s in enumerate(module.read_text().splitlines(), 1)
+        if "RUN BY" in s
+    }
+    assert {i: marked[i] for i in data.lines(str(module)) if i in marked} == {
+        i: s for i, s in marked.items() if s != "nobody"
+    }
     assert sorted(marked.values()).count("nobody") == 2 and len(marked) == 8
-    assert {p.name for p in tmp_path.iterdir()} <= {"nbs", "tools", "tests", "emgfm", "settings.ini", ".coverage", ".pytest_cache"}
+    assert {p.name for p in tmp_path.iterdir()} <= {
+        "nbs",
+        "tools",
+        "tests",
+        "emgfm",
+        "settings.ini",
+        ".coverage",
+        ".pytest_cache",
+    }
 
 
 def code_cells(nb: Path) -> list[SimpleNamespace]:
     "The code of a notebook"
-    found = (c for c in json.loads(nb.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code")
-    return [SimpleNamespace(cell_type="code", id=c["id"], source="".join(c["source"])) for c in found]
+    found = (
+        c for c in json.loads(nb.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"
+    )
+    return [
+        SimpleNamespace(cell_type="code", id=c["id"], source="".join(c["source"])) for c in found
+    ]
 
 
 def code_alone(source: str) -> str:
@@ -121,7 +156,9 @@ def test_cells_stand_at_their_lines():
         cells = code_cells(nb)
         before = {c.id: c.source for c in cells}
         for module in (s.split()[-1] for s in before.values() if s.startswith("#| default_exp")):
-            at_its_lines(SimpleNamespace(cells=cells), ROOT / "emgfm" / f"{module.replace('.', '/')}.py")
+            at_its_lines(
+                SimpleNamespace(cells=cells), ROOT / "emgfm" / f"{module.replace('.', '/')}.py"
+            )
         for c in (c for c in cells if c.source != before[c.id]):
             padded = ast.parse(c.source).body[0].value.args[0].args[0].value
             assert code_alone(padded) == code_alone(before[c.id]), f"{nb.name} {c.id}"
@@ -132,13 +169,17 @@ def test_cells_stand_at_their_lines():
 def test_a_cell_that_was_not_exported_is_found():
     "It would run uncounted"
     cell = SimpleNamespace(cell_type="code", id="new", source="#| export\nx = 1")
-    with pytest.raises(ValueError, match="cell new is not in emgfm/core/schema.py: run make export"):
+    with pytest.raises(
+        ValueError, match="cell new is not in emgfm/core/schema.py: run make export"
+    ):
         at_its_lines(SimpleNamespace(cells=[cell]), ROOT / "emgfm" / "core" / "schema.py")
 
 
 def test_places():
     "First lines of cells, by the marks of the export"
-    assert places("x = 1\n# %% auto 0\n\n# %% ../nbs/00_a.ipynb #b1\ny = 2\n\n# %% ../../nbs/00_a.ipynb #c2\nz = 3") == {"b1": 5, "c2": 8}
+    assert places(
+        "x = 1\n# %% auto 0\n\n# %% ../nbs/00_a.ipynb #b1\ny = 2\n\n# %% ../../nbs/00_a.ipynb #c2\nz = 3"
+    ) == {"b1": 5, "c2": 8}
 
 
 @pytest.mark.parametrize(("code", "package", "wanted"), [

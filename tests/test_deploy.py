@@ -213,23 +213,71 @@ def test_lost_and_late_packets(recordings, aligned, dataset):
     assert np.isclose(counted.window(1.020)[3], 0.020)
 
 
-def test_time_that_goes_backwards_is_refused(controller, recordings):
-    "One clear sentence"
-    (chunk, angles, t, newest), = feed(recordings["P0"], 1)
-    controller.step(chunk, angles, t, newest)
-    with pytest.raises(DataError, match="expected time to go forwards"):
-        controller.step(chunk, angles, t - 1, newest)
+ODD = {"backwards": -1.0, "far future": 1e15, "not a number": np.nan, "infinite": np.inf, "a text": "noon", "nothing": None}
 
 
-def test_wrong_shapes_are_refused(controller):
-    "A mistake of the caller is no fault of a sensor"
-    with pytest.raises(DataError, match=r"\(samples, 13\)"):
-        controller.step(np.zeros((5, 12)), np.zeros(9), 0.0)
-    with pytest.raises(DataError, match=r"\(9,\) or \(3, 3\)"):
-        controller.step(np.zeros((5, 13)), np.zeros(3), 0.1)
+@pytest.mark.parametrize("t", ODD.values(), ids=ODD)
+def test_odd_clocks_are_named_and_survived(controller, recordings, t):
+    "No error, an answer within limits, and the network again within a second"
+    packs = list(feed(recordings["P0"], 500))
+    drive(controller, packs[:200])
+    answer = controller.step(*packs[200][:2], t, None)
+    assert answer.mode != "network" and "clock" in answer.reasons[0] and np.isfinite(answer.torque).all()
+    after = drive(controller, packs[201:])
+    assert after[-1].mode == "network" and all(np.isfinite(c.torque).all() for c in after)
+
+
+def test_wrong_shapes_are_named(controller):
+    "A step answers in any case"
+    assert "expected (samples, 13)" in controller.step(np.zeros((5, 12)), np.zeros(9), 0.0).reasons[0]
+    assert "expected (9,) or (3, 3)" in " ".join(controller.step(np.zeros((5, 13)), np.zeros(3), 0.005).reasons)
+
+
+def test_wild_samples_are_forgotten(recordings):
+    "One infinite sample costs half a second of that muscle"
+    rec = recordings["P0"]
+    stream = EMGStream(calibrate(rec))
+    for k, (chunk, _, t, newest) in enumerate(feed(rec, 600)):
+        chunk = chunk.copy()
+        chunk[0, 3] = (np.inf, -np.inf, 1e300)[k % 3] if k in (100, 101, 102) else chunk[0, 3]
+        stream.push(chunk, t, newest)
+    assert stream.window(t)[2][3] == 1 and np.isfinite(stream.held).all()
+
+
+def test_nothing_jumps_after_a_pause(controller, recordings):
+    "A pause counts as one step for the limits"
+    packs = list(feed(recordings["P0"], 600))
+    before = drive(controller, packs[:250])[-1]
+    after = controller.step(*packs[500])
+    assert np.abs(after.torque - before.torque).max() <= Limits().torque_rate * Limits().longest + 1e-9
+
+
+def test_hanging_angles(controller, recordings):
+    "Angles that stay the same to the last bit: no network, no moment, within 0.5 s"
+    packs = list(feed(recordings["P0"], 500))
+    frozen = [(c, packs[250][1] if k >= 250 else a, t, n) for k, (c, a, t, n) in enumerate(packs)]
+    answers = drive(controller, frozen)
+    assert answers[249].mode == "network" and {c.mode for c in answers[350:]} == {"hold"}
+    assert any("has not changed" in r for r in answers[-1].reasons) and np.abs(answers[-1].torque).max() < 1e-6
+
+
+def test_a_network_that_fails(recordings, dataset):
+    "An exception inside of the network is no end of the loop"
+    class Broken:
+        horizons, window_size, calls = HORIZONS, 200, 0
+
+        def __call__(self, x):
+            self.calls += 1
+            if self.calls > 1:
+                raise RuntimeError("out of memory")
+            return dict.fromkeys(("K", "C", "M", "torque"), np.zeros((1, 2, 9)))
+
+    rec = recordings["P0"]
+    answers = drive(Controller(Broken(), calibrate(rec), fit_template(dataset)), feed(rec, 300))
+    assert all(c.mode != "network" for c in answers) and any("returned no numbers" in r for c in answers for r in c.reasons)
 
 
 def test_calibration_wants_something_to_calibrate_by():
     "No recordings, no scales"
-    with pytest.raises(DataError, match="expected at least one"):
+    with pytest.raises(DataError, match="expected one"):
         calibrate([])

@@ -1,4 +1,5 @@
 """The site's tools: sections, reference, alternative texts, the walk in a browser, measures and cards."""
+
 import json
 import os
 import re
@@ -38,20 +39,31 @@ def exists(name: str) -> bool:
     whole, owner = LIB.joinpath(*parts), LIB.joinpath(*parts[:-1])
     if whole.is_dir() or whole.with_suffix(".py").exists():
         return True
-    return owner.with_suffix(".py").exists() and hasattr(import_module(name.rpartition(".")[0]), parts[-1])
+    return owner.with_suffix(".py").exists() and hasattr(
+        import_module(name.rpartition(".")[0]), parts[-1]
+    )
 
 
 def test_modules_on_pages_exist():
     "Names in back-ticks: every page, and the files beside the README"
     named = {}
-    for nb in sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts):
+    for nb in sorted(
+        p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts
+    ):
         cells = json.loads(nb.read_text(encoding="utf-8"))["cells"]
-        named[nb.name] = "".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
-    named |= {p.name: p.read_text(encoding="utf-8") for p in ROOT.glob("*.md") if p.name != "CHANGELOG.md"}
+        named[nb.name] = "".join(
+            "".join(c["source"]) for c in cells if c["cell_type"] == "markdown"
+        )
+    named |= {
+        p.name: p.read_text(encoding="utf-8") for p in ROOT.glob("*.md") if p.name != "CHANGELOG.md"
+    }
     wrong = {page: lost for page, text in named.items()
              if (lost := sorted(n for n in modules_named(text) if not exists(n)))}
     assert not wrong
-    assert modules_named("`emgfm.index` and `emgfm.core.schema.span(x)`") == {"emgfm.index", "emgfm.core.schema.span"}
+    assert modules_named("`emgfm.index` and `emgfm.core.schema.span(x)`") == {
+        "emgfm.index",
+        "emgfm.core.schema.span",
+    }
     assert not exists("emgfm.index") and exists("emgfm.core.schema.span") and exists("emgfm.core")
 
 
@@ -60,17 +72,37 @@ def test_modules_on_pages_exist():
 def test_sections_and_order():
     from docs import in_order, sidebar
 
-    nbs = [PurePosixPath(p) for p in (
-        "99_findings/01_limits.ipynb", "90_control/01_controller.ipynb", "30_readers/12_camargo.ipynb",
-        "30_readers/00_base.ipynb", "00_core/01_catalog.ipynb", "tutorials/1_first_look.ipynb",
-        "index.ipynb")]
-    names = ["index", "1_first_look", "00_base", "12_camargo", "01_catalog", "01_controller", "01_limits"]
+    nbs = [
+        PurePosixPath(p)
+        for p in (
+            "99_findings/01_limits.ipynb",
+            "90_control/01_controller.ipynb",
+            "30_readers/12_camargo.ipynb",
+            "30_readers/00_base.ipynb",
+            "00_core/01_catalog.ipynb",
+            "tutorials/1_first_look.ipynb",
+            "index.ipynb",
+        )
+    ]
+    names = [
+        "index",
+        "1_first_look",
+        "00_base",
+        "12_camargo",
+        "01_catalog",
+        "01_controller",
+        "01_limits",
+    ]
     assert [p.stem for p in in_order(nbs)] == names
     bar = sidebar(in_order(nbs), ["reference/index.md"])
     readers = ["readers/base.ipynb", "readers/camargo.ipynb"]
     assert {"section": "Datasets and readers", "contents": readers} in bar
     assert {"text": "Control", "href": "control/controller.ipynb"} in bar
-    assert [next(iter(x.values())) for x in bar][:3] == ["Start", "Tutorials", "Datasets and readers"]
+    assert [next(iter(x.values())) for x in bar][:3] == [
+        "Start",
+        "Tutorials",
+        "Datasets and readers",
+    ]
 
 
 def test_formulas_become_mathml():
@@ -94,8 +126,15 @@ def test_the_reference_has_every_public_name():
     made = reference(sources, {"The one": pages}, place, _PUBLIC)
     assert list(made) == ["reference/index.md", "reference/the_one.md"]
     first, rest = made.values()
-    assert all(f"- [`{name}`](../{pages[m]}" in first for name, m in _PUBLIC.items() if name != "__version__")
-    assert "(../signals/filters.html#process_emg): " in first and "](../files/matlab.html)" not in first
+    assert all(
+        f"- [`{name}`](../{pages[m]}" in first
+        for name, m in _PUBLIC.items()
+        if name != "__version__"
+    )
+    assert (
+        "(../signals/filters.html#process_emg): " in first
+        and "](../files/matlab.html)" not in first
+    )
     names = [e.name for s in sources.values() for e in entries(s) if "." not in e.name]
     assert all(f"[`{name}`]" in rest for name in names) and len(names) > 100
 
@@ -103,7 +142,11 @@ def test_the_reference_has_every_public_name():
 def test_every_folder_of_notebooks_is_a_section():
     from docs import SECTIONS
 
-    assert {p.parent.name for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts} == {"nbs", *SECTIONS}
+    assert {
+        p.parent.name
+        for p in (ROOT / "nbs").rglob("*.ipynb")
+        if ".ipynb_checkpoints" not in p.parts
+    } == {"nbs", *SECTIONS}
 
 
 def test_figures_get_an_alternative_text():
@@ -115,7 +158,11 @@ def test_figures_get_an_alternative_text():
              dict(cell_type="markdown", source="## Notches\nThe `hum` **goes**. More words."),
              dict(cell_type="code", source="plot()", outputs=[png]),
              dict(cell_type="code", source='#| fig-alt: "Own words"\nplot()', outputs=[png])]
-    nb = dict2nb(dict(cells=[c | dict(metadata={}) for c in cells], metadata={}, nbformat=4, nbformat_minor=5))
+    nb = dict2nb(
+        dict(
+            cells=[c | dict(metadata={}) for c in cells], metadata={}, nbformat=4, nbformat_minor=5
+        )
+    )
     describe_pictures(nb)
     assert nb.cells[2].source.startswith('#| fig-alt: "Figure on Notches"\n')
     assert nb.cells[3].source.startswith('#| fig-alt: "Own words"')
@@ -132,7 +179,9 @@ def test_mute_pictures_and_the_internet_are_found(tmp_path):
     from docs import faults
 
     page = tmp_path / "a.html"
-    page.write_text('<img src="#" alt="A stride"><a href="https://example.org">out</a><script src="#"></script>')
+    page.write_text(
+        '<img src="#" alt="A stride"><a href="https://example.org">out</a><script src="#"></script>'
+    )
     assert not faults(tmp_path)
     page.write_text('<img src="#"><img src="#" alt=" "><script src="https://example.org/a.js"></script>')
     assert faults(tmp_path) == ["a.html: 2 pictures without an alternative text",
@@ -174,7 +223,10 @@ def test_the_walk_through_the_site_finds_faults(tmp_path, capsys):
     told = capsys.readouterr().out.splitlines()
     wanted = [*FAULTS.values(), "clipped code: x = 1 + 1", "", "", "leads to"]
     for line, words in zip(told, wanted, strict=True):
-        assert line.startswith("FAIL") and words in line if words else line.startswith("ok"), (line, words)
+        assert line.startswith("FAIL") and words in line if words else line.startswith("ok"), (
+            line,
+            words,
+        )
     assert bad == sum(map(bool, wanted))
     assert len(list((tmp_path / "shots").rglob("*.png"))) == len(looks)
 
@@ -193,8 +245,13 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.bad += [tag] if tag in ("script", "iframe", "object") else []
-        self.bad += [f"{tag} {k}" for k, v in attrs if k.startswith("on") or k in ("src", "href") and not (v or "").startswith(
-            ("data:image/png;", "#"))]
+        self.bad += [
+            f"{tag} {k}"
+            for k, v in attrs
+            if k.startswith("on")
+            or k in ("src", "href")
+            and not (v or "").startswith(("data:image/png;", "#"))
+        ]
 
 
 def runs(page: Path) -> list[str]:
@@ -214,10 +271,25 @@ def evil_store(path: Path, dataset: str):
     create_store(path, "native", vars(BuildParameters()))
     for i in range(3):
         walk = Walk(Walker("lencioni", f"P{i}", 0), "w", [Bout("level_walk", 5, 1.3)])
-        rec = truth(walk, "right", 1000, 100, ("soleus",), ("knee_flexion", "ankle_flexion"), ("ankle_flexion",))
-        rec.patient, rec.trial, rec.notes, rec.info = f"{EVIL}{i}", EVIL, EVIL, dict(mass=70.0, pathology=EVIL)
+        rec = truth(
+            walk,
+            "right",
+            1000,
+            100,
+            ("soleus",),
+            ("knee_flexion", "ankle_flexion"),
+            ("ankle_flexion",),
+        )
+        rec.patient, rec.trial, rec.notes, rec.info = (
+            f"{EVIL}{i}",
+            EVIL,
+            EVIL,
+            dict(mass=70.0, pathology=EVIL),
+        )
         rec.dataset, rec.decisions = dataset, {EVIL: EVIL}
-        store_patient(path, dataset, rec.patient, [rec], BuildParameters(), [Lost(rec.patient, EVIL, EVIL)])
+        store_patient(
+            path, dataset, rec.patient, [rec], BuildParameters(), [Lost(rec.patient, EVIL, EVIL)]
+        )
     store = Store(path)
     store.write_index()
     return Store(path)
@@ -258,9 +330,15 @@ def test_measures(tmp_path):
 
     code = lambda s, *outputs: dict(cell_type="code", source=s, outputs=list(outputs))
     png = {"output_type": "display_data", "data": {"image/png": "x"}}
-    cells = [dict(cell_type="markdown", source="# Title of\n> five words"), code("#| export\nimport os"),
-             code("#| export\ndef f():\n\n    return 1"), code("f()", png), code("#| export\ndef g(): pass"),
-             code('#| fig-alt: "A"\nf()', png), code("#| hide\nimport nbdev; nbdev.nbdev_export()")]
+    cells = [
+        dict(cell_type="markdown", source="# Title of\n> five words"),
+        code("#| export\nimport os"),
+        code("#| export\ndef f():\n\n    return 1"),
+        code("f()", png),
+        code("#| export\ndef g(): pass"),
+        code('#| fig-alt: "A"\nf()', png),
+        code("#| hide\nimport nbdev; nbdev.nbdev_export()"),
+    ]
     (tmp_path / "1_x.ipynb").write_text(json.dumps(dict(cells=cells)))
     m = measure(tmp_path / "1_x.ipynb")
     assert (m["cells"], m["lines"], m["all_lines"]) == (7, [2, 1], 5)
@@ -274,8 +352,12 @@ def test_measures(tmp_path):
 def test_cards_are_up_to_date():
     from cards import data_card, model_card, shipped
 
-    assert (ROOT / "DATA_CARD.md").read_text(encoding="utf-8") == data_card(), "run python tools/cards.py"
-    assert (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8") == model_card(shipped()), "run python tools/cards.py"
+    assert (ROOT / "DATA_CARD.md").read_text(encoding="utf-8") == data_card(), (
+        "run python tools/cards.py"
+    )
+    assert (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8") == model_card(shipped()), (
+        "run python tools/cards.py"
+    )
 
 
 def test_a_model_card_has_the_facts_of_its_checkpoint(tmp_path):
@@ -283,16 +365,22 @@ def test_a_model_card_has_the_facts_of_its_checkpoint(tmp_path):
 
     home = tmp_path / "emgfm" / "checkpoints"
     home.mkdir(parents=True)
-    (home / "small.json").write_text(json.dumps(dict(step=800, model=dict(d_model=64), stats=list(range(200)))))
+    (home / "small.json").write_text(
+        json.dumps(dict(step=800, model=dict(d_model=64), stats=list(range(200))))
+    )
     assert shipped(tmp_path) == {}  # facts without weights
     (home / "small.safetensors").write_bytes(b"")
     card = model_card(shipped(tmp_path))
-    assert "| `model.d_model` | 64 |" in card and "| `step` | 800 |" in card and "`stats`" not in card
+    assert (
+        "| `model.d_model` | 64 |" in card and "| `step` | 800 |" in card and "`stats`" not in card
+    )
 
 
 def test_citation_file():
     cff = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    settings = dict(re.findall(r"^(\w+) = (.+)$", (ROOT / "settings.ini").read_text(encoding="utf-8"), re.M))
+    settings = dict(
+        re.findall(r"^(\w+) = (.+)$", (ROOT / "settings.ini").read_text(encoding="utf-8"), re.M)
+    )
     assert cff["cff-version"] == "1.2.0" and {"message", "title", "authors", "type"} <= set(cff)
     assert cff["version"] == settings["version"] and cff["repository-code"] == settings["git_url"]
     assert cff["license"] == "Apache-2.0" and cff["authors"] == [{"name": settings["author"]}]

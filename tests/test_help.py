@@ -80,15 +80,20 @@ DataError
 
 
 # a shape in parentheses, or for what needs none: a unit, what it counts, or whom it is like
-TOLD = re.compile(r"\([^)]*\)|\b(s|ms|Hz|rad|degrees|kg|m|samples?|rows?|strides?|windows?|numbers?|objects|"
-                  r"0/1|0\.\.1|bool|shape|broadcasts|like|copy|units?|scalars?|arrays?|slopes|gain|sums?|strikes?|"
-                  r"frames?|count)\b|°|%|N·m|`\w")
+TOLD = re.compile(
+    r"\([^)]*\)|\b(s|ms|Hz|rad|degrees|kg|m|samples?|rows?|strides?|windows?|numbers?|objects|"
+    r"0/1|0\.\.1|bool|shape|broadcasts|like|copy|units?|scalars?|arrays?|slopes|gain|sums?|strikes?|"
+    r"frames?|count)\b|°|%|N·m|`\w"
+)
 ARRAY = re.compile(r"\b(np\.ndarray|Tensor)\b")
 
 
 def library() -> dict[str, list[Entry]]:
     "The entries of every module"
-    return {m: [*entries((LIB / f"{m.replace('.', '/')}.py").read_text(encoding="utf-8"))] for m in MODULES}
+    return {
+        m: [*entries((LIB / f"{m.replace('.', '/')}.py").read_text(encoding="utf-8"))]
+        for m in MODULES
+    }
 
 
 def without_doc(found: dict[str, list[Entry]]) -> list[str]:
@@ -107,7 +112,12 @@ def without_shape(found: dict[str, list[Entry]]) -> list[str]:
         return [p.name or "result" for p in [*e.parameters, *filter(None, [e.result])]
                 if ARRAY.search(p.type) and not TOLD.search(p.note or shared)]
 
-    return [f"{module}.{e.name}: {name}" for module, es in found.items() for e in es for name in silent(e)]
+    return [
+        f"{module}.{e.name}: {name}"
+        for module, es in found.items()
+        for e in es
+        for name in silent(e)
+    ]
 
 
 def test_every_public_name_is_documented():
@@ -122,7 +132,9 @@ def test_arrays_have_shapes_and_units():
 
 def test_silence_is_found():
     toy = TOY.replace('"Some other size', '"A size of the same kind as before')
-    assert without_doc({"toy": [*entries(toy.replace('"How heavy it is"', "pass"))]}) == ["toy.Box.weight"]
+    assert without_doc({"toy": [*entries(toy.replace('"How heavy it is"', "pass"))]}) == [
+        "toy.Box.weight"
+    ]
     assert not without_shape({"toy": [*entries(toy.replace("# as x", "# (n, 13)"))]})
     quiet = toy.replace("# (n, 13) V", "# what is made bigger")
     assert without_shape({"toy": [*entries(quiet)]}) == ["toy.scaled: x", "toy.scaled: result"]
@@ -132,7 +144,11 @@ def found(module: str, name: str) -> object:
     "A public name of a module, or a method of one of its classes"
     owner, _, method = name.rpartition(".")
     source = importlib.import_module(f"emgfm.{module}")
-    return getattr(source, name) if not owner else inspect.getattr_static(getattr(source, owner, None), method, None)
+    return (
+        getattr(source, name)
+        if not owner
+        else inspect.getattr_static(getattr(source, owner, None), method, None)
+    )
 
 
 def plain(text: str) -> str:
@@ -154,7 +170,9 @@ def test_help_names_parameters_and_results(module):
             head = f"{p.name} : {p.type}{default}" if p.type else f"{p.name}{default}"
             assert f" {plain(head)} {plain(p.note)}".rstrip() in told, f"{e.name}: {p.name}"
         if e.result and e.result.type != "None":
-            assert f"Returns ------- {plain(e.result.type)} {plain(e.result.note)}".rstrip() in told, e.name
+            assert (
+                f"Returns ------- {plain(e.result.type)} {plain(e.result.note)}".rstrip() in told
+            ), e.name
 
 
 def test_public_names_have_help():
@@ -164,20 +182,28 @@ def test_public_names_have_help():
     for name in emgfm.__all__[1:]:
         what = getattr(emgfm, name)
         if inspect.isfunction(what) or inspect.isclass(what) and not issubclass(what, Exception):
-            names = [p for p in inspect.signature(what).parameters if p not in ("self", "args", "kwargs")]
+            names = [
+                p for p in inspect.signature(what).parameters if p not in ("self", "args", "kwargs")
+            ]
             told = inspect.getdoc(what)
-            assert told and all(re.search(rf"^\*{{0,2}}{p}\b", told, re.M) for p in names), name
+            assert told and all(re.search(rf"^ *\*{{0,2}}{p}\b", told, re.M) for p in names), name
 
 
 def test_docstrings_are_written():
     "Summary and hand-written words stay; what comes from the comments follows"
     toy = {e.name: e for e in entries(expanded(TOY))}
     assert list(toy) == ["Box", "Box.weight", "scaled", "Box.shut", "plain"]
-    assert toy["plain"].doc == "One line\n\nParameters\n----------\nx\n\nReturns\n-------\nint\n    m"
+    assert (
+        toy["plain"].doc == "One line\n\nParameters\n----------\nx\n\nReturns\n-------\nint\n    m"
+    )
     assert toy["scaled"].doc == SCALED
     assert "labels : dict, default dict()\n    text of each side" in toy["Box"].doc
-    assert toy["Box.weight"].doc.endswith("gravity : float, default 9.81\n\nReturns\n-------\nfloat\n    N")
-    assert toy["Box.shut"].doc.startswith("Closed with `\\n` ä\n\nParameters\n----------\nhard : bool, default False")
+    assert toy["Box.weight"].doc.endswith(
+        "gravity : float, default 9.81\n\nReturns\n-------\nfloat\n    N"
+    )
+    assert toy["Box.shut"].doc.startswith(
+        "Closed with `\\n` ä\n\nParameters\n----------\nhard : bool, default False"
+    )
     assert '"Help of the command line"' in expanded(TOY) and '"No help"' in expanded(TOY)
 
 

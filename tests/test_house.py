@@ -1,4 +1,5 @@
 """The project agrees with itself: README and site with their sources, modules with the order of their notebooks."""
+
 import ast
 import configparser
 import json
@@ -15,7 +16,19 @@ from readme import readme
 ROOT = Path(__file__).resolve().parent.parent
 NBS, LIB = ROOT / "nbs", ROOT / "emgfm"
 # the order of the layers: a module imports from its own layer and from those before it
-LAYERS = ("core", "files", "signals", "readers", "lookalike", "store", "windows", "models", "judge", "control", "")
+LAYERS = (
+    "core",
+    "files",
+    "signals",
+    "readers",
+    "lookalike",
+    "store",
+    "windows",
+    "models",
+    "judge",
+    "control",
+    "",
+)
 WITHOUT_TORCH = LAYERS[:LAYERS.index("models")]
 CFG = configparser.ConfigParser(delimiters=["="])
 CFG.read(ROOT / "settings.ini", encoding="utf-8")
@@ -49,7 +62,9 @@ def imported(source: str, module: str, known: set[str]) -> set[str]:
             base = ".".join([*package, *([node.module] if node.module else [])])
             out |= {base} | {f"{base}.{a.name}" for a in node.names}  # a name may be a module
     inside = {name.removeprefix("emgfm.") for name in out if name.startswith("emgfm.")}
-    return {name for name in inside if name in known or (LIB / f"{name.replace('.', '/')}.py").exists()}
+    return {
+        name for name in inside if name in known or (LIB / f"{name.replace('.', '/')}.py").exists()
+    }
 
 
 def wrong_imports(sources: dict[str, str]) -> list[str]:
@@ -61,22 +76,37 @@ def wrong_imports(sources: dict[str, str]) -> list[str]:
 
 def library() -> dict[str, str]:
     "Source of every exported module"
-    paths = (p for p in LIB.rglob("*.py") if not p.name.startswith("_") and "__pycache__" not in p.parts)
-    return {".".join(p.relative_to(LIB).with_suffix("").parts): p.read_text(encoding="utf-8") for p in sorted(paths)}
+    paths = (
+        p for p in LIB.rglob("*.py") if not p.name.startswith("_") and "__pycache__" not in p.parts
+    )
+    return {
+        ".".join(p.relative_to(LIB).with_suffix("").parts): p.read_text(encoding="utf-8")
+        for p in sorted(paths)
+    }
 
 
 def misplaced(notebooks: dict[str, Path]) -> list[str]:
     "Modules whose notebook is not in the folder of their package, and numbers that two notebooks of a folder share"
-    wrong = [m for m, nb in notebooks.items() if layer(m) and re.sub(r"^\d+_", "", nb.parent.name) != layer(m)]
-    wrong += [m for m, nb in notebooks.items() if re.sub(r"^\d+_", "", nb.stem) != m.rpartition(".")[2]]
+    wrong = [
+        m
+        for m, nb in notebooks.items()
+        if layer(m) and re.sub(r"^\d+_", "", nb.parent.name) != layer(m)
+    ]
+    wrong += [
+        m for m, nb in notebooks.items() if re.sub(r"^\d+_", "", nb.stem) != m.rpartition(".")[2]
+    ]
     numbers = [(nb.parent, nb.name.partition("_")[0]) for nb in notebooks.values()]
-    return wrong + [f"{folder.name}/{n}" for folder, n in sorted(set(numbers)) if numbers.count((folder, n)) > 1]
+    return wrong + [
+        f"{folder.name}/{n}" for folder, n in sorted(set(numbers)) if numbers.count((folder, n)) > 1
+    ]
 
 
 def loaded(modules: list[str], unwanted: tuple[str, ...]) -> list[str]:
     "Which unwanted packages a fresh Python has loaded after importing the modules, and through which"
-    code = f"import importlib, sys\nfor m in {modules!r}:\n    importlib.import_module(m)\n" \
-           f"    for u in {unwanted!r}:\n        if u in sys.modules:\n            sys.exit(f'{{m}} imports {{u}}')\n"
+    code = (
+        f"import importlib, sys\nfor m in {modules!r}:\n    importlib.import_module(m)\n"
+        f"    for u in {unwanted!r}:\n        if u in sys.modules:\n            sys.exit(f'{{m}} imports {{u}}')\n"
+    )
     got = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     return got.stderr.strip().splitlines()
 
@@ -86,7 +116,16 @@ def project_files() -> list[Path]:
     listing = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
     got = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True)
     if got.returncode:  # a copy without git
-        skipped = {".venv", "_docs", "_proc", ".nbtext", ".cache", ".ruff_cache", ".pytest_cache", "__pycache__"}
+        skipped = {
+            ".venv",
+            "_docs",
+            "_proc",
+            ".nbtext",
+            ".cache",
+            ".ruff_cache",
+            ".pytest_cache",
+            "__pycache__",
+        }
         return [p for p in ROOT.rglob("*") if p.is_file() and not skipped & set(p.parts)]
     return [p for n in got.stdout.split("\0") if n and (p := ROOT / n).is_file()]
 
@@ -104,7 +143,9 @@ def local_paths(text: str) -> list[str]:
 def test_readme():
     text, pictures = readme()
     assert (ROOT / "README.md").read_text(encoding="utf-8") == text, "run make export"
-    assert all((NBS / name).read_bytes() == png for name, png in pictures.items()), "run make export"
+    assert all((NBS / name).read_bytes() == png for name, png in pictures.items()), (
+        "run make export"
+    )
 
 
 def test_readme_tool_can_fail(tmp_path):
@@ -117,17 +158,23 @@ def test_readme_tool_can_fail(tmp_path):
 
 def test_readme_links_lead_somewhere():
     for page in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
-        links = re.findall(r"\]\((?!https?:|#)([^)\s#]+)", (ROOT / page).read_text(encoding="utf-8"))
+        links = re.findall(
+            r"\]\((?!https?:|#)([^)\s#]+)", (ROOT / page).read_text(encoding="utf-8")
+        )
         assert all((ROOT / link).exists() for link in links), page
 
 
 def disagreements(site: dict) -> list[str]:
     "Where the site's configuration says something else than settings.ini"
     web = site["website"]
-    pairs = {"title": (web["title"], CFG["title"]), "output-dir": (site["project"]["output-dir"], CFG["doc_path"]),
-             "site-url": (web["site-url"], CFG["doc_host"] + CFG["doc_baseurl"]),
-             "repo-url": (web["repo-url"], CFG["git_url"]), "repo-branch": (web["repo-branch"], CFG["branch"]),
-             "description": (web["description"], CFG["description"])}
+    pairs = {
+        "title": (web["title"], CFG["title"]),
+        "output-dir": (site["project"]["output-dir"], CFG["doc_path"]),
+        "site-url": (web["site-url"], CFG["doc_host"] + CFG["doc_baseurl"]),
+        "repo-url": (web["repo-url"], CFG["git_url"]),
+        "repo-branch": (web["repo-branch"], CFG["branch"]),
+        "description": (web["description"], CFG["description"]),
+    }
     return [key for key, (a, b) in pairs.items() if a != b]
 
 
@@ -161,15 +208,20 @@ def test_every_notebook_has_a_section():
 def test_links_become_relative():
     from pages import relink
 
-    pages = {"nbs/00_core/00_schema.ipynb": "core/schema.ipynb", "nbs/30_readers/18_hu.ipynb": "readers/hu.ipynb",
-             "CONTRIBUTING.md": "contributing.md"}
+    pages = {
+        "nbs/00_core/00_schema.ipynb": "core/schema.ipynb",
+        "nbs/30_readers/18_hu.ipynb": "readers/hu.ipynb",
+        "CONTRIBUTING.md": "contributing.md",
+    }
     cfg = SimpleNamespace(**{k: CFG[k] for k in ("doc_host", "doc_baseurl", "git_url", "branch")})
     site, here = cfg.doc_host + cfg.doc_baseurl, PurePosixPath("nbs/30_readers/18_hu.ipynb")
-    for text, wanted in [("[a](../00_core/00_schema.ipynb#names)", "[a](../core/schema.html#names)"),
-                         ("[a](../../CONTRIBUTING.md)", "[a](../contributing.html)"),
-                         ("[a](../../LICENSE)", f"[a]({cfg.git_url}/blob/{cfg.branch}/LICENSE)"),
-                         (f"[`b`]({site}/00_core/schema.html#b)", "[`b`](../core/schema.html#b)"),
-                         ("[a](https://example.org/x.html)", "[a](https://example.org/x.html)")]:
+    for text, wanted in [
+        ("[a](../00_core/00_schema.ipynb#names)", "[a](../core/schema.html#names)"),
+        ("[a](../../CONTRIBUTING.md)", "[a](../contributing.html)"),
+        ("[a](../../LICENSE)", f"[a]({cfg.git_url}/blob/{cfg.branch}/LICENSE)"),
+        (f"[`b`]({site}/00_core/schema.html#b)", "[`b`](../core/schema.html#b)"),
+        ("[a](https://example.org/x.html)", "[a](https://example.org/x.html)"),
+    ]:
         assert relink(text, here, pages, cfg) == wanted
 
 
@@ -177,11 +229,16 @@ def test_broken_links_are_found(tmp_path):
     from docs import faults
 
     (tmp_path / "a.html").write_text('<h1 id="top">A</h1><a href="b.html#end">b</a><a href="https://x.org/no">x</a>')
-    (tmp_path / "b.html").write_text('<h1 id="end">B</h1><a href="a.html#top">a</a><a href="#end">here</a>')
+    (tmp_path / "b.html").write_text(
+        '<h1 id="end">B</h1><a href="a.html#top">a</a><a href="#end">here</a>'
+    )
     assert not faults(tmp_path)
     (tmp_path / "b.html").write_text('<a href="c.html">c</a><img src="figure.png" alt="A">')
-    assert faults(tmp_path) == ["a.html: b.html#end: no such anchor", "b.html: c.html: no such page",
-                                "b.html: figure.png: no such page"]
+    assert faults(tmp_path) == [
+        "a.html: b.html#end: no such anchor",
+        "b.html: c.html: no such page",
+        "b.html: figure.png: no such page",
+    ]
 
 
 # --- the order of the modules
@@ -193,7 +250,9 @@ def test_every_module_has_its_notebook():
 def test_notebooks_lie_in_the_folder_of_their_package():
     assert not misplaced(notebook_modules())
     assert misplaced({"store.core": NBS / "00_core/00_core.ipynb"}) == ["store.core"]
-    assert misplaced({"core.a": NBS / "00_core/00_a.ipynb", "core.b": NBS / "00_core/00_b.ipynb"}) == ["00_core/00"]
+    assert misplaced(
+        {"core.a": NBS / "00_core/00_a.ipynb", "core.b": NBS / "00_core/00_b.ipynb"}
+    ) == ["00_core/00"]
     assert misplaced({"core.a": NBS / "00_core/00_b.ipynb"}) == ["core.a"]
 
 
@@ -213,14 +272,20 @@ def test_imports_follow_the_layers():
     ("readers.hu", "from ..lookalike import hu"),
 ])
 def test_imports_from_later_layers_are_found(module, source):
-    known = dict.fromkeys(["core.schema", "readers.hu", "lookalike.hu", "store.core", "models.train"], "")
+    known = dict.fromkeys(
+        ["core.schema", "readers.hu", "lookalike.hu", "store.core", "models.train"], ""
+    )
     assert len(wrong_imports(known | {module: source})) == 1
-    fine = "from emgfm.core.schema import MUSCLES\nimport numpy as np\nfrom emgfm.core import schema"
+    fine = (
+        "from emgfm.core.schema import MUSCLES\nimport numpy as np\nfrom emgfm.core import schema"
+    )
     assert not wrong_imports(known | {module: fine})
 
 
 def test_data_layer_needs_no_torch():
-    modules = [f"emgfm.{m}" for name in WITHOUT_TORCH for m in sorted(library()) if layer(m) == name]
+    modules = [
+        f"emgfm.{m}" for name in WITHOUT_TORCH for m in sorted(library()) if layer(m) == name
+    ]
     assert len(modules) > 40
     assert not loaded(["emgfm", *modules], ("torch", "matplotlib", "nbdev"))
 
@@ -230,7 +295,9 @@ def test_public_names():
 
     assert all(getattr(emgfm, name) is not None for name in emgfm.__all__)
     stub = ast.parse((LIB / "__init__.pyi").read_text(encoding="utf-8"))
-    told = {a.name: f"{n.module}" for n in stub.body if isinstance(n, ast.ImportFrom) for a in n.names}
+    told = {
+        a.name: f"{n.module}" for n in stub.body if isinstance(n, ast.ImportFrom) for a in n.names
+    }
     assert told == emgfm._PUBLIC, "emgfm/__init__.pyi names what emgfm/__init__.py offers"
     assert emgfm.readers() == sorted(emgfm.readers()) and "hu" in emgfm.readers()
     with pytest.raises(AttributeError, match="no attribute 'Stroe'"):
@@ -239,7 +306,9 @@ def test_public_names():
 
 def test_importing_the_package_is_quick_and_loads_nothing():
     code = "import sys, time; t = time.perf_counter(); import emgfm; print(time.perf_counter() - t, 'numpy' in sys.modules)"
-    seconds, numpy = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    seconds, numpy = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    ).stdout.split()
     assert float(seconds) < 1 and numpy == "False"
 
 
@@ -251,7 +320,11 @@ def test_unwanted_imports_are_found():
 # --- nobody's machine
 
 def test_no_local_paths():
-    text_files = (p for p in project_files() if p.suffix not in {".png", ".npy", ".parquet"} and p != Path(__file__))
+    text_files = (
+        p
+        for p in project_files()
+        if p.suffix not in {".png", ".npy", ".parquet"} and p != Path(__file__)
+    )
     found = {str(p.relative_to(ROOT)): hits for p in text_files
              if (hits := local_paths(p.read_text(encoding="utf-8", errors="replace")))}
     assert not found

@@ -1,4 +1,5 @@
 """Every notebook runs, is clean, is exported, and carries the outputs that the documentation shows."""
+
 import ast
 import filecmp
 import json
@@ -13,8 +14,12 @@ from export import document
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT / "nbs"
-NOTEBOOKS = sorted((p for p in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts), key=lambda p: p.name)
-each = pytest.mark.parametrize("nb", NOTEBOOKS, ids=lambda p: p.relative_to(NBS).with_suffix("").as_posix())
+NOTEBOOKS = sorted(
+    (p for p in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts), key=lambda p: p.name
+)
+each = pytest.mark.parametrize(
+    "nb", NOTEBOOKS, ids=lambda p: p.relative_to(NBS).with_suffix("").as_posix()
+)
 MAX_CELLS, MAX_BYTES, MAX_SECONDS = 80, 400_000, 300
 
 # what nbdev_test does, in a process of its own; told on standard output: ids of the cells that showed something
@@ -53,8 +58,13 @@ def without_saved_output(nb: Path, shown: list[str]) -> list[str]:
 def run_notebook(nb: Path, tmp: Path) -> list[str]:
     "Run a notebook as nbdev_test does; the ids of the cells that showed something"
     out = tmp / "shown.json"
-    got = subprocess.run([sys.executable, "-c", RUN, str(nb), str(out)], cwd=ROOT, capture_output=True, text=True,
-                         timeout=MAX_SECONDS)
+    got = subprocess.run(
+        [sys.executable, "-c", RUN, str(nb), str(out)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=MAX_SECONDS,
+    )
     assert got.returncode == 0, got.stderr[-4000:]
     return json.loads(out.read_text())
 
@@ -92,23 +102,32 @@ def project_copy(tmp: Path) -> Path:
 
 def nbdev(command: str, cwd: Path) -> None:
     "Run a command of nbdev in a copy of the project"
-    env = {k: v for k, v in os.environ.items() if k != "IN_TEST"}  # under it nbdev_export does nothing
+    env = {
+        k: v for k, v in os.environ.items() if k != "IN_TEST"
+    }  # under it nbdev_export does nothing
     code = f"from nbdev.{command.partition(':')[0]} import {command.partition(':')[2]} as f; f.__wrapped__()"
-    subprocess.run([sys.executable, "-c", code], cwd=cwd, env=env, check=True, capture_output=True, text=True)
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, env=env, check=True, capture_output=True, text=True
+    )
 
 
 def different(a: Path, b: Path, suffix: str) -> list[str]:
     "Files that are not the same in two folders"
     names = {p.relative_to(d) for d in (a, b) for p in d.rglob(f"*{suffix}")
              if not {"__pycache__", ".ipynb_checkpoints"} & set(p.parts)}
-    return sorted(str(n) for n in names
-                  if not ((a / n).exists() and (b / n).exists() and filecmp.cmp(a / n, b / n, shallow=False)))
+    return sorted(
+        str(n)
+        for n in names
+        if not ((a / n).exists() and (b / n).exists() and filecmp.cmp(a / n, b / n, shallow=False))
+    )
 
 
 @each
 def test_runs(nb, tmp_path):
     missing = without_saved_output(nb, run_notebook(nb, tmp_path))
-    assert not missing, f"these cells show something that is not saved: {missing}; run tools/nb.py run {nb.name}"
+    assert not missing, (
+        f"these cells show something that is not saved: {missing}; run tools/nb.py run {nb.name}"
+    )
 
 
 @each
@@ -137,12 +156,36 @@ def test_clean(tmp_path):
 
 # --- the checks can fail
 
-SOUND = {"metadata": {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}},
-         "nbformat": 4, "nbformat_minor": 5, "cells": [
-             {"cell_type": "markdown", "id": "a", "metadata": {}, "source": ["# Title\n", "> One sentence"]},
-             {"cell_type": "code", "id": "b", "metadata": {}, "execution_count": None, "source": ["1 + 1"], "outputs": [
-                 {"output_type": "execute_result", "data": {"text/plain": ["2"]}, "metadata": {},
-                  "execution_count": None}]}]}
+SOUND = {
+    "metadata": {
+        "kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}
+    },
+    "nbformat": 4,
+    "nbformat_minor": 5,
+    "cells": [
+        {
+            "cell_type": "markdown",
+            "id": "a",
+            "metadata": {},
+            "source": ["# Title\n", "> One sentence"],
+        },
+        {
+            "cell_type": "code",
+            "id": "b",
+            "metadata": {},
+            "execution_count": None,
+            "source": ["1 + 1"],
+            "outputs": [
+                {
+                    "output_type": "execute_result",
+                    "data": {"text/plain": ["2"]},
+                    "metadata": {},
+                    "execution_count": None,
+                }
+            ],
+        },
+    ],
+}
 
 
 def written(tmp: Path, change=lambda d: None) -> Path:
@@ -174,14 +217,19 @@ def test_faults_are_found(tmp_path, change, told):
 
 
 def test_an_error_is_found(tmp_path):
-    nb = written(tmp_path, lambda d: d["cells"][1].update(source=["assert 1 + 1 == 3, 'wrong sum'"]))
+    nb = written(
+        tmp_path, lambda d: d["cells"][1].update(source=["assert 1 + 1 == 3, 'wrong sum'"])
+    )
     with pytest.raises(AssertionError, match="wrong sum"):
         run_notebook(nb, tmp_path)
 
 
 def test_flags_are_honoured(tmp_path):
     for flag in ("eval: false", "slow"):
-        nb = written(tmp_path, lambda d, flag=flag: d["cells"][1].update(source=[f"#| {flag}\n", "1 / 0"], outputs=[]))
+        nb = written(
+            tmp_path,
+            lambda d, flag=flag: d["cells"][1].update(source=[f"#| {flag}\n", "1 / 0"], outputs=[]),
+        )
         assert run_notebook(nb, tmp_path) == []
 
 

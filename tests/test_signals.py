@@ -3,10 +3,11 @@ import numpy as np
 import pytest
 from scipy.interpolate import PchipInterpolator
 
+from emgfm.control.streams import FAULTS, Calibration, EMGStream
 from emgfm.core.schema import MUSCLES, REASONS, muscle_index, stride_edges, to_row
 from emgfm.lookalike.gait import CLEAN, Bout, Walk, Walker, angle, truth
 from emgfm.signals.events import contacts_from_force, strikes_from_heel, strikes_from_knee
-from emgfm.signals.filters import process_emg
+from emgfm.signals.filters import Live, emg_chain, process_emg
 from emgfm.signals.noise import (
     channel_quality,
     electrode_faults,
@@ -34,7 +35,8 @@ def unplugged_loud(x, rng):
 
 
 def on_the_rail(x, rng):
-    x[:] = np.where(np.sin(np.arange(len(x)) / 90) > 0, 1.25, -1.25) + (rng.random(len(x)) < 0.2) * 0.1
+    rail = np.where(np.sin(np.arange(len(x)) / 90) > 0, 1.25, -1.25)
+    x[:] = np.clip(rail + (rng.random(len(x)) < 0.2) * rng.normal(0, 0.1, len(x)), -1.25, 1.25)
 
 
 def too_much_gain(x, rng):
@@ -150,3 +152,34 @@ def test_strikes_from_a_goniometer_of_50_hz():
     error = [np.abs(walk._edges - x).min() for x in got[np.isfinite(got)]]
     assert len(error) >= 8 and max(error) < 0.06 and (sure[np.isfinite(got)] == 0.8).all()
     assert np.isnan(got).sum() == 1, "an event may hide in the gap"
+
+
+def test_a_live_chain_takes_an_empty_packet_and_forgets_an_infinite_sample():
+    x = np.random.default_rng(0).normal(0, 0.1, (4000, 13))
+    whole, live = (Live(*emg_chain("raw", 1000.0)) for _ in range(2))
+    want = whole(x)[1]
+    parts = [live(p)[1] for p in (x[:0], x[:1500], x[1500:1500], x[1500:])]
+    assert parts[0].shape == (0, 13) and np.allclose(np.concatenate(parts), want)
+    for wild in (np.inf, -np.inf, 1e300):
+        y = x.copy()
+        y[1000, 8] = wild
+        got = Live(*emg_chain("raw", 1000.0))(y)[1]
+        assert np.isnan(got[1000, 8]) and np.nanmax(got) < 1
+        assert np.allclose(got[-1], want[-1], rtol=0.05)
+
+
+@pytest.mark.parametrize("rate, step, rest, strong", [
+    (1000, 2.44e-6, 1e-6, 150e-6), (200, 1, 1, 40)])
+def test_a_quiet_muscle_behind_few_bits_is_not_saturated_and_a_rail_is(rate, step, rest, strong):
+    rng, t = np.random.default_rng(0), np.arange(0, 5, 1 / rate)
+    size = np.where(t % 1.1 < 0.35, strong, rest)[:, None]
+    x = np.round(rng.normal(0, 1, (len(t), 13)) * size / step) * step
+    x[:, 0] = np.where(rng.random(len(t)) < 0.8, 20 * strong, x[:, 0])
+    stream = EMGStream(Calibration(rate, np.full(13, 0.8 * strong), "raw", None))
+    packet, bad = rate // 100, []
+    for i in range(0, len(t) - packet, packet):
+        stream.push(x[i:i + packet], t[i + packet - 1])
+        bad += [stream.fault.copy()] if t[i] > 1 else []
+    bad = np.array(bad)
+    assert (bad[:, 1:] >= 0).mean() < 0.05
+    assert (bad[:, 0] == FAULTS.index("saturated")).mean() > 0.9

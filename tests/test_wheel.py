@@ -1,4 +1,5 @@
 """Wheel and source archive, built and put into an environment that has nothing of the development tools."""
+
 import os
 import re
 import shutil
@@ -13,9 +14,33 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-DEV = ("nbdev", "execnb", "IPython", "pytest", "jupytext", "jupyterlab", "hypothesis", "ruff", "smalldocs", "selenium", "ghapi")
-TOP = ("settings.ini", "setup.py", "MANIFEST.in", "constraints.txt", "README.md", "LICENSE", "CITATION.cff", "CHANGELOG.md",
-       "CONTRIBUTING.md", "SECURITY.md", "DATA_CARD.md", "MODEL_CARD.md")
+DEV = (
+    "nbdev",
+    "execnb",
+    "IPython",
+    "pytest",
+    "jupytext",
+    "jupyterlab",
+    "hypothesis",
+    "ruff",
+    "smalldocs",
+    "selenium",
+    "ghapi",
+)
+TOP = (
+    "settings.ini",
+    "setup.py",
+    "MANIFEST.in",
+    "constraints.txt",
+    "README.md",
+    "LICENSE",
+    "CITATION.cff",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "DATA_CARD.md",
+    "MODEL_CARD.md",
+)
 # what the wheel needs to run comes from the environment of the tests; what it must not need is not to be found there
 BLOCK = f"""
 import sys
@@ -36,8 +61,12 @@ def built(tmp_path_factory):
     for name in TOP:
         shutil.copy(ROOT / name, copy)
     shutil.copytree(ROOT / "emgfm", copy / "emgfm", ignore=shutil.ignore_patterns("__pycache__"))
-    got = subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp / "dist"), str(copy)], cwd=tmp,
-                         capture_output=True, text=True)
+    got = subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp / "dist"), str(copy)],
+        cwd=tmp,
+        capture_output=True,
+        text=True,
+    )
     assert got.returncode == 0, got.stdout[-2000:] + got.stderr[-2000:]
     return tmp / "dist"
 
@@ -50,32 +79,66 @@ def bare(built, tmp_path_factory):
     site = next(home.glob("lib/python*/site-packages"))
     python = home / "bin" / "python"
     wheel = next(built.glob("*.whl"))
-    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}  # else pip finds the project there and calls it installed
-    got = subprocess.run([sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps", "--no-index", str(wheel)],
-                         env=env, capture_output=True, text=True)
+    env = {
+        k: v for k, v in os.environ.items() if k != "PYTHONPATH"
+    }  # else pip finds the project there and calls it installed
+    got = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            str(python),
+            "install",
+            "-q",
+            "--no-deps",
+            "--no-index",
+            str(wheel),
+        ],
+        env=env,
+        capture_output=True,
+        text=True,
+    )
     assert got.returncode == 0, got.stderr
     (site / "no_dev_tools.py").write_text(BLOCK)
     # no `import` line of the tests' own environment is read, so emgfm can only come from the wheel
-    (site / "libraries.pth").write_text(f"import no_dev_tools\n{sysconfig.get_paths()['purelib']}\n")
+    (site / "libraries.pth").write_text(
+        f"import no_dev_tools\n{sysconfig.get_paths()['purelib']}\n"
+    )
     return python
 
 
 def run(python: Path, *args: str) -> subprocess.CompletedProcess:
     "A program of the bare environment, away from the project"
-    env = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "HOME": str(python.parent), "LANG": "C.UTF-8"}
-    return subprocess.run([str(python), *args], cwd=python.parent, env=env, capture_output=True, text=True)
+    env = {
+        "PATH": "/usr/bin:/bin",
+        "OMP_NUM_THREADS": "1",
+        "HOME": str(python.parent),
+        "LANG": "C.UTF-8",
+    }
+    return subprocess.run(
+        [str(python), *args], cwd=python.parent, env=env, capture_output=True, text=True
+    )
 
 
 def test_contents(built):
     wheel = zipfile.ZipFile(next(built.glob("*.whl")))
     names = set(wheel.namelist())
-    modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "emgfm").rglob("*.py") if "__pycache__" not in p.parts}
-    checkpoints = {p.relative_to(ROOT).as_posix() for p in (ROOT / "emgfm" / "checkpoints").iterdir()}
+    modules = {
+        p.relative_to(ROOT).as_posix()
+        for p in (ROOT / "emgfm").rglob("*.py")
+        if "__pycache__" not in p.parts
+    }
+    checkpoints = {
+        p.relative_to(ROOT).as_posix() for p in (ROOT / "emgfm" / "checkpoints").iterdir()
+    }
     assert modules | checkpoints <= names and len(checkpoints) > 1
     stray = {n for n in names - modules if ".dist-info/" not in n and not n.startswith("emgfm/")}
     assert not stray
     meta = wheel.read(next(n for n in names if n.endswith("METADATA"))).decode()
-    needed = [m[1].lower() for m in re.finditer(r"^Requires-Dist: ([\w.-]+)(?!.*extra ==)", meta, re.M)]
+    needed = [
+        m[1].lower() for m in re.finditer(r"^Requires-Dist: ([\w.-]+)(?!.*extra ==)", meta, re.M)
+    ]
     assert "torch" in needed and not {d.lower() for d in DEV} & set(needed)
     with tarfile.open(next(built.glob("*.tar.gz"))) as tar:
         inside = {n.partition("/")[2] for n in tar.getnames()}
@@ -84,7 +147,9 @@ def test_contents(built):
 
 def test_the_environment_is_bare(bare):
     got = run(bare, "-c", "import emgfm; print(emgfm.__file__)")
-    assert str(bare.parent.parent) in got.stdout and str(ROOT) not in got.stdout, got.stdout + got.stderr
+    assert str(bare.parent.parent) in got.stdout and str(ROOT) not in got.stdout, (
+        got.stdout + got.stderr
+    )
     assert "it is a development tool" in run(bare, "-c", "import nbdev").stderr
 
 
@@ -102,15 +167,25 @@ def test_the_command(bare):
 
 
 def test_the_shipped_checkpoint_comes_along(bare):
-    got = run(bare, "-c", "from emgfm.models.shipped import load_shipped, shipped\nnet, meta = load_shipped()\n"
-                          "print(shipped(), meta['shipped']['trained_on'])")
-    assert str(bare.parent.parent) in got.stdout and "no real person" in got.stdout, got.stdout + got.stderr
+    got = run(
+        bare,
+        "-c",
+        "from emgfm.models.shipped import load_shipped, shipped\nnet, meta = load_shipped()\n"
+        "print(shipped(), meta['shipped']['trained_on'])",
+    )
+    assert str(bare.parent.parent) in got.stdout and "no real person" in got.stdout, (
+        got.stdout + got.stderr
+    )
 
 
 def test_the_data_layer_is_light(bare):
-    code = ("import sys; before = len(sys.modules); import emgfm.store.core, emgfm.store.sync, emgfm.core.catalog\n"
-            "print('torch' in sys.modules, 'matplotlib' in sys.modules, len(sys.modules) - before)")
+    code = (
+        "import sys; before = len(sys.modules); import emgfm.store.core, emgfm.store.sync, emgfm.core.catalog\n"
+        "print('torch' in sys.modules, 'matplotlib' in sys.modules, len(sys.modules) - before)"
+    )
     got = run(bare, "-c", code)
     torch, matplotlib, loaded = got.stdout.split()
     assert (torch, matplotlib) == ("False", "False"), got.stderr
-    assert int(loaded) < 1500  # NumPy, pandas, SciPy and Arrow have about 1,100; PyTorch alone adds more than that
+    assert (
+        int(loaded) < 1500
+    )  # NumPy, pandas, SciPy and Arrow have about 1,100; PyTorch alone adds more than that

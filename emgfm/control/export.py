@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['INPUTS', 'example_inputs', 'TorchRunner', 'export_onnx', 'OnnxRunner', 'open_network', 'parity']
 
-# %% ../../nbs/90_control/02_export.ipynb #dc406db0
+# %% ../../nbs/90_control/02_export.ipynb #0569c26c
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from ..core.schema import DataError
 from ..models.checkpoint import load_checkpoint
 from ..models.transformer import phase_difference
 
-# %% ../../nbs/90_control/02_export.ipynb #bda6e37d
+# %% ../../nbs/90_control/02_export.ipynb #37221d26
 INPUTS = ("emg", "emg_mask", "valid_length", "input_kin_state", "kin_mask", "input_gait_pct")
 
 
@@ -43,9 +44,12 @@ def example_inputs(
         of arrays, with masks of all kinds
     """
     r, f = np.random.default_rng(seed), np.float32
-    return dict(emg=r.uniform(0, 1.5, (n, 13, window_size)).astype(f), emg_mask=(r.uniform(size=(n, 13)) > 0.3).astype(f),
-                valid_length=r.integers(1, window_size + 1, n), input_kin_state=r.normal(0, 0.5, (n, 27)).astype(f),
-                kin_mask=(r.uniform(size=(n, 9)) > 0.2).astype(f), input_gait_pct=r.uniform(size=n).astype(f))
+    emg, emg_mask = r.uniform(0, 1.5, (n, 13, window_size)), r.uniform(size=(n, 13)) > 0.3
+    valid, state = r.integers(1, window_size + 1, n), r.normal(0, 0.5, (n, 27))
+    kin_mask, phase = r.uniform(size=(n, 9)) > 0.2, r.uniform(size=n)
+    return dict(emg=emg.astype(f), emg_mask=emg_mask.astype(f), valid_length=valid,
+                input_kin_state=state.astype(f), kin_mask=kin_mask.astype(f),
+                input_gait_pct=phase.astype(f))
 
 # %% ../../nbs/90_control/02_export.ipynb #853f695f
 class TorchRunner:
@@ -54,23 +58,30 @@ class TorchRunner:
     Parameters
     ----------
     model : nn.Module
+        trained
     horizons : list
+        of its checkpoint
     window_size : int, default 200
+        EMG samples
     """
-    def __init__(self, model: nn.Module, horizons: list, window_size: int = 200):
+    def __init__(
+        self,
+        model: nn.Module,  # trained
+        horizons: list,  # of its checkpoint
+        window_size: int = 200,  # EMG samples
+    ):
         self.model, self.horizons, self.window_size = model.cpu().eval(), horizons, window_size
 
     def __call__(self, x: dict) -> dict:
         with torch.inference_mode():
-            return {k: v.numpy() for k, v in self.model({k: torch.from_numpy(x[k]) for k in INPUTS}).items()}
+            out = self.model({k: torch.from_numpy(x[k]) for k in INPUTS})
+            return {k: v.numpy() for k, v in out.items()}
 
 # %% ../../nbs/90_control/02_export.ipynb #9e108b4a
 def _needs(*packages: str):
-    "Say how to install what is missing"
-    from importlib.util import find_spec
-    lost = [p for p in packages if find_spec(p) is None]
-    if lost:
-        raise DataError(f"{' and '.join(lost)} {'are' if len(lost) > 1 else 'is'} not installed; run `pip install 'emgfm[deploy]'`")
+    "Refuse to go on without a package"
+    if lost := [p for p in packages if find_spec(p) is None]:
+        raise DataError(f"not installed: {', '.join(lost)}; run `pip install 'emgfm[deploy]'`")
 
 
 class _Positional(nn.Module):
@@ -79,7 +90,8 @@ class _Positional(nn.Module):
         super().__init__()
         self.model = model
         with torch.no_grad():
-            out = model({k: torch.from_numpy(v) for k, v in example_inputs(2, window_size).items()})
+            x = example_inputs(2, window_size)
+            out = model({k: torch.from_numpy(v) for k, v in x.items()})
         self.names = tuple(out)
 
     def forward(self, *inputs):
@@ -92,7 +104,7 @@ def export_onnx(
     path: str | Path,  # .onnx
     window_size: int = 200,  # EMG samples
 ) -> Path:
-    """Write a trained network as ONNX: any batch, one length of window, horizons and sizes in its metadata
+    """Write a trained network as ONNX, for any batch and one length of window
 
     Parameters
     ----------
@@ -111,9 +123,11 @@ def export_onnx(
     model, meta = load_checkpoint(checkpoint)
     net = _Positional(model, window_size).eval()
     x = tuple(torch.from_numpy(v) for v in example_inputs(2, window_size).values())
-    program = torch.onnx.export(net, x, dynamo=True, verbose=False, input_names=list(INPUTS), output_names=list(net.names),
-                                dynamic_shapes=(tuple({0: torch.export.Dim.DYNAMIC} for _ in x),))
-    about = dict(horizons=meta["horizons"], model=meta["model"], window_size=window_size, emgfm=meta["emgfm"])
+    any_batch = tuple({0: torch.export.Dim.DYNAMIC} for _ in x)
+    program = torch.onnx.export(net, x, dynamo=True, verbose=False, input_names=list(INPUTS),
+                                output_names=list(net.names), dynamic_shapes=(any_batch,))
+    about = dict(horizons=meta["horizons"], model=meta["model"], window_size=window_size,
+                 emgfm=meta["emgfm"])
     program.model.metadata_props["emgfm"] = json.dumps(about, sort_keys=True)
     program.save(str(path), external_data=False)
     return Path(path)
@@ -132,22 +146,27 @@ class OnnxRunner:
     DataError
         There is no ONNX file …
     DataError
-        … is not from emgfm, expected a file that `export_onnx` wrote
+        … is damaged or not from emgfm (…), expected a file that `export_onnx` wrote
     """
-    def __init__(self, path: str | Path):  # from `export_onnx`
+    def __init__(
+        self,
+        path: str | Path,  # from `export_onnx`
+    ):
         _needs("onnxruntime")
         import onnxruntime as ort
+
         if not Path(path).is_file():
             raise DataError(f"there is no ONNX file {path}")
         how = ort.SessionOptions()
-        # on a small network more threads cost more in waking up than they save, and make the slowest step slow
+        # on a small network more threads cost more in waking up than they save
         how.intra_op_num_threads = how.inter_op_num_threads = 1
-        self.session = ort.InferenceSession(str(path), how, providers=["CPUExecutionProvider"])
-        about = self.session.get_modelmeta().custom_metadata_map.get("emgfm")
-        if about is None:
-            raise DataError(f"{path} is not from emgfm, expected a file that `export_onnx` wrote")
-        about = json.loads(about)
-        self.horizons, self.window_size = about["horizons"], about["window_size"]
+        try:
+            self.session = ort.InferenceSession(str(path), how, providers=["CPUExecutionProvider"])
+            about = json.loads(self.session.get_modelmeta().custom_metadata_map["emgfm"])
+            self.horizons, self.window_size = about["horizons"], about["window_size"]
+        except Exception as e:  # onnxruntime has exceptions of its own for each kind of damage
+            raise DataError(f"{path} is damaged or not from emgfm ({type(e).__name__}), expected a "
+                            "file that `export_onnx` wrote") from None
         self.names = [o.name for o in self.session.get_outputs()]
 
     def __call__(self, x: dict) -> dict:
@@ -198,5 +217,6 @@ def parity(
         output -> largest |difference| / max(1, |value|)
     """
     a, b = first(inputs), second(inputs)
-    apart = {k: np.abs(phase_difference(a[k], b[k]) if k == "phase" else a[k] - b[k]) for k in a}
-    return pd.Series({k: float((apart[k] / np.maximum(1, np.abs(a[k]))).max()) for k in sorted(a)})
+    minus = {k: phase_difference if k == "phase" else np.subtract for k in a}
+    apart = {k: np.abs(minus[k](a[k], b[k])) / np.maximum(1, np.abs(a[k])) for k in sorted(a)}
+    return pd.Series({k: float(x.max()) for k, x in apart.items()})

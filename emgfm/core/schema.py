@@ -523,6 +523,9 @@ def stride_masks(
              _signal_masks(rec.angle, strides, 0, JOINT_GAP, 9),
              _signal_masks(rec.moment, strides, 0, JOINT_GAP, 9)]
     codes = np.concatenate([c for c, _ in parts], axis=1)
+    if rec.moment is not None and rec.moment.unit == "N·m":  # kept as published, and not comparable
+        moments = codes[:, GROUPS["moment"]]
+        moments[moments == REASON_CODES["measured"]] = REASON_CODES["no_mass"]
     channels = np.arange(len(CHANNELS))
     for name, reason in rec.reasons.items():
         mine = channels[GROUPS[name]] if name in GROUPS else [CHANNELS.index(name)]
@@ -659,7 +662,7 @@ def _check_joints(rec, fail):
     for name, limit, hint in (("angle", MAX_ANGLE, "rad (is it in degrees?)"),
                               ("moment", MAX_MOMENT, "N·m/kg (is it divided by body mass?)")):
         signal = getattr(rec, name)
-        if signal is None or not len(signal):
+        if signal is None or not len(signal) or signal.unit == "N·m":
             continue
         if signal.unit == "N·m":  # the mass is unknown: kept as it is, and masked
             limit, hint = MAX_MOMENT * 250, "N·m"

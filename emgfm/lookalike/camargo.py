@@ -188,7 +188,9 @@ def _as_read(recs, without, walker) -> list[Recording]:
     for r in recs:
         r.info = dict(walker.body) if known else {}
         r.emg = None if without == "emg" else r.emg
-        r.moment = r.moment if known and without != "id" else None
+        r.moment = r.moment if without != "id" else None
+        if r.moment is not None and not known:
+            r.moment.data, r.moment.unit = r.moment.data * walker.body["mass"], "N·m"
     return [r for r in recs if without != {"right": "gcRight", "left": "gcLeft"}[r.side]]
 
 # %% ../../nbs/40_lookalike/12_camargo.ipynb #27276f76

@@ -135,7 +135,9 @@ def _write_trial(home, walker, name, masses, window, tabs=False, other_names=Fal
     if moment:
         _write_opensim(home / "Joints_Kinetics" / f"{name}.sto", recs, "moment", mass)
     for r in recs:
-        r.moment = r.moment if masses and moment else None
+        r.moment = r.moment if moment else None
+        if moment and not masses:
+            r.moment.data, r.moment.unit = r.moment.data * mass, "N·m"
         r.info = {"mass": mass} if masses else {}
     return recs
 

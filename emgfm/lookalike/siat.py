@@ -53,7 +53,8 @@ def _both_legs(walk: Walk, start: float, n: int, move: str, table: pd.DataFrame,
     columns += [noise[:, min(k, 1)] + _OFFSETS[k] if c is None else emg[:, c] for k,
                 c in enumerate(_EMG_COLUMNS)]
     for r in recs:
-        r.moment = r.moment if known else None
+        if not known:
+            r.moment.data, r.moment.unit = r.moment.data * mass, "N·m"
     return np.column_stack(columns), recs
 
 # %% ../../nbs/40_lookalike/24_siat.ipynb #d549bb5b

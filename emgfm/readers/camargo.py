@@ -89,10 +89,12 @@ def recordings(
                             EXPECTED) / patient, LostList(dataset=NAME, patient=patient)
     if not home.is_dir():
         raise data_error("is missing", NAME, patient, home)
-    info, found = person(home.parent, patient), trials(home)
+    info, found = {}, trials(home)
     if not found:
         raise data_error("holds no trial, expected <date>/<mode>/<sensor>/<trial>.mat",
                          NAME, patient, home)
+    with lost.piece("SubjectInfo"):
+        info = person(home.parent, patient)
     for trial in found:
         yield from _trial(trial, info, lost)
     yield from lost
@@ -118,12 +120,16 @@ def person(
     Raises
     ------
     DataError
+        Is missing, and with it the body mass
+    DataError
         Is missing; found …
     """
     files = listing(folder, r"SubjectInfo\.mat")
-    table = read_table(files[0]) if files else pd.DataFrame(columns=["Subject"])
+    if not files:
+        raise data_error("is missing, and with it the body mass", file=folder / "SubjectInfo.mat")
+    table = read_table(files[0])
     lacking = {"Subject", "Age", "Gender", "Height", "Weight"} - set(table)
-    if files and lacking:
+    if lacking:
         raise data_error(f"is missing; found {', '.join(table)}", file=files[0], field=min(lacking))
     rows = table[table.Subject.astype(str).str.strip() == patient].to_dict("records")
     names = dict(age="Age", sex="Gender", height="Height", mass="Weight")
@@ -412,16 +418,18 @@ def _signals(trial: Trial, sides: list, mass: float | None, lost: LostList) -> d
     "What the sensors recorded of each leg: side -> quantity -> signal"
     out = {side: {} for side in sides}
     for sensor, quantity in (("ik", "angle"), ("id", "moment"), ("emg", "emg")):
-        if not sides or quantity == "moment" and mass is None:
+        if not sides:
             continue
         with lost.piece(trial.name):
-            table, factor = _sensor(trial, sensor), 1 / mass if quantity == "moment" else 1.0
+            table, factor = _sensor(trial, sensor), 1 / (mass or 1) if quantity == "moment" else 1.0
             columns = {c: table[c] for c in table if c != "Header"}
             for side in [s for s in sides if quantity != "emg" or s == "right"]:
                 with lost.piece(trial.name, file=trial.files[sensor]):
                     x = gather(ROWS[side], columns, quantity, factor)
                     start = float(table.Header.iloc[0])
                     out[side][quantity] = Signal(x, SENSORS[sensor], start, **_HOW[quantity])
+                    if quantity == "moment" and not mass:
+                        out[side][quantity].unit = "N·m"
     return out
 
 # %% ../../nbs/30_readers/12_camargo.ipynb #6bfdc59a

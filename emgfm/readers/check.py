@@ -54,6 +54,8 @@ def _compare_joints(
         told = (f"{quantity} is {'missing' if a is None else 'there'}, the truth has it "
                 f"{'not' if b is None else ''}")
         return [] if a is b or _empty(a) and _empty(b) else [told]
+    if b.unit == "N·m":  # kept as published, for a person of some 50 kg or more
+        tolerance *= 50
     out = []
     for i, s in enumerate(want.strides.itertuples()):
         t = b.times[span(b, s.start, s.stop)]

@@ -99,7 +99,11 @@ def recordings(
     with lost.piece("MVCs"):
         info |= {"mvc": top} if (top := maxima(list(structs.values()))) else {}
     for task in TASKS:
-        yield from _task(task, emg_steps(structs.get(task, {})), files, info, lost)
+        emg = emg_steps(structs.get(task, {}))
+        mine = {k[1:]: f for k, f in files.items() if k[0] == task.lower()}
+        if structs and files:
+            _list_alone(task, emg, mine, lost)
+        yield from _task(task, emg, mine, info, lost)
     yield from lost
 
 # %% ../../nbs/30_readers/16_gait120.ipynb #c311de0e
@@ -347,10 +351,10 @@ def _step_angle(file: Path) -> tuple[float, np.ndarray]:
     return float(t[0]), angle
 
 # %% ../../nbs/30_readers/16_gait120.ipynb #6c2ee19d
-def _task(task: str, emg: dict, files: dict, info: dict, lost: LostList) -> Iterator[Recording]:
-    "The steps of a task, paired by name"
-    mine, steps = {k[1:]: f for k, f in files.items() if k[0] == task.lower()}, []
-    for key in sorted(emg.keys() | mine.keys(), key=lambda k: (natural(k[0]), natural(k[1]))):
+def _task(task: str, emg: dict, mine: dict, info: dict, lost: LostList) -> Iterator[Recording]:
+    "The steps of a task, paired by name: (trial, step) -> struct, and -> .mot"
+    steps = []
+    for key in sorted(emg.keys() | mine.keys(), key=_order):
         trial, name = (k.title() for k in key)
         with lost.piece(f"{task}/{trial}/{name}"):
             steps.append(_step(trial, name, emg.get(key), mine.get(key)))
@@ -361,6 +365,20 @@ def _task(task: str, emg: dict, files: dict, info: dict, lost: LostList) -> Iter
             f"lasts {s.duration:.2f} s, the other strides {usual:.2f} s", field=task))
     for chain in chains([s for s in steps if s not in long]):
         yield _recording(chain, task, info, lost.place["patient"])
+
+# %% ../../nbs/30_readers/16_gait120.ipynb #74d8e8f2
+def _order(key: tuple[str, str]) -> tuple:
+    "Sort key of (trial, step)"
+    return natural(key[0]), natural(key[1])
+
+
+def _list_alone(task: str, emg: dict, mine: dict, lost: LostList):
+    "List the steps that one of the two sources lacks"
+    for what, there, other in (("EMG", emg, mine), ("joint angles", mine, emg)):
+        for trial, name in sorted(other.keys() - there.keys(), key=_order):
+            place = f"{task}/{trial.title()}/{name.title()}"
+            lost.add(place, data_error(f"has no {what}, the other source has the step",
+                                       field=place))
 
 # %% ../../nbs/30_readers/16_gait120.ipynb #634551a8
 def chains(
@@ -427,6 +445,7 @@ def _recording(chain: list[Step], task: str, info: dict, patient: str) -> Record
     else:
         volts = np.abs(np.nan_to_num(emg)).max() < VOLTS and first.state == "filtered"
         unit = "of the MVC" if first.state == "envelope" else "V" if volts else "unknown"
+        info = info | {"mvc": _scales(info.get("mvc", {}), unit)}
         decisions |= {"EMG unit": "values below 0.02 are volts"} if volts else {}
         emg = Signal(emg, EMG_RATE, first.start, unit, first.state, HISTORY[first.state])
     if angle is None:
@@ -444,6 +463,13 @@ def _recording(chain: list[Step], task: str, info: dict, patient: str) -> Record
                      second_sites={} if second is None else {"soleus": second})
 
 # %% ../../nbs/30_readers/16_gait120.ipynb #d1bbb18c
+def _scales(mvc: dict[str, float], unit: str) -> dict[str, float]:
+    "Maximal contractions in the unit of the EMG: 1 where it is divided by them already"
+    if unit == "of the MVC":
+        return {r.channel.removeprefix("emg_"): 1.0 for r in EMG_ROWS}
+    return mvc if unit == "V" else {}
+
+
 def _table(chain: list[Step], activity: str) -> pd.DataFrame:
     "The strides of a recording"
     start = np.array([s.start for s in chain])

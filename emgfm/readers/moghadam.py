@@ -94,7 +94,8 @@ def recordings(
     usual = _usual_duration([times for times, _ in events.values()])
     for name, trial in trials.items():
         for side in SIDES:
-            with lost.piece(name):
+            with lost.piece(name, file=next((x.file for x in trial.values()),
+                                            home / f"EMG/{name}.csv")):
                 rec = _recording(trial, side, *events[name, side], usual, mass)
                 rec.patient, rec.trial = patient, name
                 yield rec
@@ -208,6 +209,8 @@ def read_trial(
     ------
     DataError
         Is missing
+    DataError
+        Is missing; found …
     """
     out = {}
     for what, (folder, suffix) in FILES.items():
@@ -216,7 +219,34 @@ def read_trial(
             if not file.exists():
                 raise data_error("is missing")
             out[what] = _READ[what](file)
+            for column in _lacking(what, out[what]):
+                with lost.piece(name, file=file, field=column):
+                    raise data_error(f"is missing; found {', '.join(list(out[what].columns)[:12])}")
+    with lost.piece(name, file=out["imu"].file if "imu" in out else ""):
+        _check_imu(out)
     return out
+
+# %% ../../nbs/30_readers/22_moghadam.ipynb #0d549b8a
+def _lacking(what: str, sheet: Sheet) -> list[str]:
+    "Columns of angles or moments that a file lacks: their cells stay missing"
+    rows = [r for leg in ROWS.values() for r in leg if r.channel.startswith(f"{what}_")]
+    return [r.source for r in rows if what != "emg" and r.source not in sheet.columns]
+
+
+def _check_imu(trial: dict[str, Sheet]):
+    "Leave the sensors out of a trial whose knocks do not belong to the loadings: another clock"
+    if not {"imu", "moment"} <= set(trial):
+        return
+    far = []
+    for side in SIDES:
+        knocked, loaded = (_events(what, trial[what], side) for what in ("imu", "moment"))
+        if loaded is not None and len(knocked):
+            far += [np.abs(knocked - x).min() for x in loaded]
+    if far and np.median(far) > NEAR:
+        del trial["imu"]
+        raise data_error(f"has knocks {1000 * np.median(far):.0f} ms from the loadings of the "
+                         f"plates, expected {1000 * NEAR:.0f} ms at most: another clock",
+                         field="Time")
 
 # %% ../../nbs/30_readers/22_moghadam.ipynb #14319f22
 def _sheet(file: Path, table: pd.DataFrame, notes: tuple = ()) -> Sheet:
@@ -455,7 +485,7 @@ def _recording(trial: dict[str, Sheet], side: str, events: np.ndarray, how: str,
     "One leg of a trial"
     emg = _signal(trial, "emg", side, unit="unknown", state="raw")
     angle = _signal(trial, "angle", side, unit="rad")
-    moment = _signal(trial, "moment", side, 1 / (mass or 1.0), unit="N·m/kg")
+    moment = _signal(trial, "moment", side, 1 / (mass or 1.0), unit="N·m/kg" if mass else "N·m")
     signs, there = _check_signs(angle, moment, mass,
                                 side), [x for x in (emg, angle) if x is not None]
     if not there:
@@ -473,7 +503,7 @@ def _recording(trial: dict[str, Sheet], side: str, events: np.ndarray, how: str,
                and not mass}
     return Recording(NAME, "", "", side, kept.reset_index(drop=True), emg=emg,
                      angle=_spread(angle, first, last),
-                     moment=_spread(moment, first, last) if mass else None,
+                     moment=_spread(moment, first, last),
                      info={"mass": mass} if mass else {}, reasons=reasons,
                      notes=trial["emg"].notes if "emg" in trial else (),
                      rejected=rejected[["start", "stop", "reason"]],
@@ -485,7 +515,9 @@ def _signal(trial: dict, what: str, side: str, factor: float = 1.0, **how) -> Si
     if what not in trial:
         return None
     sheet = trial[what]
-    x = gather(ROWS[side], sheet.columns, what, factor, file=sheet.file)
+    x = gather(ROWS[side], sheet.columns, what, factor, optional=what != "emg", file=sheet.file)
+    if not len(x):
+        return None
     return Signal(x, sheet.rate, sheet.start, **how)
 
 # %% ../../nbs/30_readers/22_moghadam.ipynb #e52484f0
@@ -509,7 +541,7 @@ def _check_signs(angle: Signal | None, moment: Signal | None, mass: float | None
                              "in flexion", field=f"knee_angle_{s}")
         lowest = -np.nanmax(knee)
         out["knee sign"] = f"negative in flexion: down to {lowest:.0f} degrees in the file"
-    if moment is not None:
+    if moment is not None and np.isfinite(moment.data[:, 2, 2]).any():
         ankle = moment.data[:, 2, 2].astype(float) * (mass or 1.0)
         top = ankle[np.nanargmax(np.abs(ankle))]
         if top > 30:

@@ -348,7 +348,7 @@ def _leg(table: pd.DataFrame, side: str, start: float, known: Known) -> dict:
     return dict(
         emg=signal("emg", unit="mV", state="raw") if left else None,
                 angle=signal("angle", unit="rad"),
-        moment=signal("moment", unit="N·m/kg") if known.mass else None,
+        moment=signal("moment", unit="N·m/kg" if known.mass else "N·m"),
         second_sites={"tibialis_anterior": lower} if left and lower is not None else {},
         reasons=reasons, info=dict(known.info), decisions=dict(known.decisions),
         notes=(NOTE,) if left else ())
