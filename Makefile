@@ -30,7 +30,7 @@ test: $(STAMP) ## every notebook and every test
 	@$(BIN)/python -m pytest -n $(JOBS) -q $(ARGS)
 
 coverage: $(STAMP) ## lines that notebooks and tests run together, child processes as well
-	@$(BIN)/python tools/cover.py -n $(JOBS) $(ARGS)
+	@$(BIN)/python -m testing.cover -n $(JOBS) $(ARGS)
 
 torture: $(STAMP) ## builds killed thirty times, and every way of spoiling files
 	@EMGFM_KILLS=30 EMGFM_KILLS_TABLE=$(CURDIR)/nbs/99_findings/kills.csv $(BIN)/python -m pytest -q tests/test_faults.py
@@ -67,7 +67,7 @@ export: $(STAMP) ## notebooks -> emgfm/, README.md, notebooks cleaned
 
 clean: ## remove what was built, keep .venv
 	@rm -rf _proc _docs build dist *.egg-info .pytest_cache .ruff_cache .coverage .coverage.*
-	@find emgfm nbs tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find emgfm nbs testing tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## remove .venv as well
 	@rm -rf $(VENV)

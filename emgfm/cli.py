@@ -764,21 +764,13 @@ def train(
     cache: Cache = None,
 ):
     "Train a network on the patients of the training split."
-    from emgfm.models.adapt import pretrain as learn_hidden
-    from emgfm.models.train import train_transformer
+    from emgfm.models.train import train_store
 
-    if pretrain and init:
-        raise DataError("--pretrain and --init were given, expected one of them")
-    options = dict(resume=True, device=_device(device), workers=workers, tensorboard=tensorboard,
-                   progress=ctx.obj.progress)
-    parts = _parts(store, cache, splits, query, sensors)
-    config = _config(steps, seed, lr, batch_size=batch_size, ema=ema, patience=patience or None,
-                     precision=precision, compile=compiled)
-    if pretrain:
-        result = learn_hidden(parts.train, parts.val, out, config, size, **options)
-    else:
-        result = train_transformer(parts.train, parts.val, out, config, None if init else size,
-                                   init=init, **options)
+    data = dict(splits=splits, query=query, sensors=sensors, cache=cache)
+    how = dict(ema=ema, patience=patience, precision=precision, compile=compiled, seed=seed)
+    result = train_store(store, out, "" if init else size, steps, batch_size, lr, pretrain, init,
+                         **data, **how, tensorboard=tensorboard, workers=workers,
+                         device=_device(device) or "", quiet=not ctx.obj.progress)
     ctx.obj.say(f"best validation loss {result.meta['best']:.4f} at step {result.meta['step']}")
     done(ctx.obj, [result.best], f"emgfm evaluate {out} {store}", best=result.meta["best"])
 
@@ -822,6 +814,8 @@ def evaluate_command(
     splits: Splits = None,
     query: Query = "",
     sensors: Sensors = "",
+    seen: Annotated[bool, typer.Option(
+        "--seen", help="Judge on patients of the training too.")] = False,
     cache: Cache = None,
     force: Force = False,
 ):
@@ -832,7 +826,7 @@ def evaluate_command(
     _new(csv, force)
     model, _ = load_checkpoint(checkpoint)
     parts = _parts(store, cache, splits, query, sensors)
-    scores = judge(parts, model, per_stride=None)
+    scores = judge(parts, model, per_stride=None, seen=seen)
     if csv:
         scores.to_csv(csv, index=False)
     ctx.obj.say(score_text(scores, metric))

@@ -1,1 +1,4 @@
-"""What spoils files and kills builds on purpose: for the tests and `make torture`, not in the wheel."""
+"""Coverage, and what spoils files and kills builds on purpose; not in the wheel.
+
+For the tests, `make coverage` and `make torture`.
+"""

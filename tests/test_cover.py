@@ -1,4 +1,4 @@
-"""The lines that `make coverage` counts: each cell at the lines of its module, each process with what it ran."""
+"""What `make coverage` counts: cells at the lines of their modules, and every process."""
 
 import ast
 import json
@@ -10,12 +10,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from cover import NBS, absolute, at_its_lines, places
+
+from testing.cover import NBS, absolute, at_its_lines, places
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = [
     "#| default_exp readers.tiny",
-    "#| export\nimport functools\nimport sys\n\nfrom emgfm import other\nfrom emgfm.other import twice",
+    "#| export\nimport functools\nimport sys\n\nfrom emgfm import other\n"
+    "from emgfm.other import twice",
     "assert twice(2) == 4",
     """#| export
 @functools.cache
@@ -61,7 +63,9 @@ TEST = """import subprocess, sys
 from emgfm.readers.tiny import sign
 def test_tiny():
     assert sign(-1) == "less"
-    assert subprocess.run([sys.executable, "-c", "from emgfm.readers import tiny; tiny.program()"], stdout=-1).stdout == b"here\\n"
+    program = "from emgfm.readers import tiny; tiny.program()"
+    done = subprocess.run([sys.executable, "-c", program], stdout=-1)
+    assert done.stdout == b"here\\n"
 """
 
 
@@ -69,11 +73,11 @@ def tiny_project(root: Path) -> Path:
     "A project with one notebook, one test and the tools; its module"
     from nbdev.export import nb_export
 
-    for folder in ("nbs", "tools", "tests", "emgfm/readers"):
+    for folder in ("nbs", "testing", "tools", "tests", "emgfm/readers"):
         (root / folder).mkdir(parents=True)
     shutil.copy(ROOT / "settings.ini", root)
-    for name in ("cover", "nb", "export"):
-        shutil.copy(ROOT / "tools" / f"{name}.py", root / "tools")
+    for name in ("testing/__init__", "testing/cover", "tools/nb", "tools/export"):
+        shutil.copy(ROOT / f"{name}.py", root / f"{name}.py")
     (root / "emgfm" / "__init__.py").write_text("")
     (root / "emgfm" / "readers" / "__init__.py").write_text("")
     (root / "emgfm" / "other.py").write_text("def twice(x):\n    return 2 * x\n")
@@ -97,7 +101,7 @@ def test_who_runs_what(tmp_path):
         k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_") and k != "PYTHONPATH"
     }
     got = subprocess.run(
-        [sys.executable, tmp_path / "tools" / "cover.py", "-n", "0", "--least", "95"],
+        [sys.executable, "-m", "testing.cover", "-n", "0", "--least", "95"],
         cwd=tmp_path,
         env=env,
         capture_output=True,
@@ -121,6 +125,7 @@ def test_who_runs_what(tmp_path):
     assert sorted(marked.values()).count("nobody") == 2 and len(marked) == 8
     assert {p.name for p in tmp_path.iterdir()} <= {
         "nbs",
+        "testing",
         "tools",
         "tests",
         "emgfm",
@@ -178,7 +183,8 @@ def test_a_cell_that_was_not_exported_is_found():
 def test_places():
     "First lines of cells, by the marks of the export"
     assert places(
-        "x = 1\n# %% auto 0\n\n# %% ../nbs/00_a.ipynb #b1\ny = 2\n\n# %% ../../nbs/00_a.ipynb #c2\nz = 3"
+        "x = 1\n# %% auto 0\n\n# %% ../nbs/00_a.ipynb #b1\ny = 2\n\n"
+        "# %% ../../nbs/00_a.ipynb #c2\nz = 3"
     ) == {"b1": 5, "c2": 8}
 
 

@@ -44,7 +44,7 @@ def fit_template(
     """
     now, ahead, lasting = CycleMean(bins, 27), CycleMean(bins, 9), []
     for index in ds.batches(4096, seed=0, epoch=0, per_stride=per_stride):
-        b = ds.__getitems__(index)
+        b = ds.batch(index)
         kin = np.tile(b["kin_mask"], (1, 3))
         now.add(_column(b["input_gait_pct"]), np.where(kin > 0, b["input_kin_state"], np.nan))
         torque = np.where(b["kinetic_mask"] * b["target_mask"][:, :1] > 0,

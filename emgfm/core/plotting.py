@@ -27,55 +27,48 @@ def style():
     "Set the look of all figures"
     import matplotlib as mpl
     mpl.rcParams.update({
-        "figure.dpi": 76, "savefig.dpi": 76, "figure.figsize": (8, 3), "font.size": 9, "axes.titlesize": 9,
+        "figure.dpi": 76, "savefig.dpi": 76, "figure.figsize": (8, 3), "font.size": 9,
+        "axes.titlesize": 9,
         "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
-        "legend.frameon": False, "legend.fontsize": 8, "lines.linewidth": 1.2, "svg.hashsalt": "emgfm",
+        "legend.frameon": False, "legend.fontsize": 8, "lines.linewidth": 1.2,
+        "svg.hashsalt": "emgfm",
         "axes.prop_cycle": mpl.cycler(color=PALETTE)})
 
 # %% ../../nbs/00_core/02_plotting.ipynb #f737cefb
-def _measured(
-    signal,  # Signal or None
-) -> np.ndarray:  # indices of channels that hold data, flat
+def _measured(signal) -> np.ndarray:  # indices of channels with data, flat
     "Channels of `signal` with any data"
     if signal is None:
         return np.array([], int)
     return np.flatnonzero(~np.isnan(signal.data.reshape(len(signal), -1)).all(0))
 
 # %% ../../nbs/00_core/02_plotting.ipynb #8ffc09ac
-def _draw_emg(
-    ax,
-    rec: Recording,
-    s,  # row of the stride table
-    muscles: np.ndarray,  # columns to draw
-):
+def _draw_emg(ax, rec: Recording, s, muscles: np.ndarray):
     "EMG channels above each other, each scaled to its own size"
     for k, m in enumerate(muscles):
         x = rec.emg.data[span(rec.emg, s.start, s.stop), m]
         t = rec.emg.times[span(rec.emg, s.start, s.stop)]
         size = np.nanmax(np.abs(x - np.nanmedian(x))) or 1.0
-        y = (x - np.nanmedian(x)) / size / 2.1 if rec.emg.state in ("raw", "filtered") else x / size * 0.9 - 0.45
+        bipolar = rec.emg.state in ("raw", "filtered")
+        y = (x - np.nanmedian(x)) / size / 2.1 if bipolar else x / size * 0.9 - 0.45
         ax.plot(100 * (t - s.start) / (s.stop - s.start), y - k, lw=0.6)
     ax.set_yticks(-np.arange(len(muscles)), [MUSCLE_LABELS[m] for m in muscles])
     ax.set_title(f"EMG, {rec.emg.state}" if rec.emg is not None and len(muscles) else "no EMG")
     ax.set_xlabel("% of the stride")
 
 # %% ../../nbs/00_core/02_plotting.ipynb #1c1b7c95
-def _draw_joints(
-    axs,  # three axes: hip, knee, ankle
-    signal,  # Signal or None
-    s,  # row of the stride table
-    scale: float,
-):
+def _draw_joints(axs, signal, s, scale: float):
     "The measured cells of each joint"
     measured = _measured(signal)
     for j in sorted(set(range(3)) - {int(c) // 3 for c in measured}):
-        axs[j].text(0.5, 0.5, "not measured", ha="center", va="center", transform=axs[j].transAxes, color="0.6", fontsize=7)
+        axs[j].text(0.5, 0.5, "not measured", ha="center", va="center", transform=axs[j].transAxes,
+                    color="0.6", fontsize=7)
         axs[j].set_yticks([])
     for c in measured:
         j, m = divmod(int(c), 3)
         cut = span(signal, s.start, s.stop + 1e-6)
         percent = 100 * (signal.times[cut] - s.start) / (s.stop - s.start)
-        axs[j].plot(percent, scale * signal.data[cut, j, m], color=PALETTE[m], label=("adduction", "rotation", "flexion")[m])
+        axs[j].plot(percent, scale * signal.data[cut, j, m], color=PALETTE[m],
+                    label=("adduction", "rotation", "flexion")[m])
 
 # %% ../../nbs/00_core/02_plotting.ipynb #3f122b69
 def plot_stride(
@@ -100,21 +93,23 @@ def plot_stride(
     ax = left.subplots()
     _draw_emg(ax, rec, s, muscles)
     axs = right.subplots(2, 3, sharex=True)
-    for row, (name, unit, scale) in enumerate((("angle", "degrees", 180 / np.pi), ("moment", "N·m/kg", 1.0))):
-        axs[row, 0].set_ylabel(f"{name}, {unit}")
-        _draw_joints(axs[row], getattr(rec, name), s, scale)
+    for line, name, unit, scale in zip(axs, ("angle", "moment"), ("degrees", "N·m/kg"),
+                                       (180 / np.pi, 1.0)):
+        line[0].set_ylabel(f"{name}, {unit}")
+        _draw_joints(line, getattr(rec, name), s, scale)
     for ax, joint in zip(axs[0], JOINTS):
         ax.set_title(joint)
     axs[1, 1].set_xlabel("% of the stride")
     handles = {h.get_label(): h for a in axs.flat for h in a.get_lines()}
     if handles:
         axs[0, 2].legend(handles.values(), handles.keys(), fontsize=6)
-    fig.suptitle(title or f"{rec.dataset} {rec.patient}, {rec.trial}, {s.activity}, {rec.side} leg", fontsize=9)
+    fig.suptitle(title or f"{rec.dataset} {rec.patient}, {rec.trial}, {s.activity}, {rec.side} leg",
+                 fontsize=9)
     return fig
 
 # %% ../../nbs/00_core/02_plotting.ipynb #46ac6b90
 def plot_masks(
-    share: pd.DataFrame,  # index: rows to draw; columns: `CHANNELS`; values 0..1, share of strides in which it was measured
+    share: pd.DataFrame,  # columns `CHANNELS`: share of strides in which each was measured, 0..1
     title: str = "",
 ):
     """A grid of what was measured
@@ -122,8 +117,7 @@ def plot_masks(
     Parameters
     ----------
     share : pd.DataFrame
-        index: rows to draw; columns: `CHANNELS`; values 0..1, share of strides in which it was
-        measured
+        columns `CHANNELS`: share of strides in which each was measured, 0..1
     title : str, default ''
     """
     import matplotlib.pyplot as plt
@@ -155,7 +149,8 @@ class Page:
     """
 
     def __init__(self, title: str, lead: str):
-        self.title, self.parts = title, [f"<h1>{html.escape(title)}</h1><p class='lead'>{html.escape(lead)}</p>"]
+        head = f"<h1>{html.escape(title)}</h1>"
+        self.title, self.parts = title, [f"{head}<p class='lead'>{html.escape(lead)}</p>"]
 
     def section(self, title: str, text: str = ""):
         """Begin a section
@@ -165,7 +160,8 @@ class Page:
         title : str
         text : str, default ''
         """
-        self.parts.append(f"<h2>{html.escape(title)}</h2>" + (f"<p>{html.escape(text)}</p>" if text else ""))
+        self.parts.append(f"<h2>{html.escape(title)}</h2>"
+                          + (f"<p>{html.escape(text)}</p>" if text else ""))
 
     def text(self, text: str):
         """Add preformatted text
@@ -188,7 +184,8 @@ def table(self: Page, table: pd.DataFrame, index: bool = True, escape: bool = Tr
     escape : bool, default True
     """
     words = not any(pd.api.types.is_numeric_dtype(t) for t in table.dtypes)
-    body = table.to_html(index=index, border=0, na_rep="-", float_format=lambda x: f"{x:.3g}", justify="left" if words else "right",
+    body = table.to_html(index=index, border=0, na_rep="-", float_format=lambda x: f"{x:.3g}",
+                         justify="left" if words else "right",
                          escape=escape, classes="words" if words else None)
     self.parts.append(f"<div class='scroll'>{body}</div>")
 
@@ -197,7 +194,7 @@ def table(self: Page, table: pd.DataFrame, index: bool = True, escape: bool = Tr
 def figure(
     self: Page,
     fig,  # of matplotlib; it is closed
-    alt: str,  # what a person who cannot see it should know
+    alt: str,  # its alternative text
     name: str = "",  # by which links of the page lead here
 ):
     """Add a figure
@@ -207,7 +204,7 @@ def figure(
     fig
         of matplotlib; it is closed
     alt : str
-        what a person who cannot see it should know
+        its alternative text
     name : str, default ''
         by which links of the page lead here
     """
@@ -218,7 +215,8 @@ def figure(
     plt.close(fig)
     data = base64.b64encode(buffer.getvalue()).decode()
     self.parts.append(
-        f"<figure{f' id={name!r}' if name else ''}><img src='data:image/png;base64,{data}' alt='{html.escape(alt, quote=True)}'>"
+        f"<figure{f' id={name!r}' if name else ''}><img src='data:image/png;base64,{data}' "
+        f"alt='{html.escape(alt, quote=True)}'>"
         f"<figcaption>{html.escape(alt)}</figcaption></figure>"
     )
 
@@ -227,11 +225,16 @@ _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.7rem; margin-bottom: .2rem; } h2 { font-size: 1.25rem; margin-top: 2.2rem; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .22rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th:first-child, td:first-child, .words td, .words th { text-align: left; } thead th { background: var(--soft); }
-img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; } figure { margin: 1rem 0; }
-figcaption, .lead { color: #777; } pre { overflow-x: auto; background: var(--soft); padding: .8rem; font-size: .8rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .22rem .6rem; border-bottom: 1px solid var(--line); }
+th, td { text-align: right; white-space: nowrap; }
+th:first-child, td:first-child, .words td, .words th { text-align: left; }
+thead th { background: var(--soft); }
+img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
+figure { margin: 1rem 0; }
+figcaption, .lead { color: #777; }
+pre { overflow-x: auto; background: var(--soft); padding: .8rem; font-size: .8rem; }
 """
 
 
@@ -246,6 +249,7 @@ def write(self: Page, path: str | Path):
     view = "<meta name='viewport' content='width=device-width, initial-scale=1'>"
     head = f"<meta charset='utf-8'>{view}<title>{html.escape(self.title)}</title>"
     Path(path).write_text(
-        f"<!doctype html><html lang='en'><head>{head}<style>{_STYLE}</style></head><body>{''.join(self.parts)}</body></html>\n",
+        f"<!doctype html><html lang='en'><head>{head}<style>{_STYLE}</style></head>"
+        f"<body>{''.join(self.parts)}</body></html>\n",
         encoding="utf-8",
     )

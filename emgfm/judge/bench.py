@@ -28,7 +28,9 @@ def _cycles(store: Store, options: dict) -> list[SplitDataset]:
     s = SplitDataset(store, None, **options).strides
     number = s.groupby(["dataset", "patient"]).cumcount() % 4
     parts = (number.isin([1, 3]), number == 2, number == 0)
-    return [SplitDataset(store, None, only=list(s.loc[p, ["dataset", "patient", "stride"]].itertuples(index=False, name=None)),
+    return [SplitDataset(store, None,
+                         only=list(s.loc[p, ["dataset", "patient", "stride"]].itertuples(
+                             index=False, name=None)),
                          **options) for p in parts]
 
 # %% ../../nbs/80_judge/01_bench.ipynb #4be3a09f
@@ -84,8 +86,10 @@ def make_bench_folds(
     """
     one_of("the scheme", scheme, SCHEMES)
     store = store if isinstance(store, Store) else Store(store)
-    splits, options = make_splits(store.people) if splits is None else splits, options | dict(horizons=horizons)
-    opened = lambda s: [SplitDataset(store, part, splits=s, **options) for part in ("train", "val", "test")]
+    splits, options = (make_splits(store.people) if splits is None
+                       else splits, options | dict(horizons=horizons))
+    opened = lambda s: [SplitDataset(store, part, splits=s, **options)
+                        for part in ("train", "val", "test")]
     if scheme == "split":
         found = [Fold("split", *opened(splits))]
     elif scheme == "dataset":
@@ -95,7 +99,8 @@ def make_bench_folds(
     for f in found:
         for part in ("train", "val", "test"):
             if not len(getattr(f, part)):
-                raise DataError(f"the fold {f.name} has nobody in {part}, expected three people or more, or the scheme cycles")
+                raise DataError(f"the fold {f.name} has nobody in {part}, expected three people or "
+                                f"more, or the scheme cycles")
     return found
 
 # %% ../../nbs/80_judge/01_bench.ipynb #c66a44f6
@@ -109,13 +114,15 @@ def _train(fold: Fold, name: str, out: Path, c: TrainConfig, size: str, progress
     def train(network, config, **changes):
         own = replace(c, **changes)
         where = out / fold.name / name
-        return train_transformer(fold.train, fold.val, where, own, config, True, progress=progress, network=network).model
+        return train_transformer(fold.train, fold.val, where, own, config, True, progress=progress,
+                                 network=network).model
 
     if name == OURS:
         model = train(EMGTransformer, model_config(size))
     else:
         changes = RIVALS[name].training if name in RIVALS else {}
-        model = make_rival(name, fold.train, lambda network, config: train(network, config, **changes))
+        model = make_rival(name, fold.train,
+                           lambda network, config: train(network, config, **changes))
     return model, time.monotonic() - began
 
 # %% ../../nbs/80_judge/01_bench.ipynb #ad5d870d
@@ -172,7 +179,7 @@ def bench_table(
     scores: pd.DataFrame,  # from `bench`
     horizon: str = "100 ms",  # label
     metric: str = "MAE",  # or RMSE, NRMSE, R2
-) -> pd.DataFrame:  # row: model; columns: (fold, angle in °, moment in N·m/kg, phase in %), NaN where a model has no answer
+) -> pd.DataFrame:  # row: model; columns: fold, angle °, moment N·m/kg, phase %; NaN: no answer
     """Means over the sagittal joints
 
     Parameters
@@ -187,20 +194,22 @@ def bench_table(
     Returns
     -------
     pd.DataFrame
-        row: model; columns: (fold, angle in °, moment in N·m/kg, phase in %), NaN where a model
-        has no answer
+        row: model; columns: fold, angle °, moment N·m/kg, phase %; NaN: no answer
 
     Raises
     ------
     DataError
         There are no scores for … at …, expected one of …
     """
-    s = scores[(scores.metric == metric) & (scores.horizon == horizon) & (scores.dataset == "all") & (scores.activity == "all")]
+    s = scores[(scores.metric == metric) & (scores.horizon == horizon) & (scores.dataset == "all")
+               & (scores.activity == "all")]
     s = s[s.joint.isin([*SAGITTAL, ""])]
     if s.empty:
-        raise DataError(f"there are no scores for {metric} at {horizon}, expected one of {', '.join(dict.fromkeys(scores.horizon))}")
+        raise DataError(f"there are no scores for {metric} at {horizon}, expected one of "
+                        f"{', '.join(dict.fromkeys(scores.horizon))}")
     wide = s.pivot_table(index="model", columns=["fold", "quantity"], values="value")
-    columns = [(f, q) for f in dict.fromkeys(s.fold) for q in dict.fromkeys(q for q, _ in QUANTITIES) if (f, q) in wide.columns]
+    columns = [(f, q) for f in dict.fromkeys(s.fold)
+               for q in dict.fromkeys(q for q, _ in QUANTITIES) if (f, q) in wide.columns]
     return wide.reindex(index=dict.fromkeys(s.model))[columns]
 
 # %% ../../nbs/80_judge/01_bench.ipynb #5765d1a9
@@ -223,10 +232,12 @@ def markdown(
     """
     top = getattr(table, best)()
     several = table.columns.get_level_values(0).nunique() > 1
-    names = [f"{fold + ' ' if several else ''}{q} ({UNITS[q].split(' of')[0]})" for fold, q in table.columns]
+    names = [f"{fold + ' ' if several else ''}{q} ({UNITS[q].split(' of')[0]})"
+             for fold, q in table.columns]
     rows = ["| model | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for model, row in table.iterrows():
-        cells = ["-" if v != v else f"**{v:.3f}**" if v == top[c] else f"{v:.3f}" for c, v in row.items()]
+        cells = ["-" if v != v else f"**{v:.3f}**" if v == top[c] else f"{v:.3f}"
+                 for c, v in row.items()]
         rows.append(f"| {model.replace('_', ' ')} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
@@ -255,7 +266,8 @@ def write_bench(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    kept = scores[(scores.dataset == "all") & (scores.activity == "all") & scores.metric.isin(["MAE", "R2"])]
+    kept = scores[(scores.dataset == "all") & (scores.activity == "all")
+                  & scores.metric.isin(["MAE", "R2"])]
     kept = kept[kept.joint.isin([*SAGITTAL, ""])]
     kept = kept.drop(columns=["dataset", "activity", "seconds", "seen"])
     kept = kept.round({c: 4 for c in ("value", "low", "high")})

@@ -24,7 +24,7 @@ def roll_out(
     ds,  # like `SplitDataset`, with a horizon in steps
     strides: list[int],  # rows of `ds.strides`
     emg: bool = True,  # False: the model is shown no EMG
-) -> dict:  # ahead (n,) s; true and predicted angles in ° (strides, n, 9), NaN where not measured; phase error in % (strides, n)
+) -> dict:  # ahead (n,) s; true, predicted (strides, n, 9) °, NaN: unmeasured; phase (strides, n)
     """Angles of whole strides, each step from the model's own last one
 
     Parameters
@@ -41,8 +41,7 @@ def roll_out(
     Returns
     -------
     dict
-        ahead (n,) s; true and predicted angles in ° (strides, n, 9), NaN where not measured;
-        phase error in % (strides, n)
+        ahead (n,) s; true, predicted (strides, n, 9) °, NaN: unmeasured; phase (strides, n)
 
     Raises
     ------
@@ -51,7 +50,8 @@ def roll_out(
     """
     h = next((i for i, x in enumerate(ds.horizons) if x["steps"]), None)
     if h is None:
-        raise DataError(f"no horizon of {', '.join(x['label'] for x in ds.horizons)} is in steps, expected one like '1 step'")
+        raise DataError(f"no horizon of {', '.join(x['label'] for x in ds.horizons)} is in steps, "
+                        f"expected one like '1 step'")
     jump = ds.horizons[h]["steps"]
     index = [ds.of_stride(int(s)) for s in strides]
     point = ds.strides.kin_step.to_numpy()[strides].mean()  # s between two points of the grid
@@ -72,7 +72,8 @@ def roll_out(
         answer = model.eval()(batch)
         state = answer["state"][:, h]
         phase = answer["phase"][:, h] if "phase" in answer else batch["input_gait_pct"]
-    return dict(ahead=np.array(out["ahead"]), **{k: torch.stack(out[k], 1).numpy() for k in ("true", "predicted", "phase")})
+    return dict(ahead=np.array(out["ahead"]),
+                **{k: torch.stack(out[k], 1).numpy() for k in ("true", "predicted", "phase")})
 
 # %% ../../nbs/80_judge/02_dynamics.ipynb #1d429696
 def roll_out_table(
@@ -96,7 +97,8 @@ def roll_out_table(
     rows = {}
     for name, r in runs.items():
         error = np.nanmean(np.abs(r["predicted"] - r["true"]), (0, 2))
-        rows[name] = {f"{1000 * t:g} ms": error[np.abs(r["ahead"] - t).argmin()] for t in at if t <= r["ahead"][-1]}
+        rows[name] = {f"{1000 * t:g} ms": error[np.abs(r["ahead"] - t).argmin()]
+                      for t in at if t <= r["ahead"][-1]}
     return pd.DataFrame(rows).T
 
 # %% ../../nbs/80_judge/02_dynamics.ipynb #231d5ac1
@@ -133,7 +135,9 @@ def impedance_over_cycle(
         ok = (batch["kinetic_mask"] * batch["target_mask"][:, h, None] > 0).numpy()
         for c in np.flatnonzero(ok.any(0)):
             rows = ok[:, c]
-            parts.append(pd.DataFrame(dict(bin=k[rows], joint=CELLS[c], **{q: out[q][rows, h, c].numpy() for q in "KCM"})))
+            parts.append(
+                pd.DataFrame(dict(bin=k[rows], joint=CELLS[c],
+                                  **{q: out[q][rows, h, c].numpy() for q in "KCM"})))
     table = pd.concat(parts).groupby(["joint", "bin"], sort=False)[list("KCM")].agg(["mean", "std"])
     table.columns = [q if s == "mean" else f"{q}_spread" for q, s in table.columns]
     table = table.reset_index().sort_values(["joint", "bin"], ignore_index=True)
@@ -171,9 +175,11 @@ def _why_not(f: dict) -> str:
     if f["n"] < 20:
         return f"only {f['n']} samples"
     if f["rank"] < 3 or f["condition"] > WORST_CONDITION:
-        return f"the deviations of angle, velocity and acceleration go together (condition {f['condition']:.0f})"
+        return ("the deviations of angle, velocity and acceleration go together "
+                f"(condition {f['condition']:.0f})")
     if not f["R2"] > LEAST_R2:
-        return f"a spring, damper and mass explain {100 * max(f['R2'], 0):.0f} % of the moment's variance"
+        return (f"a spring, damper and mass explain {100 * max(f['R2'], 0):.0f} % "
+                "of the moment's variance")
     weak = [k for k in "KCM" if not f[k] > 2 * f[f"{k}_error"]]
     return f"{', '.join(weak)} not above zero by two standard errors" if weak else ""
 
@@ -206,8 +212,10 @@ def identify(
     r2 = 1 - rest / total if total > 0 else np.nan
     error = np.sqrt(np.diag(np.linalg.pinv(z.T @ z)) * rest / max(n - 4, 1))
     scale = np.where(size > 0, size, np.nan)
-    found = {k: float(v) for k, v in zip("KCM", x / scale)} | {f"{k}_error": float(v) for k, v in zip("KCM", error / scale)}
-    found |= dict(condition=float(s.max() / s.min()) if rank == 3 else np.inf, rank=rank, R2=r2, n=n)
+    found = ({k: float(v) for k, v in zip("KCM", x / scale)}
+             | {f"{k}_error": float(v) for k, v in zip("KCM", error / scale)})
+    found |= dict(condition=float(s.max() / s.min()) if rank == 3 else np.inf, rank=rank, R2=r2,
+                  n=n)
     why = _why_not(found)
     return found | dict(identifiable=not why, why=why)
 
@@ -219,7 +227,7 @@ def deviations(
     ds,  # like `SplitDataset`
     cells: tuple = ("hip_flexion", "knee_flexion", "ankle_flexion"),
     per_stride: int | None = None,  # windows drawn from each stride; None: all
-) -> pd.DataFrame:  # joint, phase (cycles), angle, velocity, acceleration (mean minus state), torque (minus mean)
+) -> pd.DataFrame:  # joint, phase (cycles); deviations: angle, velocity, acceleration, torque
     """How strides differ from the mean stride of the same person and activity
 
     Parameters
@@ -233,18 +241,20 @@ def deviations(
     Returns
     -------
     pd.DataFrame
-        joint, phase (cycles), angle, velocity, acceleration (mean minus state), torque (minus
-        mean)
+        joint, phase (cycles); deviations: angle, velocity, acceleration, torque
     """
     parts, columns = [], ["angle", "velocity", "acceleration", "torque"]
     for b in Loader(ds, 2048, per_stride=per_stride, shuffle=per_stride is not None):
-        who = pd.Series([" ".join(x) for x in zip(*(b["metadata"][k] for k in ("dataset", "patient", "activity")))])
+        who = pd.Series(
+            [" ".join(x)
+             for x in zip(*(b["metadata"][k] for k in ("dataset", "patient", "activity")))])
         fine = np.round(b["target_gait_pct"][:, 0] * FINE).astype(int) % FINE
         for name in cells:
             c = CELLS.index(name)
             ok = b["kinetic_mask"][:, c] * b["kin_mask"][:, c] * b["target_mask"][:, 0] > 0
             x, torque = b["target_kin_state"][ok, 0], b["target_torque"][ok, 0, c]
-            parts.append(pd.DataFrame(dict(who=who[ok], joint=name, fine=fine[ok], angle=-x[:, c], velocity=-x[:, 9 + c],
+            parts.append(pd.DataFrame(
+                dict(who=who[ok], joint=name, fine=fine[ok], angle=-x[:, c], velocity=-x[:, 9 + c],
                                            acceleration=-x[:, 18 + c], torque=torque)))
     t = pd.concat(parts, ignore_index=True)
     t[columns] -= t.groupby(["who", "joint", "fine"])[columns].transform("mean")
@@ -271,7 +281,8 @@ def identifiability(
     place = (table.phase * bins).astype(int) % bins
     rows = []
     for (j, k), t in table.groupby([table.joint, place], sort=False):
-        said = identify(t[["angle", "velocity", "acceleration"]].to_numpy(float), t.torque.to_numpy(float))
+        said = identify(t[["angle", "velocity", "acceleration"]].to_numpy(float),
+                        t.torque.to_numpy(float))
         rows.append(dict(joint=j, phase=(k + 0.5) * 100 / bins, **said))
     return pd.DataFrame(rows).sort_values(["joint", "phase"], ignore_index=True)
 
@@ -299,13 +310,16 @@ def verdict(
         if good >= MOST * n:
             said.append(f"{name}: K, C and M can be told from these data.")
             continue
-        why = t.why[~t.identifiable].str.replace(r"[\d.]+", "..", regex=True).value_counts().index[0]
-        said.append(f"{name}: K, C and M cannot be told from these data, other values give the same moments; "
+        why = t.why[~t.identifiable].str.replace(r"[\d.]+", "..",
+                                                 regex=True).value_counts().index[0]
+        said.append(f"{name}: K, C and M cannot be told from these data, other values give the "
+                    f"same moments; "
                     f"{n - good} of {n} phases fail, most often because {why}.")
     return "\n".join(said)
 
 # %% ../../nbs/80_judge/02_dynamics.ipynb #ed278d2c
-THIGH, SHANK, FOOT = 0.245, 0.246, 0.152  # of body height (Winter, Biomechanics and Motor Control, 2009, fig. 4.1)
+# shares of body height (Winter, Biomechanics and Motor Control, 2009, fig. 4.1)
+THIGH, SHANK, FOOT = 0.245, 0.246, 0.152
 
 
 def leg_points(
@@ -358,9 +372,15 @@ def stick_figure(
         xy = leg_points(np.asarray(angles)[keep]) * [360, -360] + [120, 12]
         poses = [" ".join(f"{x:.0f},{y:.0f}" for x, y in pose) for pose in xy]
         colour = colours[i % len(colours)]
-        parts.append(f"<polyline fill='none' stroke='{colour}' stroke-width='{6 - 2 * min(i, 2)}' stroke-linejoin='round' "
-                     f"stroke-linecap='round' points='{poses[0]}'><animate attributeName='points' dur='{duration:g}s' "
-                     f"repeatCount='indefinite' values='{';'.join([*poses, poses[0]])}'/></polyline>"
-                     f"<text x='4' y='{size - 22 + 14 * i - 14 * (len(strides) - 1) + 14}' font-size='11' fill='{colour}'>{name}</text>")
-    return (f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {size} {size}' width='{size}' height='{size}' role='img' "
-            f"style='background:#fff' aria-label='A leg over one stride, seen from the side'>{''.join(parts)}</svg>")
+        parts.append(f"<polyline fill='none' stroke='{colour}' stroke-width='{6 - 2 * min(i, 2)}' "
+                     f"stroke-linejoin='round' "
+                     f"stroke-linecap='round' points='{poses[0]}'><animate attributeName='points' "
+                     f"dur='{duration:g}s' "
+                     f"repeatCount='indefinite' "
+                     f"values='{';'.join([*poses, poses[0]])}'/></polyline>"
+                     f"<text x='4' y='{size - 22 + 14 * i - 14 * (len(strides) - 1) + 14}' "
+                     f"font-size='11' fill='{colour}'>{name}</text>")
+    return (f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {size} {size}' width='{size}' "
+            f"height='{size}' role='img' "
+            f"style='background:#fff' aria-label='A leg over one stride, seen from the "
+            f"side'>{''.join(parts)}</svg>")

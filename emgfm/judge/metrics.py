@@ -72,7 +72,8 @@ def other_emg(batch: dict, seed: int = 0) -> dict:
     order = torch.randperm(len(batch["emg"]), generator=torch.Generator().manual_seed(seed))
     given = torch.empty_like(order)
     given[order] = order.roll(1)  # along one circle: nobody keeps what is his
-    return {**batch, **{k: batch[k][given.to(batch[k].device)] for k in ("emg", "emg_mask", "valid_length")}}
+    return {**batch,
+            **{k: batch[k][given.to(batch[k].device)] for k in ("emg", "emg_mask", "valid_length")}}
 
 
 def no_state(batch: dict) -> dict:
@@ -103,7 +104,8 @@ def _add(
     error = error.double()
     parts = torch.stack([(~error.isnan()).double(), error.abs(), error ** 2, truth, truth ** 2], 1)
     parts = parts.nan_to_num(0).cpu().numpy()
-    who = pd.DataFrame({k: np.asarray(batch["metadata"][k]) for k in ("dataset", "patient", "activity")})
+    who = pd.DataFrame(
+        {k: np.asarray(batch["metadata"][k]) for k in ("dataset", "patient", "activity")})
     for key, rows in who.groupby(list(who), sort=True).indices.items():
         sums[key] = sums.get(key, 0) + parts[rows].sum(0)
 
@@ -116,7 +118,8 @@ def _metrics(
     spread = s[4] - s[3] ** 2 / n
     with np.errstate(divide="ignore", invalid="ignore"):
         unexplained = np.where(spread > 1e-9 * s[4], s[2] / spread, np.nan)
-        return dict(MAE=s[1] / n, RMSE=np.sqrt(s[2] / n), NRMSE=np.sqrt(unexplained), R2=1 - unexplained)
+        return dict(MAE=s[1] / n, RMSE=np.sqrt(s[2] / n), NRMSE=np.sqrt(unexplained),
+                    R2=1 - unexplained)
 
 # %% ../../nbs/80_judge/00_metrics.ipynb #1a414f3b
 DRAWS, FEWEST = 500, 3  # of people; and how many there must be for an interval
@@ -164,8 +167,10 @@ def _group(
     values, ends = _metrics(total), intervals(each)
     for m in METRICS:
         low, high = ends[m]
-        tables.append(pd.DataFrame(dict(metric=m, value=values[m].ravel(), low=low.ravel(), high=high.ravel(),
-                                        n=total[0].ravel().astype(int), patients=(each[:, 0] > 0).sum(0).ravel()), index))
+        tables.append(
+            pd.DataFrame(dict(metric=m, value=values[m].ravel(), low=low.ravel(), high=high.ravel(),
+                                        n=total[0].ravel().astype(int),
+                                        patients=(each[:, 0] > 0).sum(0).ravel()), index))
     t = pd.concat(tables).reset_index()
     return t[(t.n > 0) & ~((t.quantity == "phase") & t.metric.isin(["R2", "NRMSE"]))]
 
@@ -180,11 +185,13 @@ def _table(
         for key in dict.fromkeys([(d, a), (d, "all"), ("all", a), ("all", "all")]):
             groups.setdefault(key, {}).setdefault((d, p), []).append(s)
     index = pd.MultiIndex.from_tuples([(h, *q) for h in horizons for q in QUANTITIES], names=KEYS)
-    each = {k: np.stack([np.sum(s, 0) for s in people.values()]) for k, people in sorted(groups.items())}
+    each = {k: np.stack([np.sum(s, 0) for s in people.values()])
+            for k, people in sorted(groups.items())}
     return pd.concat([_group(x, index).assign(dataset=d, activity=a) for (d, a), x in each.items()])
 
 # %% ../../nbs/80_judge/00_metrics.ipynb #6cc2cba1
-COLUMNS = ["model", "dataset", "activity", "horizon", "quantity", "joint", "metric", "value", "low", "high",
+COLUMNS = ["model", "dataset", "activity", "horizon", "quantity", "joint", "metric", "value", "low",
+           "high",
            "n", "patients", "seen"]
 
 
@@ -197,9 +204,9 @@ def evaluate(
     emg: bool = True,  # False: no model is shown any EMG
     device: str | torch.device = "cpu",
     progress: bool = False,
-    seen: bool = False,  # True: judge models on patients they have learned from too, and flag their rows
+    seen: bool = False,  # judge on patients of the training too, and flag the rows
 ) -> pd.DataFrame:  # long, with the columns `COLUMNS`
-    """Judge models on the same windows: one row for each model, group, horizon, quantity, joint and metric
+    """Judge models on the same windows: a row a model, group, horizon, quantity, joint and metric
 
     Parameters
     ----------
@@ -215,7 +222,7 @@ def evaluate(
     device : str | torch.device, default 'cpu'
     progress : bool, default False
     seen : bool, default False
-        True: judge models on patients they have learned from too, and flag their rows
+        judge on patients of the training too, and flag the rows
 
     Returns
     -------
@@ -231,7 +238,8 @@ def evaluate(
     known = {k: known_patients(m, ds) for k, m in models.items()}
     for k, people in known.items():
         if people and not seen:
-            raise data_error(f"{k} has learned from this patient, as from {len(people)} of those it would be "
+            raise data_error(f"{k} has learned from this patient, as from {len(people)} of those "
+                             f"it would be "
                              "judged on; expected others, or seen=True", *people[0])
     models = {k: (m if emg else Altered(m, no_emg)).to(device).eval() for k, m in models.items()}
     sums = {k: {} for k in models}
@@ -264,7 +272,8 @@ def known_patients(
     """
     parts = model.modules() if isinstance(model, nn.Module) else [model]
     learned = [getattr(m, "learned_from", {}) for m in parts]
-    own = ds.strides[ds.counts > 0][["dataset", "patient"]].drop_duplicates() if hasattr(ds, "strides") else None
+    own = (ds.strides[ds.counts > 0][["dataset", "patient"]].drop_duplicates()
+           if hasattr(ds, "strides") else None)
     people = [] if own is None else list(own.itertuples(index=False, name=None))
     return [(d, p) for d, p in people if any(p in x.get(d, ()) for x in learned)]
 
@@ -280,8 +289,8 @@ def score_table(
     dataset: str = "all",
     activity: str = "all",
     horizons: list | None = None,  # labels; all of them if None
-    cells: tuple = ("hip_flexion", "knee_flexion", "ankle_flexion"),  # names out of `emgfm.core.schema.CELLS`
-    interval: bool = False,  # with the ends of the confidence interval over people, where there is one
+    cells: tuple = ("hip_flexion", "knee_flexion", "ankle_flexion"),  # of `CELLS`
+    interval: bool = False,  # with the confidence interval over patients, where there is one
 ) -> pd.DataFrame:  # of text: a row for each quantity and joint, columns (horizon, model)
     """A wide table of one metric
 
@@ -296,9 +305,9 @@ def score_table(
     horizons : list | None, default None
         labels; all of them if None
     cells : tuple, default ('hip_flexion', 'knee_flexion', 'ankle_flexion')
-        names out of `emgfm.core.schema.CELLS`
+        of `CELLS`
     interval : bool, default False
-        with the ends of the confidence interval over people, where there is one
+        with the confidence interval over patients, where there is one
 
     Returns
     -------
@@ -312,15 +321,18 @@ def score_table(
     """
     s = scores.query("metric == @metric and dataset == @dataset and activity == @activity")
     if s.empty:
-        raise DataError(f"there are no scores for metric {metric!r}, dataset {dataset!r} and activity {activity!r}")
+        raise DataError(f"there are no scores for metric {metric!r}, dataset {dataset!r} and "
+                        f"activity {activity!r}")
     horizons = horizons or list(dict.fromkeys(s.horizon))
     ends = [f" ({a:.2f}-{b:.2f})" if interval and a == a else "" for a, b in zip(s.low, s.high)]
     s = s.assign(text=[f"{v:.2f}{e}" for v, e in zip(s.value, ends)])
     wide = s.pivot(index=["quantity", "joint"], columns=["horizon", "model"], values="text")
     rows = [q for q in QUANTITIES if q in wide.index and (q[1] in cells or q[0] == "phase")]
     columns = [(h, m) for h in horizons for m in dict.fromkeys(scores.model)]
-    wide = wide.reindex(index=rows, columns=pd.MultiIndex.from_tuples(columns, names=["horizon", "model"]))
-    wide.index = [f"{j.replace('_', ' ')} {q} ({UNITS[q] if metric in ('MAE', 'RMSE') else metric})".strip() for q, j in rows]
+    wide = wide.reindex(index=rows,
+                        columns=pd.MultiIndex.from_tuples(columns, names=["horizon", "model"]))
+    wide.index = [f"{j.replace('_', ' ')} {q} "
+                  f"({UNITS[q] if metric in ('MAE', 'RMSE') else metric})".strip() for q, j in rows]
     return wide.fillna("-")
 
 # %% ../../nbs/80_judge/00_metrics.ipynb #6c33811d
@@ -369,7 +381,7 @@ def muscle_curve(
     quantity: str = "moment",  # or angle, phase
     per_stride: int | None = 20,
     **options,  # of `evaluate`
-) -> pd.DataFrame:  # muscle, alone (error without it alone), left (muscles that remain), error; the first row has all
+) -> pd.DataFrame:  # muscle, alone (error without it), left (muscles), error; first row: all
     """Errors with muscles taken away one after another, the least missed first
 
     Parameters
@@ -389,19 +401,21 @@ def muscle_curve(
     Returns
     -------
     pd.DataFrame
-        muscle, alone (error without it alone), left (muscles that remain), error; the first row
-        has all
+        muscle, alone (error without it), left (muscles), error; first row: all
     """
     measured = np.zeros(13, bool)
     for batch in Loader(ds, 1024, per_stride=1):
         measured |= (batch["emg_mask"] > 0).any(0)
     muscles = np.flatnonzero(measured).tolist()
     off = lambda which: lambda batch: no_emg(batch, which)
-    alone = _error(ablate(model, ds, {m: off([m]) for m in muscles}, per_stride, **options), horizon, quantity)
+    alone = _error(
+        ablate(model, ds, {m: off([m]) for m in muscles}, per_stride, **options), horizon, quantity)
     order = sorted(muscles, key=lambda m: (alone[m], m))
     steps = {n: off(order[:n]) for n in range(1, len(order) + 1)}
     error = _error(ablate(model, ds, steps, per_stride, **options), horizon, quantity)
-    return pd.DataFrame(dict(muscle=["", *(MUSCLES[m] for m in order)], alone=[alone["everything"], *(alone[m] for m in order)],
+    return pd.DataFrame(
+        dict(muscle=["", *(MUSCLES[m] for m in order)], alone=[
+            alone["everything"], *(alone[m] for m in order)],
                              left=range(len(order), -1, -1), error=error.to_numpy()))
 
 # %% ../../nbs/80_judge/00_metrics.ipynb #0c03734b
@@ -411,8 +425,8 @@ def predict_stride(
     ds,  # like `SplitDataset`
     stride: int,  # row of `ds.strides`
     emg: bool = True,  # False: the model is shown no EMG
-) -> dict:  # phase (n,) %, and for angle (°) and moment (N·m/kg): true, predicted, each (n, H, 9); horizons
-    """Truth and prediction for all windows of one stride, at the target's place in the stride, NaN where there is none
+) -> dict:  # phase (n,) %; angle (°), moment (N·m/kg): true, predicted (n, H, 9); horizons
+    """Truth and prediction of one stride's windows by the phase of the target, NaN where missing
 
     Parameters
     ----------
@@ -428,15 +442,16 @@ def predict_stride(
     Returns
     -------
     dict
-        phase (n,) %, and for angle (°) and moment (N·m/kg): true, predicted, each (n, H, 9);
-        horizons
+        phase (n,) %; angle (°), moment (N·m/kg): true, predicted (n, H, 9); horizons
     """
     batch = to_tensors(ds.batch(ds.of_stride(stride)))
     error, truth = errors((model if emg else Altered(model, no_emg)).eval()(batch), batch)
     truth, predicted = truth.numpy(), (truth + error).numpy()
     parts = dict(angle=slice(0, 9), moment=slice(9, 18))
-    return dict(phase=100 * batch["input_gait_pct"].numpy(), horizons=[h["label"] for h in ds.horizons],
-                **{k: dict(true=truth[..., s], predicted=predicted[..., s]) for k, s in parts.items()})
+    return dict(phase=100 * batch["input_gait_pct"].numpy(),
+                horizons=[h["label"] for h in ds.horizons],
+                **{k: dict(true=truth[..., s], predicted=predicted[..., s])
+                   for k, s in parts.items()})
 
 # %% ../../nbs/80_judge/00_metrics.ipynb #f7a31ea2
 def plot_prediction(
@@ -455,13 +470,15 @@ def plot_prediction(
     cells : tuple, default ('hip_flexion', 'knee_flexion', 'ankle_flexion')
     """
     import matplotlib.pyplot as plt
-    fig, axs = plt.subplots(2, len(cells), figsize=(9, 4), sharex=True, squeeze=False, layout="constrained")
+    fig, axs = plt.subplots(2, len(cells), figsize=(9, 4), sharex=True, squeeze=False,
+                            layout="constrained")
     for row, quantity in zip(axs, ("angle", "moment")):
         for ax, cell in zip(row, cells):
             for i, (name, p) in enumerate(predictions.items()):
                 at = p["horizons"].index(horizon), CELLS.index(cell)
                 if i == 0:
-                    ax.plot(p["phase"], p[quantity]["true"][:, *at], color="black", lw=2.2, label="measured")
+                    ax.plot(p["phase"], p[quantity]["true"][:, *at], color="black", lw=2.2,
+                            label="measured")
                 ax.plot(p["phase"], p[quantity]["predicted"][:, *at], label=name)
             ax.set_title(cell.replace("_", " "))
         row[0].set_ylabel(f"{quantity} ({UNITS[quantity]})")
@@ -478,7 +495,7 @@ def error_over_cycle(
     horizon: str = "100 ms",  # label
     bins: int = 20,
     per_stride: int | None = 40,
-) -> pd.DataFrame:  # model, phase (% of the cycle, of the target), quantity, joint, value (mean absolute error)
+) -> pd.DataFrame:  # model, phase of the target (%), quantity, joint, value (mean absolute error)
     """Mean absolute error by phase
 
     Parameters
@@ -495,8 +512,7 @@ def error_over_cycle(
     Returns
     -------
     pd.DataFrame
-        model, phase (% of the cycle, of the target), quantity, joint, value (mean absolute
-        error)
+        model, phase of the target (%), quantity, joint, value (mean absolute error)
 
     Raises
     ------
@@ -515,6 +531,7 @@ def error_over_cycle(
             np.add.at(sums[name], (1, k), np.nan_to_num(e))
     index = pd.MultiIndex.from_tuples(QUANTITIES, names=["quantity", "joint"])
     phase = pd.Index((np.arange(bins) + 0.5) * 100 / bins, name="phase")
-    mean = {k: pd.DataFrame(s[1] / np.where(s[0] > 0, s[0], np.nan), phase, index) for k, s in sums.items()}
+    mean = {k: pd.DataFrame(s[1] / np.where(s[0] > 0, s[0], np.nan), phase, index)
+            for k, s in sums.items()}
     long = pd.concat(mean, names=["model"]).stack(["quantity", "joint"]).rename("value")
     return long.dropna().reset_index()

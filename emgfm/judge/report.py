@@ -23,12 +23,14 @@ def plot_learning(
         rows of the training log: step, split, loss and its terms
     """
     import matplotlib.pyplot as plt
-    terms = [c for c in ("loss", "kinematics", "phase", "torque") if c in log and log[c].notna().any()]
+    terms = [c for c in ("loss", "kinematics", "phase", "torque")
+             if c in log and log[c].notna().any()]
     fig, axs = plt.subplots(1, len(terms), figsize=(9.6, 2.6), layout="constrained", squeeze=False)
     for ax, term in zip(axs[0], terms):
         for split, marker in (("train", ""), ("val", "o")):
             r = log[(log.split == split) & log[term].notna()]
-            ax.plot(r.step, r[term], marker=marker, ms=3, label=dict(train="training", val="validation")[split])
+            ax.plot(r.step, r[term], marker=marker, ms=3,
+                    label=dict(train="training", val="validation")[split])
         ax.set(title=term, xlabel="step", yscale="log")
     axs[0, 0].legend()
     return fig
@@ -53,16 +55,19 @@ def add_data(
         one row a dataset, from `emgfm.store.build.summary`
     """
     page.section(
-        "The data", "People are split as persons, with both legs and all activities; the same on every machine."
+        "The data", "People are split as persons, with both legs and all activities; the same on "
+        "every machine."
     )
     who = splits.groupby(["dataset", "split"]).size().unstack(fill_value=0)
-    page.table(outcomes.join(who[[c for c in ("train", "val", "test") if c in who]].add_prefix("in ")))
+    page.table(
+        outcomes.join(who[[c for c in ("train", "val", "test") if c in who]].add_prefix("in ")))
     page.figure(
         plot_masks(measured_share(store)),
         "Share of strides in which each of the 31 channels was measured: the darker, the more.",
     )
     reasons = missing_reasons(store)
-    page.section("Why data are missing", "Channels times strides, by reason. Every gap in a mask has one.")
+    page.section("Why data are missing", "Channels times strides, by reason. Every gap in a mask "
+                 "has one.")
     page.table(reasons.loc[:, reasons.any()])
 
 # %% ../../nbs/80_judge/03_report.ipynb #f8fc7d1e
@@ -85,16 +90,20 @@ def add_walking(
         n = means[means.activity == activity].groupby("dataset").n.max()
         page.section(
             f"Mean strides: {activity.replace('_', ' ')}",
-            f"{len(n)} dataset{'s' if len(n) > 1 else ''}, {int(n.sum())} strides; the bands are one standard deviation.",
+            f"{len(n)} dataset{'s' if len(n) > 1 else ''}, {int(n.sum())} strides; the bands are "
+            f"one standard deviation.",
         )
         page.figure(
             plot_mean_strides(means, activity),
-            f"Mean sagittal angles and moments of {activity.replace('_', ' ')} for {', '.join(n.index)}, over percent of the stride.",
+            f"Mean sagittal angles and moments of {activity.replace('_', ' ')} for "
+            f"{', '.join(n.index)}, over percent of the stride.",
         )
         page.figure(
             plot_envelopes(means, activity),
-            f"Mean EMG envelopes of the 13 muscles in {activity.replace('_', ' ')}, in units of each person's own scale. "
-            "Causal envelopes lag behind the muscle by some 40 ms; envelopes that the authors made forth and back do not.",
+            f"Mean EMG envelopes of the 13 muscles in {activity.replace('_', ' ')}, in units of "
+            f"each person's own scale. "
+            "Causal envelopes lag behind the muscle by some 40 ms; envelopes that the authors made "
+            "forth and back do not.",
         )
     bad = checks[checks.verdict != "ok"]
     page.section("Checks", f"{len(checks)} checks of signs, units and events, {len(bad)} violated.")

@@ -22,14 +22,14 @@ from ..core.schema import (CELLS, CHAIR, MUSCLES, Recording, Signal, cell_index,
 
 # %% ../../nbs/40_lookalike/00_gait.ipynb #a4c85ab6
 def rng_for(
-    *names: object,  # whatever identifies the stream: seed, dataset, patient, trial, ...
+    *names: object,  # what identifies the stream: seed, dataset, patient, trial, ...
 ) -> np.random.Generator:  # the same for the same names, on every machine
     """A random generator that belongs to `names`
 
     Parameters
     ----------
     *names : object
-        whatever identifies the stream: seed, dataset, patient, trial, ...
+        what identifies the stream: seed, dataset, patient, trial, ...
 
     Returns
     -------
@@ -41,75 +41,111 @@ def rng_for(
 
 # %% ../../nbs/40_lookalike/00_gait.ipynb #99c393f3
 _LEVEL = {
-    "angle_hip_flexion": [30, 28, 25, 21, 16, 11, 6, 1, -4, -8, -11, -10, -4, 5, 15, 24, 31, 34, 34, 32],
-    "angle_knee_flexion": [4, 10, 16, 19, 18, 15, 11, 8, 6, 7, 12, 22, 37, 53, 62, 62, 52, 35, 16, 4],
+    "angle_hip_flexion": [30, 28, 25, 21, 16, 11, 6, 1, -4, -8,
+                          -11, -10, -4, 5, 15, 24, 31, 34, 34, 32],
+    "angle_knee_flexion": [4, 10, 16, 19, 18, 15, 11, 8, 6, 7,
+                           12, 22, 37, 53, 62, 62, 52, 35, 16, 4],
     "angle_ankle_flexion": [0, -4, -4, 0, 3, 5, 7, 8, 10, 10, 8, 0, -12, -18, -14, -7, -1, 2, 2, 1],
     "angle_hip_adduction": [0, 3, 5, 6, 6, 5, 4, 4, 3, 2, 0, -3, -5, -6, -6, -5, -4, -3, -2, -1],
     "angle_hip_rotation": [4, 4, 3, 2, 2, 1, 1, 0, 0, -1, -2, -4, -5, -5, -4, -2, 0, 2, 3, 4],
     "angle_knee_adduction": [0, 1, 1, 2, 2, 2, 1, 1, 1, 0, 0, -1, 0, 2, 3, 3, 2, 1, 0, 0],
     "angle_knee_rotation": [-2, 1, 4, 5, 5, 4, 3, 2, 2, 3, 5, 7, 8, 6, 3, 0, -2, -4, -5, -4],
     "angle_ankle_adduction": [3, 1, -2, -3, -3, -3, -2, -2, -1, 0, 2, 5, 7, 7, 5, 3, 2, 2, 3, 3],
-    "angle_ankle_rotation": [-5, -3, -1, 0, 0, 1, 1, 2, 2, 2, 0, -3, -6, -8, -7, -5, -4, -4, -5, -5],
-    "moment_hip_flexion": [-.45, -.62, -.58, -.42, -.28, -.12, .05, .22, .4, .56, .68, .6, .38, .22, .12, .05, -.03, -.14, -.28, -.34],
-    "moment_knee_flexion": [.22, .02, -.28, -.46, -.42, -.26, -.08, .08, .17, .18, .1, -.06, -.15, -.12, -.06, -.01, .07, .17, .26, .28],
-    "moment_ankle_flexion": [.03, .1, .02, -.15, -.32, -.5, -.7, -.92, -1.16, -1.38, -1.42, -.98, -.35, -.05, .01, .02, .02, .02, .02, .02],
-    "moment_hip_adduction": [-.1, -.5, -.82, -.88, -.78, -.68, -.62, -.64, -.72, -.8, -.72, -.4, -.1, .02, .04, .04, .03, .03, .04, .02],
-    "moment_hip_rotation": [.02, .08, .12, .12, .08, .04, 0, -.04, -.08, -.1, -.09, -.05, 0, .01, .01, 0, 0, 0, 0, .01],
-    "moment_knee_adduction": [0, -.22, -.4, -.45, -.4, -.33, -.3, -.32, -.37, -.4, -.33, -.16, -.02, .02, .03, .03, .02, .02, .03, .01],
-    "moment_knee_rotation": [0, .02, .05, .06, .04, .01, -.03, -.07, -.11, -.13, -.1, -.04, 0, .01, .01, 0, 0, 0, 0, 0],
-    "moment_ankle_adduction": [0, .02, .04, .04, .02, 0, -.03, -.06, -.1, -.12, -.1, -.05, -.01, 0, 0, 0, 0, 0, 0, 0],
-    "moment_ankle_rotation": [0, .01, .02, .03, .04, .05, .07, .09, .12, .14, .12, .06, .01, 0, 0, 0, 0, 0, 0, 0],
+    "angle_ankle_rotation": [-5, -3, -1, 0, 0, 1, 1, 2, 2, 2,
+                             0, -3, -6, -8, -7, -5, -4, -4, -5, -5],
 }
 
 # %% ../../nbs/40_lookalike/00_gait.ipynb #e34e1347
+_LEVEL |= {
+    "moment_hip_flexion": [-.45, -.62, -.58, -.42, -.28, -.12, .05, .22, .4, .56,
+                           .68, .6, .38, .22, .12, .05, -.03, -.14, -.28, -.34],
+    "moment_knee_flexion": [.22, .02, -.28, -.46, -.42, -.26, -.08, .08, .17, .18,
+                            .1, -.06, -.15, -.12, -.06, -.01, .07, .17, .26, .28],
+    "moment_ankle_flexion": [.03, .1, .02, -.15, -.32, -.5, -.7, -.92, -1.16, -1.38,
+                             -1.42, -.98, -.35, -.05, .01, .02, .02, .02, .02, .02],
+    "moment_hip_adduction": [-.1, -.5, -.82, -.88, -.78, -.68, -.62, -.64, -.72, -.8,
+                             -.72, -.4, -.1, .02, .04, .04, .03, .03, .04, .02],
+    "moment_hip_rotation": [.02, .08, .12, .12, .08, .04, 0, -.04, -.08, -.1,
+                            -.09, -.05, 0, .01, .01, 0, 0, 0, 0, .01],
+    "moment_knee_adduction": [0, -.22, -.4, -.45, -.4, -.33, -.3, -.32, -.37, -.4,
+                              -.33, -.16, -.02, .02, .03, .03, .02, .02, .03, .01],
+    "moment_knee_rotation": [0, .02, .05, .06, .04, .01, -.03, -.07, -.11, -.13,
+                             -.1, -.04, 0, .01, .01, 0, 0, 0, 0, 0],
+    "moment_ankle_adduction": [0, .02, .04, .04, .02, 0, -.03, -.06, -.1, -.12,
+                               -.1, -.05, -.01, 0, 0, 0, 0, 0, 0, 0],
+    "moment_ankle_rotation": [0, .01, .02, .03, .04, .05, .07, .09, .12, .14,
+                              .12, .06, .01, 0, 0, 0, 0, 0, 0, 0],
+}
+
+# %% ../../nbs/40_lookalike/00_gait.ipynb #a03af1dd
 _CHANGED = {  # what differs from level walking
     "stair_ascent": {
-        "angle_hip_flexion": [56, 55, 52, 47, 41, 34, 27, 20, 14, 9, 6, 6, 12, 26, 42, 55, 62, 64, 62, 58],
-        "angle_knee_flexion": [60, 61, 60, 56, 50, 43, 35, 27, 20, 14, 11, 14, 28, 54, 78, 92, 94, 86, 75, 65],
-        "angle_ankle_flexion": [8, 11, 14, 16, 16, 14, 12, 10, 8, 6, 3, -4, -13, -16, -8, 3, 10, 12, 11, 9],
-        "moment_hip_flexion": [-.4, -.62, -.7, -.64, -.52, -.4, -.3, -.2, -.1, 0, .1, .2, .28, .28, .2, .08, -.04, -.14, -.2, -.26],
-        "moment_knee_flexion": [.05, -.45, -.92, -1.1, -1, -.78, -.52, -.3, -.12, .05, .15, .1, -.04, -.08, -.05, 0, .05, .1, .14, .12],
+        "angle_hip_flexion": [56, 55, 52, 47, 41, 34, 27, 20, 14, 9,
+                              6, 6, 12, 26, 42, 55, 62, 64, 62, 58],
+        "angle_knee_flexion": [60, 61, 60, 56, 50, 43, 35, 27, 20, 14,
+                               11, 14, 28, 54, 78, 92, 94, 86, 75, 65],
+        "angle_ankle_flexion": [8, 11, 14, 16, 16, 14, 12, 10, 8, 6,
+                                3, -4, -13, -16, -8, 3, 10, 12, 11, 9],
+        "moment_hip_flexion": [-.4, -.62, -.7, -.64, -.52, -.4, -.3, -.2, -.1, 0,
+                               .1, .2, .28, .28, .2, .08, -.04, -.14, -.2, -.26],
+        "moment_knee_flexion": [.05, -.45, -.92, -1.1, -1, -.78, -.52, -.3, -.12, .05,
+                                .15, .1, -.04, -.08, -.05, 0, .05, .1, .14, .12],
         "moment_ankle_flexion": [-.05, -.35, -.58, -.66, -.66, -.66, -.68, -.76, -.9, -1.08,
                                  -1.24, -1.1, -.5, -.08, .01, .03, .03, .03, .03, 0],
     },
+}
+
+# %% ../../nbs/40_lookalike/00_gait.ipynb #d22d243b
+_CHANGED |= {
     "stair_descent": {
-        "angle_hip_flexion": [20, 19, 17, 15, 14, 13, 12, 12, 12, 13, 15, 18, 24, 31, 37, 40, 38, 33, 28, 23],
-        "angle_knee_flexion": [9, 15, 21, 23, 23, 24, 26, 30, 36, 44, 55, 68, 82, 90, 88, 76, 57, 35, 17, 8],
-        "angle_ankle_flexion": [-20, -8, 6, 14, 18, 21, 24, 27, 29, 30, 29, 24, 14, 4, -3, -7, -10, -14, -18, -21],
-        "moment_hip_flexion": [-.1, -.2, -.22, -.14, -.04, .04, .1, .14, .18, .2, .2, .16, .1, .06, .04, .02, 0, -.04, -.08, -.1],
+        "angle_hip_flexion": [20, 19, 17, 15, 14, 13, 12, 12, 12, 13,
+                              15, 18, 24, 31, 37, 40, 38, 33, 28, 23],
+        "angle_knee_flexion": [9, 15, 21, 23, 23, 24, 26, 30, 36, 44,
+                               55, 68, 82, 90, 88, 76, 57, 35, 17, 8],
+        "angle_ankle_flexion": [-20, -8, 6, 14, 18, 21, 24, 27, 29, 30,
+                                29, 24, 14, 4, -3, -7, -10, -14, -18, -21],
+        "moment_hip_flexion": [-.1, -.2, -.22, -.14, -.04, .04, .1, .14, .18, .2,
+                               .2, .16, .1, .06, .04, .02, 0, -.04, -.08, -.1],
         "moment_knee_flexion": [.05, -.35, -.72, -.78, -.62, -.52, -.54, -.66, -.86, -1.1,
                                 -1.2, -.9, -.4, -.12, -.02, .03, .07, .12, .14, .1],
         "moment_ankle_flexion": [-.1, -.7, -1.1, -1.05, -.82, -.68, -.66, -.72, -.82, -.92,
                                  -.86, -.5, -.14, -.02, .01, .02, .02, .02, .02, -.02],
     },
+}
+
+# %% ../../nbs/40_lookalike/00_gait.ipynb #225f515a
+_CHANGED |= {
     "heel_walk": {
-        "angle_ankle_flexion": [10, 9, 9, 9, 10, 11, 12, 12, 13, 13, 13, 12, 10, 8, 8, 9, 10, 10, 10, 10],
-        "moment_ankle_flexion": [.1, .22, .25, .24, .22, .2, .18, .16, .14, .1, .04, .01, .02, .04, .05, .05, .05, .06, .07, .08],
+        "angle_ankle_flexion": [10, 9, 9, 9, 10, 11, 12, 12, 13, 13,
+                                13, 12, 10, 8, 8, 9, 10, 10, 10, 10],
+        "moment_ankle_flexion": [.1, .22, .25, .24, .22, .2, .18, .16, .14, .1,
+                                 .04, .01, .02, .04, .05, .05, .05, .06, .07, .08],
     },
     "toe_walk": {
-        "angle_ankle_flexion": [-18, -15, -13, -12, -11, -10, -9, -8, -8, -9, -12, -18, -25, -29, -27, -23, -20, -19, -18, -18],
+        "angle_ankle_flexion": [-18, -15, -13, -12, -11, -10, -9, -8, -8, -9,
+                                -12, -18, -25, -29, -27, -23, -20, -19, -18, -18],
         "moment_ankle_flexion": [-.05, -.5, -.85, -1, -1.05, -1.1, -1.14, -1.2, -1.28, -1.34,
                                  -1.28, -.85, -.28, -.04, .01, .02, .02, .02, .02, 0],
     },
-    "turn": {"angle_hip_rotation": [10, 9, 7, 5, 2, 0, -3, -5, -7, -9, -10, -11, -10, -7, -3, 1, 5, 8, 10, 10]},
-    "stand": {k: [5 if k == "angle_hip_flexion" else 4 if k == "angle_knee_flexion" else 0] * 20 for k in _LEVEL},
-    "sit": {k: [80 if k == "angle_hip_flexion" else 88 if k == "angle_knee_flexion" else 0] * 20 for k in _LEVEL},
+    "turn": {"angle_hip_rotation": [10, 9, 7, 5, 2, 0, -3, -5, -7, -9, -10, -11, -10, -7, -3, 1, 5,
+                                    8, 10, 10]},
+    "stand": {k: [5 if k == "angle_hip_flexion" else 4 if k == "angle_knee_flexion" else 0] * 20
+              for k in _LEVEL},
+    "sit": {k: [80 if k == "angle_hip_flexion" else 88 if k == "angle_knee_flexion" else 0] * 20
+            for k in _LEVEL},
 }
-GAIT = ("level_walk", "ramp_ascent", "ramp_descent", "stair_ascent", "stair_descent", "heel_walk", "toe_walk", "turn")
+GAIT = ("level_walk", "ramp_ascent", "ramp_descent", "stair_ascent", "stair_descent", "heel_walk",
+        "toe_walk", "turn")
 
 # %% ../../nbs/40_lookalike/00_gait.ipynb #a298d913
 CURVES = tuple([f"angle_{c}" for c in CELLS] + [f"moment_{c}" for c in CELLS])
 
 
-def _bump(
-    phase: np.ndarray,  # 0..1
-    centre: float,
-    width: float,
-) -> np.ndarray:  # 0..1, periodic (von Mises shape)
-    "A hill over the gait cycle"
+def _bump(phase: np.ndarray, centre: float, width: float) -> np.ndarray:
+    "A hill over the gait cycle, 0..1 and periodic (von Mises shape)"
     return np.exp((np.cos(2 * np.pi * (phase - centre)) - 1) / (2 * np.pi * width) ** 2)
 
-
+# %% ../../nbs/40_lookalike/00_gait.ipynb #eb66a456
 @lru_cache(maxsize=256)
 def shape_table(
     activity: str,
@@ -141,16 +177,12 @@ def shape_table(
     phase, up = np.arange(20) / 20, incline / 10
     contact = _bump(phase, 0.97, 0.12)
     table[:, CURVES.index("angle_hip_flexion")] += 12 * max(up, -0.2) * contact
-    table[:, CURVES.index("angle_knee_flexion")] += 14 * max(up, 0) * contact - 12 * min(up, 0) * _bump(
-        phase, 0.4, 0.12
-    )
+    bent = 14 * max(up, 0) * contact - 12 * min(up, 0) * _bump(phase, 0.4, 0.12)
+    table[:, CURVES.index("angle_knee_flexion")] += bent
     table[:, CURVES.index("angle_ankle_flexion")] += 6 * up * _bump(phase, 0.25, 0.15)
-    table[:, CURVES.index("moment_hip_flexion")] *= np.where(
-        table[:, CURVES.index("moment_hip_flexion")] < 0, 1 + 0.7 * max(up, 0), 1
-    )
-    table[:, CURVES.index("moment_knee_flexion")] *= np.where(
-        table[:, CURVES.index("moment_knee_flexion")] < 0, 1 + 1.0 * abs(min(up, 0)), 1
-    )
+    for joint, more in (("hip", 0.7 * max(up, 0)), ("knee", abs(min(up, 0)))):
+        c = CURVES.index(f"moment_{joint}_flexion")
+        table[:, c] *= np.where(table[:, c] < 0, 1 + more, 1)
     table[:, CURVES.index("moment_ankle_flexion")] *= 1 + 0.15 * up
     table[:, :9] = np.deg2rad(table[:, :9])
     return table
@@ -158,7 +190,7 @@ def shape_table(
 # %% ../../nbs/40_lookalike/00_gait.ipynb #068b477f
 @dataclass(frozen=True)
 class Walker:
-    """A person who walks: body, style, electrodes
+    """A generated subject: body, style, electrodes
 
     Parameters
     ----------
@@ -191,7 +223,7 @@ class Walker:
 
     @cached_property
     def style(self) -> dict:  # arrays over the 18 curves, and numbers
-        """How this person differs from the mean stride
+        """How this walker differs from the mean stride
 
         Returns
         -------
@@ -201,15 +233,9 @@ class Walker:
         r = rng_for(self.seed, self.dataset, self.patient, "style")
         gain = np.concatenate([r.normal(1, 0.07, 9), r.normal(1, 0.08, 9)])
         offset = np.concatenate([np.deg2rad(r.normal(0, 2, 9)), np.zeros(9)])
-        return dict(
-            gain=gain,
-            offset=offset,
-            warp=float(r.normal(0, 0.012)),
-            asymmetry=float(r.normal(0, 0.006)),
-            cadence=float(r.normal(1, 0.03)),
-            emg=np.exp(r.normal(0, 0.3, 13)),
-            emd=float(r.uniform(0.07, 0.09)),
-        )
+        return dict(gain=gain, offset=offset, warp=float(r.normal(0, 0.012)),
+                    asymmetry=float(r.normal(0, 0.006)), cadence=float(r.normal(1, 0.03)),
+                    emg=np.exp(r.normal(0, 0.3, 13)), emd=float(r.uniform(0.07, 0.09)))
 
 # %% ../../nbs/40_lookalike/00_gait.ipynb #4f6ecd6d
 @dataclass(frozen=True)
@@ -253,7 +279,8 @@ class Bout:
         float
             s
         """
-        return (1.1 if self.activity not in ("stair_ascent", "stair_descent") else 1.3) * (1.2 / self.speed) ** 0.45
+        stairs = self.activity in ("stair_ascent", "stair_descent")
+        return (1.3 if stairs else 1.1) * (1.2 / self.speed) ** 0.45
 
 # %% ../../nbs/40_lookalike/00_gait.ipynb #649670f6
 DRIVE_MOMENT = 0.16  # change of a moment by one standard deviation of the drive
@@ -262,7 +289,7 @@ ANGLE_LAG = 0.05  # s, the movement follows the moment
 BLEND = 0.15  # s, half the cross-fade between two bouts
 TOE_OFF = 0.62  # of the stride
 
-
+# %% ../../nbs/40_lookalike/00_gait.ipynb #39c8005b
 @dataclass
 class Walk:
     """One trial of one walker, as functions of time
@@ -285,16 +312,18 @@ class Walk:
         r = rng_for(w.seed, w.dataset, w.patient, self.trial, "timing")
         durations, owner = [], []
         for i, b in enumerate(self.bouts):
-            durations += list(b.duration * style["cadence"] * (1 + 0.02 * np.clip(r.normal(size=b.strides), -2, 2)))
+            vary = 1 + 0.02 * np.clip(r.normal(size=b.strides), -2, 2)
+            durations += list(b.duration * style["cadence"] * vary)
             owner += [i] * b.strides
         edges = np.concatenate([[0], np.cumsum(durations)]) + self.start
         self._owner, self._edges = np.array(owner), edges
         half = 0.5 + style["asymmetry"]
         self._clock = {"right": edges, "left": edges[:-1] + half * np.diff(edges)}
         self._phase = {}
-        for side, e in self._clock.items():  # two invented cycles on either side keep the phase defined everywhere
+        for side, e in self._clock.items():  # two more cycles on both sides: the phase is defined
             first, last = durations[0], durations[-1]
-            e = np.concatenate([e[0] - first * np.arange(2, 0, -1), e, e[-1] + last * np.arange(1, 3)])
+            e = np.concatenate([e[0] - first * np.arange(2, 0, -1), e,
+                                e[-1] + last * np.arange(1, 3)])
             self._phase[side] = PchipInterpolator(e, np.arange(len(e)) - 2.0, extrapolate=True)
         q = rng_for(w.seed, w.dataset, w.patient, self.trial, "drive")
         self._drive = q.uniform(0.3, 2.2, (2, 3, 8)), q.uniform(0, 2 * np.pi, (2, 3, 8))
@@ -310,11 +339,8 @@ class Walk:
         """
         return float(self._edges[-1])
 
-# %% ../../nbs/40_lookalike/00_gait.ipynb #39c8005b
-def _bout_weights(
-    walk: Walk,
-    t: np.ndarray,  # (n,) s
-) -> np.ndarray:  # (bouts, n), summing to 1
+# %% ../../nbs/40_lookalike/00_gait.ipynb #6f95223f
+def _bout_weights(walk: Walk, t: np.ndarray) -> np.ndarray:  # (bouts, n), summing to 1
     "How much each bout shapes the movement at each time"
     first = np.flatnonzero(np.diff(walk._owner, prepend=-1))
     cuts = walk._edges[first[1:]]
@@ -345,7 +371,7 @@ def drive(
     f, a = (x[("left", "right").index(side)] for x in walk._drive)
     return np.sqrt(2 / f.shape[1]) * np.sin(2 * np.pi * f * t[:, None, None] + a).sum(-1)
 
-# %% ../../nbs/40_lookalike/00_gait.ipynb #6f95223f
+# %% ../../nbs/40_lookalike/00_gait.ipynb #1ba751cb
 def phase(
     walk: Walk,
     side: str,
@@ -367,13 +393,9 @@ def phase(
     """
     return walk._phase[side](t) % 1.0
 
-
-def _curves(
-    walk: Walk,
-    side: str,
-    t: np.ndarray,  # (n,) s
-) -> np.ndarray:  # (n, 18)
-    "The 18 mean curves at `t`, with the person's style"
+# %% ../../nbs/40_lookalike/00_gait.ipynb #24261585
+def _curves(walk: Walk, side: str, t: np.ndarray) -> np.ndarray:  # (n, 18)
+    "The 18 mean curves at `t`, with the walker's style"
     style = walk.walker.style
     p = phase(walk, side, t)
     p = p + style["warp"] * np.sin(2 * np.pi * p)
@@ -414,7 +436,7 @@ def moment(
     m = _curves(walk, side, t)[:, 9:].reshape(-1, 3, 3)
     return m * (1 + DRIVE_MOMENT * drive(walk, side, t))[:, :, None]
 
-
+# %% ../../nbs/40_lookalike/00_gait.ipynb #830dee51
 def angle(
     walk: Walk,
     side: str,
@@ -444,9 +466,11 @@ _ACTIONS = {  # muscle: ({moment cell and sign: weight}, [(hill's centre, width,
     "vastus_medialis": ({"-knee_flexion": 0.9}, [(0.06, 0.04, 0.30)]),
     "tibialis_anterior": ({"+ankle_flexion": 2.0}, [(0.03, 0.05, 0.45), (0.72, 0.10, 0.30)]),
     "biceps_femoris": ({"+knee_flexion": 0.5, "-hip_flexion": 0.5}, [(0.90, 0.05, 0.20)]),
-    "semitendinosus_or_semimembranosus": ({"+knee_flexion": 1.1, "-hip_flexion": 0.1}, [(0.86, 0.05, 0.20)]),
+    "semitendinosus_or_semimembranosus": ({"+knee_flexion": 1.1, "-hip_flexion": 0.1},
+                                          [(0.86, 0.05, 0.20)]),
     "gastrocnemius_medialis": ({"-ankle_flexion": 0.6}, [(0.36, 0.06, 0.20)]),
-    "gastrocnemius_lateralis": ({"-ankle_flexion": 0.4, "+knee_flexion": 0.5}, [(0.44, 0.04, 0.15)]),
+    "gastrocnemius_lateralis": ({"-ankle_flexion": 0.4, "+knee_flexion": 0.5},
+                                [(0.44, 0.04, 0.15)]),
     "soleus": ({"-ankle_flexion": 0.75}, []),
     "peroneus_longus": ({"-ankle_flexion": 0.45}, [(0.12, 0.06, 0.30)]),
     "peroneus_brevis": ({"-ankle_flexion": 0.35}, [(0.22, 0.05, 0.35), (0.55, 0.05, 0.15)]),
@@ -456,7 +480,7 @@ _ACTIONS = {  # muscle: ({moment cell and sign: weight}, [(hill's centre, width,
 EMG_GAIN = 0.2  # mV for a moment of 1 N·m/kg at weight 1
 EMG_REST = 0.004  # mV
 
-
+# %% ../../nbs/40_lookalike/00_gait.ipynb #4476f8d8
 def amplitude(
     walk: Walk,
     side: str,
@@ -482,11 +506,10 @@ def amplitude(
     out = np.empty((len(t), len(MUSCLES)))
     for i, muscle in enumerate(MUSCLES):
         cells, hills = _ACTIONS[muscle]
-        pull = sum(
-            k * np.maximum((1 if c[0] == "+" else -1) * m[(slice(None), *cell_index(c[1:]))], 0)
-            for c, k in cells.items()
-        )
-        out[:, i] = EMG_REST + EMG_GAIN * style["emg"][i] * (pull + gait * sum(k * _bump(p, c, s) for c, s, k in hills))
+        pull = sum(k * np.maximum(float(f"{c[0]}1") * m[(slice(None), *cell_index(c[1:]))], 0)
+                   for c, k in cells.items())
+        hill = sum(k * _bump(p, c, s) for c, s, k in hills)
+        out[:, i] = EMG_REST + EMG_GAIN * style["emg"][i] * (pull + gait * hill)
     return out
 
 # %% ../../nbs/40_lookalike/00_gait.ipynb #c46e0e95
@@ -509,7 +532,7 @@ class Electrodes:
 
 CLEAN = Electrodes(0, 0, 0, 0)
 
-
+# %% ../../nbs/40_lookalike/00_gait.ipynb #0c7b0b03
 def emg(
     walk: Walk,
     side: str,
@@ -547,7 +570,8 @@ def emg(
     x += electrodes.noise * r.normal(size=x.shape)
     a = r.uniform(0.5, 1, (2, len(MUSCLES)))
     for k, order in enumerate((1, 3)):
-        x += electrodes.hum * a[k] / order * np.sin(2 * np.pi * order * w.mains * t[:, None] + r.uniform(0, 6.28))
+        x += electrodes.hum * a[k] / order * np.sin(2 * np.pi * order * w.mains * t[:, None]
+                                                    + r.uniform(0, 6.28))
     knock = np.exp(-(phase(walk, side, t) / 0.03)) * np.sin(2 * np.pi * 12 * phase(walk, side, t))
     x += electrodes.knock * r.normal(size=len(MUSCLES)) * knock[:, None]
     return x + electrodes.offset * r.normal(size=len(MUSCLES))
@@ -556,7 +580,7 @@ def emg(
 def strides(
     walk: Walk,
     side: str,
-) -> pd.DataFrame:  # start, stop (s), toe_off (s), activity, speed, incline, transition, and the bouts' labels
+) -> pd.DataFrame:  # start, stop, toe_off (s), activity, speed, incline, transition, labels
     """Every stride of a leg between two heel strikes within gait
 
     Parameters
@@ -567,8 +591,7 @@ def strides(
     Returns
     -------
     pd.DataFrame
-        start, stop (s), toe_off (s), activity, speed, incline, transition, and the bouts'
-        labels
+        start, stop, toe_off (s), activity, speed, incline, transition, labels
     """
     e, rows = walk._clock[side], []
     owner = walk._owner
@@ -576,7 +599,8 @@ def strides(
         last = owner[i] if side == "right" else owner[min(i + 1, len(owner) - 1)]
         a, b = walk.bouts[owner[i]], walk.bouts[last]
         if a.gait and b.gait:
-            rows.append(dict(start=e[i], stop=e[i + 1], toe_off=e[i] + TOE_OFF * (e[i + 1] - e[i]), activity=b.activity,
+            rows.append(dict(start=e[i], stop=e[i + 1], toe_off=e[i] + TOE_OFF * (e[i + 1] - e[i]),
+                             activity=b.activity,
                              speed=b.speed, incline=b.incline, transition=a is not b, **b.labels))
     return pd.DataFrame(rows, columns=None if rows else ["start", "stop", "toe_off", "activity"])
 
@@ -619,7 +643,7 @@ def sample(
         data[(slice(None), *cell_index(c))] = full[(slice(None), *cell_index(c))]
     return Signal(data, rate, start, dict(angle="rad", moment="N·m/kg")[quantity])
 
-
+# %% ../../nbs/40_lookalike/00_gait.ipynb #626c0df2
 def sample_emg(
     walk: Walk,
     side: str,
@@ -691,8 +715,10 @@ def truth(
     start, length = walk.start - margin, walk.stop - walk.start + 2 * margin
     n_emg, n_kin = int(length * float(emg_rate)) + 1, int(length * float(kin_rate)) + 1
     return Recording(
-        walk.walker.dataset, walk.walker.patient, walk.trial, side, strides(walk, side).drop(columns="toe_off"),
-        emg=sample_emg(walk, side, emg_rate, start, n_emg, muscles, electrodes) if muscles else None,
+        walk.walker.dataset, walk.walker.patient, walk.trial, side,
+        strides(walk, side).drop(columns="toe_off"),
+        emg=(sample_emg(walk, side, emg_rate, start, n_emg, muscles, electrodes)
+             if muscles else None),
         angle=sample(walk, side, kin_rate, start, n_kin, "angle", angles) if angles else None,
         moment=sample(walk, side, kin_rate, start, n_kin, "moment", moments) if moments else None,
         info=dict(walk.walker.body))
@@ -702,9 +728,7 @@ def cut(
     rec: Recording,
     points: int,  # points of a stride, both heel strikes included
     walk: Walk,
-) -> list[
-    Recording
-]:  # one a stride, on a clock that starts with it; angles and moments time-normalised, EMG at its rate
+) -> list[Recording]:  # one a stride, from 0 s; angles and moments time-normalised, EMG at its rate
     """The strides of a true recording, cut and normalised in time as some authors publish them
 
     Parameters
@@ -717,26 +741,19 @@ def cut(
     Returns
     -------
     list[Recording]
-        one a stride, on a clock that starts with it; angles and moments time-normalised, EMG at
-        its rate
+        one a stride, from 0 s; angles and moments time-normalised, EMG at its rate
     """
     out = []
     for i, s in enumerate(rec.strides.itertuples()):
         T = s.stop - s.start
         rate = (points - 1) / T
-        r = Recording(
-            rec.dataset,
-            rec.patient,
-            rec.trial,
-            rec.side,
-            rec.strides.iloc[[i]].assign(start=0.0, stop=T).reset_index(drop=True),
-            str(i + 1),
-            info=rec.info,
-        )
+        row = rec.strides.iloc[[i]].assign(start=0.0, stop=T).reset_index(drop=True)
+        r = Recording(rec.dataset, rec.patient, rec.trial, rec.side, row, str(i + 1), info=rec.info)
         for q in ("angle", "moment"):
             full = getattr(rec, q)
             if full is not None:
-                cells = tuple(c for c in CELLS if not np.isnan(full.data[(slice(None), *cell_index(c))]).all())
+                cells = tuple(c for c in CELLS
+                              if not np.isnan(full.data[(slice(None), *cell_index(c))]).all())
                 x = sample(walk, rec.side, rate, s.start, points, q, cells)
                 setattr(r, q, Signal(x.data, rate, 0.0, x.unit, time_normalised=True))
         if rec.emg is not None:
@@ -748,16 +765,24 @@ def cut(
 
 # %% ../../nbs/40_lookalike/00_gait.ipynb #26684ef8
 _CHANGED["chair"] = {k: [0] * 20 for k in CURVES} | {
-    "angle_hip_flexion": [80, 86, 94, 100, 98, 88, 70, 48, 26, 11, 5, 8, 20, 40, 62, 82, 95, 98, 92, 84],
-    "angle_knee_flexion": [88, 88, 88, 87, 84, 75, 60, 41, 22, 9, 4, 8, 20, 38, 58, 75, 85, 88, 88, 88],
+    "angle_hip_flexion": [80, 86, 94, 100, 98, 88, 70, 48, 26, 11,
+                          5, 8, 20, 40, 62, 82, 95, 98, 92, 84],
+    "angle_knee_flexion": [88, 88, 88, 87, 84, 75, 60, 41, 22, 9,
+                           4, 8, 20, 38, 58, 75, 85, 88, 88, 88],
     "angle_ankle_flexion": [0, 1, 4, 9, 14, 16, 14, 10, 6, 2, 0, 3, 8, 13, 17, 18, 14, 8, 3, 1],
-    "angle_hip_adduction": [-8, -8, -9, -10, -10, -9, -7, -6, -5, -4, -4, -4, -5, -6, -8, -9, -10, -9, -8, -8],
+    "angle_hip_adduction": [-8, -8, -9, -10, -10, -9, -7, -6, -5, -4,
+                            -4, -4, -5, -6, -8, -9, -10, -9, -8, -8],
     "angle_hip_rotation": [3, 4, 5, 6, 6, 4, 2, 0, -1, -2, -2, -2, -1, 0, 2, 4, 5, 5, 4, 3],
-    "moment_hip_flexion": [0, .08, .05, -.3, -.85, -.95, -.7, -.42, -.2, -.07, 0, -.05, -.15, -.3, -.5, -.7, -.75, -.45, -.12, -.02],
-    "moment_knee_flexion": [0, -.03, -.08, -.45, -1, -.95, -.7, -.45, -.22, -.08, -.02, -.08, -.2, -.4, -.65, -.85, -.8, -.4, -.1, -.02],
-    "moment_ankle_flexion": [.02, .06, .12, .1, -.05, -.2, -.3, -.36, -.4, -.42, -.4, -.38, -.32, -.25, -.18, -.1, 0, .08, .06, .03],
-    "moment_hip_adduction": [0, -.01, -.02, -.05, -.1, -.12, -.1, -.08, -.06, -.05, -.05, -.05, -.06, -.07, -.09, -.1, -.08, -.04, -.02, 0],
-    "moment_hip_rotation": [0, 0, .01, .03, .06, .05, .03, .02, .01, 0, 0, 0, .01, .02, .03, .04, .03, .02, .01, 0],
+    "moment_hip_flexion": [0, .08, .05, -.3, -.85, -.95, -.7, -.42, -.2, -.07,
+                           0, -.05, -.15, -.3, -.5, -.7, -.75, -.45, -.12, -.02],
+    "moment_knee_flexion": [0, -.03, -.08, -.45, -1, -.95, -.7, -.45, -.22, -.08,
+                            -.02, -.08, -.2, -.4, -.65, -.85, -.8, -.4, -.1, -.02],
+    "moment_ankle_flexion": [.02, .06, .12, .1, -.05, -.2, -.3, -.36, -.4, -.42,
+                             -.4, -.38, -.32, -.25, -.18, -.1, 0, .08, .06, .03],
+    "moment_hip_adduction": [0, -.01, -.02, -.05, -.1, -.12, -.1, -.08, -.06, -.05,
+                             -.05, -.05, -.06, -.07, -.09, -.1, -.08, -.04, -.02, 0],
+    "moment_hip_rotation": [0, 0, .01, .03, .06, .05, .03, .02, .01, 0,
+                            0, 0, .01, .02, .03, .04, .03, .02, .01, 0],
 }
 
 # %% ../../nbs/40_lookalike/00_gait.ipynb #7b05397b
@@ -789,7 +814,7 @@ class Chair(Walk):
         self._edges = np.array([start, start + duration])
         half = lambda t: np.clip((t - start) / duration, 0, 1) / 2
         self._phase = {side: lambda t: first + half(t) for side in self._phase}
-        self._drive = 0.1 * self._drive[0], self._drive[1]  # who sits or stands sways slowly
+        self._drive = 0.1 * self._drive[0], self._drive[1]  # sitting and standing sway slowly
 
     def progress(
         self,
@@ -831,5 +856,6 @@ def chair_truth(
     Recording
     """
     rec = truth(chair, side, *args, **kwargs)
-    rec.strides = pd.DataFrame(dict(start=[chair.start], stop=[chair.stop], activity=[chair.activity], not_gait=[True]))
+    rec.strides = pd.DataFrame(dict(start=[chair.start], stop=[chair.stop],
+                                    activity=[chair.activity], not_gait=[True]))
     return rec

@@ -21,17 +21,20 @@ from ..core.schema import Recording
 from ..readers.base import find_datasets, reader, readers
 
 # %% ../../nbs/40_lookalike/01_write.ipynb #3768c6a3
-LOST = {"camargo": {"AB09": 3}, "embry": {"AB02": 1}, "gait120": {"S011": 1}, "hu": {"AB156": 2}, "k2muse": {"P02": 3},
-        "macaluso": {"Subject2": 1}, "moghadam": {"P2": 2}, "moreira": {"Participant1": 4, "Participant4": 5},
-        "siat": {"Sub02": 3}}  # dataset -> patient -> pieces, for two people
+LOST = {"camargo": {"AB09": 3}, "embry": {"AB02": 1}, "gait120": {"S011": 1}, "hu": {"AB156": 2},
+        "k2muse": {"P02": 3},
+        "macaluso": {"Subject2": 1}, "moghadam": {"P2": 2},
+        "moreira": {"Participant1": 4, "Participant4": 5},
+        "siat": {"Sub02": 3}}  # dataset -> patient -> pieces, for two patients
 EXCUSED = {}  # dataset -> name of a check -> why it may fail
-BEYOND_CARD = {"angelidou": [f"{q}_{j}_{m}" for q in ("angle", "moment") for j in ("hip", "knee", "ankle")
-                             for m in ("adduction", "rotation")]}  # files hold one motion or three: not stated
+BEYOND_CARD = {"angelidou": [f"{q}_{j}_{m}" for q in ("angle", "moment")
+                             for j in ("hip", "knee", "ankle")
+                             for m in ("adduction", "rotation")]}  # one motion or three: not stated
 
 # %% ../../nbs/40_lookalike/01_write.ipynb #50930f21
 def writer(
     name: str,  # of a dataset, as in `readers()`
-) -> Callable[..., list[Recording]]:  # write_lookalike(root, ..., seed=0): writes the files, returns the truth
+) -> Callable[..., list[Recording]]:  # write_lookalike(root, ..., seed=0), which returns the truth
     """The function that writes the look-alike of a dataset
 
     Parameters
@@ -42,7 +45,7 @@ def writer(
     Returns
     -------
     Callable[..., list[Recording]]
-        write_lookalike(root, ..., seed=0): writes the files, returns the truth
+        write_lookalike(root, ..., seed=0), which returns the truth
     """
     reader(name)  # an unknown name is refused
     return importlib.import_module(f"emgfm.lookalike.{name}").write_lookalike
@@ -83,7 +86,7 @@ def write_lookalikes(
     seed: int = 0,
     progress: bool = True,
 ) -> dict[str, Path]:  # dataset -> its folder
-    """Invented walking in the real formats of several datasets
+    """Generated walking in the real formats of several datasets
 
     Parameters
     ----------

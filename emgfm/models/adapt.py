@@ -53,7 +53,8 @@ def conceal(
     n, cells = -(-T // patch), batch["kin_mask"].shape[1]
     hidden = (noise.uniform(m, n) < HIDE["patches"]) | (noise.uniform(m, 1) < HIDE["muscles"])
     keep = noise.uniform(cells) >= HIDE["cells"]
-    return {**batch, "hidden": hidden, "whole_kin_mask": batch["kin_mask"], "kin_mask": batch["kin_mask"] * keep}
+    return {**batch, "hidden": hidden, "whole_kin_mask": batch["kin_mask"],
+            "kin_mask": batch["kin_mask"] * keep}
 
 # %% ../../nbs/70_models/06_adapt.ipynb #8c51acb1
 class Reconstructor(EMGTransformer):
@@ -74,7 +75,8 @@ class Reconstructor(EMGTransformer):
         memory, keys = self.encode(batch, batch.get("hidden"))
         q = self.decode(z, point, memory, keys)
         emg = self.say_emg(memory).unflatten(2, (-1, self.config.patch)).transpose(1, 2)
-        return dict(emg=emg, z=self.say_state(q.mean(1)))  # (B, muscles, patches, patch), (B, 27) in spreads
+        # (B, muscles, patches, patch), (B, 27) in spreads
+        return dict(emg=emg, z=self.say_state(q.mean(1)))
 
 # %% ../../nbs/70_models/06_adapt.ipynb #27708aad
 def hidden_terms(
@@ -108,7 +110,8 @@ def hidden_terms(
     weight = cut(there) * batch["hidden"][..., None]
     absent = (batch["whole_kin_mask"] - batch["kin_mask"]).repeat(1, 3)
     z = ((batch["input_kin_state"] - scaler.state_mean) / scaler.state_std).clamp(-10, 10)
-    return dict(emg=masked_square(out["emg"], cut(batch["emg"]), weight, EMG_SPREAD), state=masked_square(out["z"], z, absent))
+    return dict(emg=masked_square(out["emg"], cut(batch["emg"]), weight, EMG_SPREAD),
+                state=masked_square(out["z"], z, absent))
 
 # %% ../../nbs/70_models/06_adapt.ipynb #2aa91fdc
 def fill_in(
@@ -136,7 +139,7 @@ def pretrain(
     val_ds,  # the validation split
     out_dir: str | Path,
     config: TrainConfig = PRETRAIN,
-    model: str | ModelConfig = "tiny",  # a size of `emgfm.models.transformer.SIZES`, or a configuration
+    model: str | ModelConfig = "tiny",  # a size of `SIZES`, or a configuration
     **options,  # resume, device, budget_s, progress, workers, tensorboard of `train_transformer`
 ) -> Result:  # its checkpoint is the `init` of a training run
     """Learn from what is hidden, without any labels
@@ -150,7 +153,7 @@ def pretrain(
     out_dir : str | Path
     config : TrainConfig, default PRETRAIN
     model : str | ModelConfig, default 'tiny'
-        a size of `emgfm.models.transformer.SIZES`, or a configuration
+        a size of `SIZES`, or a configuration
     **options
         resume, device, budget_s, progress, workers, tensorboard of `train_transformer`
 
@@ -162,7 +165,8 @@ def pretrain(
     model = model_config(model) if isinstance(model, str) else model
     if config.augment is not None:  # the task hides EMG itself
         config = replace(config, augment=replace(config.augment, dropout=0.0, blackout=0.0))
-    return train_transformer(train_ds, val_ds, out_dir, config, replace(model, heads=()), network=Reconstructor,
+    return train_transformer(train_ds, val_ds, out_dir, config, replace(model, heads=()),
+                             network=Reconstructor,
                              task=fill_in(model.patch), **options)
 
 # %% ../../nbs/70_models/06_adapt.ipynb #f7642d14
@@ -188,7 +192,8 @@ def first_strides(
 
 # %% ../../nbs/70_models/06_adapt.ipynb #3eeda6a6
 # phase counts little: a few strides would teach the network their durations
-ADAPT = TrainConfig(steps=60, batch_size=128, per_stride=40, lr=2e-4, warmup=10, val_every=60, phase=0.02,
+ADAPT = TrainConfig(steps=60, batch_size=128, per_stride=40, lr=2e-4, warmup=10, val_every=60,
+                    phase=0.02,
                     augment=Augment(dropout=0.1, blackout=0.1))
 
 
@@ -229,9 +234,11 @@ def adapt(
     old, meta = load_checkpoint(checkpoint)
     if meta["horizons"] != mine.horizons:
         ahead = [[h["label"] for h in hs] for hs in (meta["horizons"], mine.horizons)]
-        raise DataError(f"{checkpoint} looks {ahead[0]} ahead, the strides are opened for {ahead[1]}")
+        raise DataError(f"{checkpoint} looks {ahead[0]} ahead, the strides are opened for "
+                        f"{ahead[1]}")
     options = dict(network=type(old)) | options
-    result = train_transformer(mine, mine, out_dir, config, ModelConfig(**meta["model"]), init=checkpoint, **options)
+    result = train_transformer(mine, mine, out_dir, config, ModelConfig(**meta["model"]),
+                               init=checkpoint, **options)
     model, meta = load_checkpoint(result.last, next(result.model.parameters()).device, type(old))
     return replace(result, model=model, meta=meta)
 
@@ -244,7 +251,7 @@ def calibration_curve(
     config: TrainConfig = ADAPT,
     **options,  # of `train_transformer`
 ) -> pd.DataFrame:  # a row for each count, 0 first: losses, and errors such as "angle_deg 100 ms"
-    """Mean errors over people against the strides that each gave; always judged on the strides after the last of them
+    """Mean errors over patients by the strides used to adapt; judged on the strides after those
 
     Parameters
     ----------
@@ -274,9 +281,12 @@ def calibration_curve(
     for (d, p), own in ds.strides.groupby(["dataset", "patient"]).indices.items():
         rest = ds.part(own[max(counts):])
         if not len(rest):
-            raise data_error(f"has {len(own)} strides, expected more than {max(counts)}: none would be left to judge by", d, p)
+            raise data_error(f"has {len(own)} strides, expected more than {max(counts)}: none "
+                             f"would be left to judge by", d, p)
         rows[0].append(validate(old, rest, config))
         for n in counts:
-            run = adapt(checkpoint, ds.part(own[:n]), Path(out_dir) / f"{d}-{p}-{n}", config=config, **options)
+            run = adapt(checkpoint, ds.part(own[:n]), Path(out_dir) / f"{d}-{p}-{n}", config=config,
+                        **options)
             rows[n].append(validate(run.model, rest, config))
-    return pd.DataFrame({n: pd.DataFrame(e, dtype=float).mean() for n, e in rows.items()}).T.rename_axis("strides")
+    return pd.DataFrame(
+        {n: pd.DataFrame(e, dtype=float).mean() for n, e in rows.items()}).T.rename_axis("strides")

@@ -27,7 +27,8 @@ class LinearExtrapolation(nn.Module):
     "theta + omega h, with h in seconds; omega and alpha stay"
     def forward(self, batch):
         h = batch["horizon_s"][..., None]
-        theta, omega, alpha = batch["input_kin_state"][:, None].expand(-1, h.shape[1], -1).chunk(3, -1)
+        theta, omega, alpha = batch["input_kin_state"][:, None].expand(-1, h.shape[1], -1).chunk(
+            3, -1)
         return dict(state=torch.cat([theta + omega * h, omega, alpha], -1))
 
 # %% ../../nbs/70_models/01_baselines.ipynb #80b2bcf7
@@ -100,11 +101,13 @@ class _Means:
 
     def add(self, b, rows):
         "Take samples of a batch in"
-        mask = np.concatenate([np.tile(b["kin_mask"], (1, 3)), b["kinetic_mask"]], 1) * b["target_mask"][:, :1]
+        mask = np.concatenate([np.tile(b["kin_mask"], (1, 3)), b["kinetic_mask"]],
+                              1) * b["target_mask"][:, :1]
         y = np.concatenate([b["target_kin_state"][:, 0], b["target_torque"][:, 0]], 1)
         # bins in float32, like the phases: in float64, 0.7 would lie below the edge of its bin
         bins, phase = len(self.cycle.total), b["target_gait_pct"][rows, 0]
         middle = ((phase * np.float32(bins)).astype(int) + 0.5) / bins
         self.cycle.add(middle, np.where(mask > 0, y, np.nan)[rows])
         advance = phase_difference(b["target_gait_pct"], b["input_gait_pct"][:, None])
-        self.advance = self.advance + np.stack(masked_moments(advance[rows], b["target_mask"][rows])[:2])
+        self.advance = self.advance + np.stack(
+            masked_moments(advance[rows], b["target_mask"][rows])[:2])

@@ -60,10 +60,12 @@ def save_checkpoint(
             tensors |= {f"optimizer.{name}.{k}": v for k, v in optimizer.state[p].items()}
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     network = f"{type(model).__module__}.{type(model).__qualname__}"
-    meta = dict(format=FORMAT, emgfm=__version__, network=network, model=asdict(model.config)) | meta
+    meta = dict(format=FORMAT, emgfm=__version__, network=network,
+                model=asdict(model.config)) | meta
     text = lambda **k: json.dumps(meta, sort_keys=True, ensure_ascii=False, **k)
     replace_file(path, lambda p: save_file(tensors, p, metadata={"emgfm": text()}))
-    replace_file(path.with_suffix(".json"), lambda p: p.write_text(text(indent=1) + "\n", encoding="utf-8"))
+    replace_file(path.with_suffix(".json"),
+                 lambda p: p.write_text(text(indent=1) + "\n", encoding="utf-8"))
     return path
 
 
@@ -129,11 +131,14 @@ def _description(path: Path, header: dict | None) -> dict:
     if not isinstance(meta, dict):
         raise DataError(f"{path} has no description in its header, expected a JSON object")
     if meta.get("format") != FORMAT:
-        raise DataError(f"{path} has the checkpoint format {meta.get('format')}, expected {FORMAT}: "
-                        "it is not from emgfm or from another version; train again or use that version")
+        raise DataError(f"{path} has the checkpoint format {meta.get('format')}, expected "
+                        f"{FORMAT}: "
+                        "it is not from emgfm or from another version; train again or use that "
+                        "version")
     for k, kind in dict(network=str, model=dict).items():
         if not isinstance(meta.get(k), kind):
-            raise DataError(f"{path}, field {k}: is {meta.get(k)!r}, expected the {k} of a checkpoint")
+            raise DataError(f"{path}, field {k}: is {meta.get(k)!r}, expected the {k} of a "
+                            f"checkpoint")
     return meta
 
 # %% ../../nbs/70_models/04_checkpoint.ipynb #71d3cca1
@@ -144,7 +149,7 @@ MOVED = {"emgfm.model": "emgfm.models.transformer", "emgfm.rivals": "emgfm.model
 def load_checkpoint(
     path: str | Path,  # a .safetensors file, or the folder of a run for its best one
     device: str | torch.device = "cpu",
-    network: type | None = None,  # class of the network; None: the one of emgfm that the checkpoint names
+    network: type | None = None,  # class of the network; None: the one that is named in the file
 ) -> tuple[Network, dict]:  # the model, ready for use, and the description
     """A trained model and its description; `model.learned_from` names the patients of its training
 
@@ -154,7 +159,7 @@ def load_checkpoint(
         a .safetensors file, or the folder of a run for its best one
     device : str | torch.device, default 'cpu'
     network : type | None, default None
-        class of the network; None: the one of emgfm that the checkpoint names
+        class of the network; None: the one that is named in the file
 
     Returns
     -------
@@ -167,7 +172,8 @@ def load_checkpoint(
         …, field model: no network can be built from it (…)
     """
     tensors, meta = read_checkpoint(path, device)
-    network, tensors = network or _network_class(path, meta["network"]), with_prefix(tensors, "model.")
+    network, tensors = network or _network_class(path, meta["network"]), with_prefix(
+        tensors, "model.")
     try:
         config = ModelConfig(**meta["model"])
         with torch.device("meta"):  # shapes without memory
@@ -186,7 +192,8 @@ def _network_class(path: str | Path, name: str) -> type:
     module, _, cls = name.rpartition(".")
     module = MOVED.get(module, module)
     if not module.startswith("emgfm."):
-        raise DataError(f"{path} holds a {name}, which is not of emgfm: pass that class as network=")
+        raise DataError(f"{path} holds a {name}, which is not of emgfm: pass that class as "
+                        f"network=")
     try:
         found = getattr(importlib.import_module(module), cls)
     except (ImportError, AttributeError):
@@ -198,12 +205,15 @@ def _network_class(path: str | Path, name: str) -> type:
 
 def _check_tensors(path: str | Path, tensors: dict, shapes: dict) -> None:
     "Refuse tensors that are not those of the network, or not finite"
-    for what, names in dict(lacks=shapes.keys() - tensors, **{"has also": tensors.keys() - shapes}).items():
+    for what, names in dict(lacks=shapes.keys() - tensors,
+                            **{"has also": tensors.keys() - shapes}).items():
         if names:
-            raise DataError(f"{path} {what} the tensor {sorted(names)[0]}, expected those of its network")
+            raise DataError(f"{path} {what} the tensor {sorted(names)[0]}, expected those of its "
+                            f"network")
     for k, v in tensors.items():
         if v.shape != shapes[k]:
-            raise DataError(f"{path}, tensor {k}: has the shape {tuple(v.shape)}, expected {tuple(shapes[k])}")
+            raise DataError(f"{path}, tensor {k}: has the shape {tuple(v.shape)}, expected "
+                            f"{tuple(shapes[k])}")
         if v.is_floating_point() and not torch.isfinite(v).all():
             raise DataError(f"{path}, tensor {k}: holds values that are not finite")
 

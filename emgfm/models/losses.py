@@ -48,7 +48,7 @@ def loss_terms(
     batch: dict,  # of tensors
     scaler,  # the model's `Scaler`
     parts: tuple = (1.0, 1.0, 1.0),  # weights of angles, velocities, accelerations
-) -> dict:  # name -> (sum, weight), for kinematics, phase, torque and offset, as far as `out` has them
+) -> dict:  # name -> (sum, weight): kinematics, phase, torque, offset where `out` has them
     """Masked squared errors in standardised units
 
     Parameters
@@ -65,12 +65,12 @@ def loss_terms(
     Returns
     -------
     dict
-        name -> (sum, weight), for kinematics, phase, torque and offset, as far as `out` has
-        them
+        name -> (sum, weight): kinematics, phase, torque, offset where `out` has them
     """
     far, kin, terms = batch["target_mask"], batch["kin_mask"], {}
     weight = torch.cat([w * kin for w in parts], 1)[:, None] * far[..., None]
-    terms["kinematics"] = masked_square(out["state"], batch["target_kin_state"], weight, scaler.delta_std)
+    terms["kinematics"] = masked_square(out["state"], batch["target_kin_state"], weight,
+                                        scaler.delta_std)
     if "phase_vector" in out:
         # the mean is over cos and sin, whose squares add up
         scale = math.sqrt(2) * math.pi * scaler.phase_std[:, None]
@@ -78,7 +78,8 @@ def loss_terms(
         terms["phase"] = masked_square(out["phase_vector"], point, far[..., None], scale)
     weight = batch["kinetic_mask"][:, None] * far[..., None]
     if "torque" in out:
-        terms["torque"] = masked_square(out["torque"], batch["target_torque"], weight, scaler.torque_std)
+        terms["torque"] = masked_square(out["torque"], batch["target_torque"], weight,
+                                        scaler.torque_std)
     if "offset" in out:
         terms["offset"] = masked_square(out["offset"], torch.zeros_like(out["offset"]), weight)
     return terms
@@ -107,14 +108,15 @@ def total_loss(
     """
     factors = dict(kinematics=c.kinematics, phase=c.phase, torque=c.torque, offset=c.offset_prior)
     weights = means(torch.stack([w for _, w in terms.values()])).clamp(min=1e-9)
-    return sum(factors.get(k, 1.0) * total / w for (k, (total, _)), w in zip(terms.items(), weights))
+    return sum(factors.get(k, 1.0) * total / w
+               for (k, (total, _)), w in zip(terms.items(), weights))
 
 # %% ../../nbs/70_models/03_losses.ipynb #a36f578f
 def errors(
     out: dict,  # of a model; state, torque and phase may be missing
     batch: dict,  # of tensors
 ) -> tuple[torch.Tensor, torch.Tensor]:  # error and true value, both (B, H, 19)
-    """Prediction minus truth of angles (degrees), moments (N·m/kg) and phase (%), NaN where either is missing
+    """Prediction minus truth: angles (degrees), moments (N·m/kg), phase (%); NaN where missing
 
     Parameters
     ----------

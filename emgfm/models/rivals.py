@@ -46,7 +46,8 @@ def features(
         (B, features), the first is 1
     """
     kin, emg_mask = batch["kin_mask"].bool().repeat(1, 3), batch["emg_mask"]
-    z = ((batch["input_kin_state"] - scaler.state_mean) / scaler.state_std).clamp(-10, 10).masked_fill(~kin, 0)
+    z = ((batch["input_kin_state"] - scaler.state_mean) / scaler.state_std).clamp(
+        -10, 10).masked_fill(~kin, 0)
     emg = batch["emg"].masked_fill(emg_mask[:, :, None] == 0, 0)
     emg = F.avg_pool1d(F.pad(emg, (-emg.shape[2] % patch, 0)), patch).flatten(1)
     k = torch.arange(1, HARMONICS + 1, device=emg.device)
@@ -57,7 +58,7 @@ def features(
 def targets(
     batch: dict,  # of tensors
     scaler: Scaler,
-) -> tuple[torch.Tensor, torch.Tensor]:  # (B, H, 37) state differences, torques, phase, in spreads; and their masks
+) -> tuple[torch.Tensor, torch.Tensor]:  # (B, H, 37) state, torque, phase in spreads; masks
     """What the line shall meet
 
     Parameters
@@ -69,19 +70,21 @@ def targets(
     Returns
     -------
     tuple[torch.Tensor, torch.Tensor]
-        (B, H, 37) state differences, torques, phase, in spreads; and their masks
+        (B, H, 37) state, torque, phase in spreads; masks
     """
     far, H = batch["target_mask"][..., None], batch["target_mask"].shape[1]
     delta = (batch["target_kin_state"] - batch["input_kin_state"][:, None]) / scaler.delta_std
     torque = batch["target_torque"] / scaler.torque_std
-    ahead = phase_difference(batch["target_gait_pct"], batch["input_gait_pct"][:, None] + scaler.phase_advance)
-    masks = [batch["kin_mask"].repeat(1, 3)[:, None].expand(-1, H, -1), batch["kinetic_mask"][:, None].expand(-1, H, -1)]
+    ahead = phase_difference(batch["target_gait_pct"],
+                             batch["input_gait_pct"][:, None] + scaler.phase_advance)
+    masks = [batch["kin_mask"].repeat(1, 3)[:, None].expand(-1, H, -1),
+             batch["kinetic_mask"][:, None].expand(-1, H, -1)]
     y = torch.cat([delta, torque, (ahead / scaler.phase_std)[..., None]], -1)
     return y, torch.cat([*masks, torch.ones_like(far)], -1) * far
 
 # %% ../../nbs/70_models/02_rivals.ipynb #b6f28090
 def _add(sums: dict, x: torch.Tensor, y: torch.Tensor, patterns: torch.Tensor, owner: torch.Tensor):
-    "Add a batch to the normal equations; a pattern is a column of weights that several targets share"
+    "Add a batch to the normal equations; targets with equal weights are solved together"
     xx = torch.stack([(x * p[:, None]).T @ x for p in patterns])[owner]
     xy = torch.stack([x.T @ (y[:, i] * patterns[k]) for i, k in enumerate(owner.tolist())])
     for k, v in dict(n=patterns.sum(1)[owner], xx=xx, xy=xy).items():
@@ -128,7 +131,8 @@ class Ridge(nn.Module):
         """
         scaler, seen, sums = Scaler(len(ds.horizons)).fit(ds), 0, {}
         for batch in map(to_tensors, Loader(ds, 2048, per_stride=per_stride)):
-            x, (y, mask) = features(batch, scaler).double(), (t.double() for t in targets(batch, scaler))
+            x, (y, mask) = features(batch,
+                                    scaler).double(), (t.double() for t in targets(batch, scaler))
             # targets that were measured in the same samples share their matrix
             patterns, owner = torch.unique(mask.flatten(1).T, dim=0, return_inverse=True)
             _add(sums, x, y.flatten(1), patterns, owner)
@@ -141,10 +145,12 @@ class Ridge(nn.Module):
         return cls(scaler, weights.T.reshape(-1, len(ds.horizons), y.shape[2]).float())
 
     def forward(self, batch):
-        s, state = self.scaler, batch["input_kin_state"].masked_fill(~batch["kin_mask"].bool().repeat(1, 3), 0)
+        s, state = self.scaler, batch["input_kin_state"].masked_fill(
+            ~batch["kin_mask"].bool().repeat(1, 3), 0)
         y = torch.einsum("bf,fhk->bhk", features(batch, s), self.weights)
         phase = (batch["input_gait_pct"][:, None] + s.phase_advance + y[..., 36] * s.phase_std) % 1
-        return dict(state=state[:, None] + y[..., :27] * s.delta_std, torque=y[..., 27:36] * s.torque_std, phase=phase)
+        return dict(state=state[:, None] + y[..., :27] * s.delta_std,
+                    torque=y[..., 27:36] * s.torque_std, phase=phase)
 
 # %% ../../nbs/70_models/02_rivals.ipynb #03d03623
 class PatchNetwork(Network):
@@ -158,7 +164,8 @@ class PatchNetwork(Network):
         super().__init__(config)
         c, d = config, config.d_model
         self.patches = nn.Linear(c.n_muscles * (c.patch + 1), d)
-        self.join = nn.Sequential(nn.Linear(d + 2 * c.n_state + 2, 2 * d), nn.GELU(), nn.Linear(2 * d, d))
+        self.join = nn.Sequential(nn.Linear(d + 2 * c.n_state + 2, 2 * d), nn.GELU(),
+                                  nn.Linear(2 * d, d))
         self.horizons = nn.Parameter(0.5 * torch.randn(c.n_horizons, d))
         self.last = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, d), nn.LayerNorm(d))
 
@@ -166,11 +173,14 @@ class PatchNetwork(Network):
         emg, mask, T = batch["emg"], batch["emg_mask"], batch["emg"].shape[2]
         exists = torch.arange(T, device=emg.device) >= T - batch["valid_length"][:, None]
         emg = emg.masked_fill(~(mask.bool()[:, :, None] & exists[:, None]), 0)
-        x = F.pad(emg, (-T % self.config.patch, 0)).unflatten(2, (-1, self.config.patch)).transpose(1, 2).flatten(2)
-        x = self.read(F.gelu(self.patches(torch.cat([x, mask[:, None].expand(-1, x.shape[1], -1)], -1))))
+        x = F.pad(emg, (-T % self.config.patch, 0)).unflatten(2, (-1, self.config.patch)).transpose(
+            1, 2).flatten(2)
+        x = self.read(
+            F.gelu(self.patches(torch.cat([x, mask[:, None].expand(-1, x.shape[1], -1)], -1))))
         state, z, point = self.inputs(batch)
         x = self.join(torch.cat([x, z, point], -1))
-        return self.answer(self.last(x[:, None] + self.horizons), self.last(x), state, batch["input_gait_pct"])
+        return self.answer(self.last(x[:, None] + self.horizons), self.last(x), state,
+                           batch["input_gait_pct"])
 
 # %% ../../nbs/70_models/02_rivals.ipynb #26cba4d3
 class GRU(PatchNetwork):
@@ -204,7 +214,8 @@ class TCN(PatchNetwork):
     def __init__(self, config):
         super().__init__(config)
         d = config.d_model
-        self.layers = nn.ModuleList(nn.Conv1d(d, d, 3, dilation=2 ** i) for i in range(2 + config.n_layers))
+        self.layers = nn.ModuleList(nn.Conv1d(d, d, 3, dilation=2 ** i)
+                                    for i in range(2 + config.n_layers))
 
     def read(self, x):
         """The last column of the causal stack
@@ -221,7 +232,8 @@ class TCN(PatchNetwork):
 # %% ../../nbs/70_models/02_rivals.ipynb #e0d13c0a
 def _head(d, hidden, out):
     "A head of the original"
-    return nn.Sequential(nn.Linear(d, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Dropout(0.1), nn.Linear(hidden, out))
+    return nn.Sequential(nn.Linear(d, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Dropout(0.1),
+                         nn.Linear(hidden, out))
 
 
 def _begin(m: nn.Module):
@@ -245,11 +257,16 @@ class OriginalEncoder(nn.Module):
     def __init__(self, m, window, d):
         super().__init__()
         norm = lambda channels: nn.LayerNorm([channels, window])
-        self.layers = nn.Sequential(nn.Conv1d(m, 16, 5, padding=2), norm(16), nn.ReLU(), nn.Conv1d(16, 32, 5, padding=2), norm(32),
-                                    nn.ReLU(), nn.Conv1d(32, m, 5, padding=2), nn.ReLU(), nn.Linear(window, d), nn.Tanh(),
+        self.layers = nn.Sequential(nn.Conv1d(m, 16, 5, padding=2), norm(16), nn.ReLU(),
+                                    nn.Conv1d(16, 32, 5, padding=2), norm(32),
+                                    nn.ReLU(), nn.Conv1d(32, m, 5, padding=2), nn.ReLU(),
+                                    nn.Linear(window, d), nn.Tanh(),
                                     nn.Dropout(0.1))
-        place, rate = torch.arange(m)[:, None], torch.exp(torch.arange(0, d, 2) * (-np.log(10000.0) / d))
-        self.register_buffer("position", torch.stack([torch.sin(place * rate), torch.cos(place * rate)], -1).flatten(1)[:, :d])
+        place, rate = torch.arange(m)[:, None], torch.exp(
+            torch.arange(0, d, 2) * (-np.log(10000.0) / d))
+        self.register_buffer("position",
+                             torch.stack([torch.sin(place * rate), torch.cos(place * rate)],
+                                         -1).flatten(1)[:, :d])
 
     def forward(self, emg):
         return F.dropout(self.layers(emg) + self.position, 0.1, self.training)
@@ -272,16 +289,20 @@ class OriginalNetwork(nn.Module):
         self.state = nn.Sequential(nn.Linear(n, d), nn.LayerNorm(d), nn.ReLU(), nn.Dropout(0.1))
         self.gait = nn.Sequential(nn.Linear(1, d), nn.LayerNorm(d), nn.ReLU())
         layer = nn.TransformerEncoderLayer(d, c.n_heads, 1024, 0.1, batch_first=True)
-        encoder = nn.TransformerEncoder(layer, c.n_layers, nn.LayerNorm(d), enable_nested_tensor=False)
-        self.transformer = nn.Transformer(d, c.n_heads, c.n_layers, c.n_layers, 1024, 0.1, custom_encoder=encoder, batch_first=True)
-        self.say_state, self.say_gait = _head(d, 1024, n * H), nn.Sequential(_head(d, 512, H), nn.Sigmoid())
+        encoder = nn.TransformerEncoder(layer, c.n_layers, nn.LayerNorm(d),
+                                        enable_nested_tensor=False)
+        self.transformer = nn.Transformer(d, c.n_heads, c.n_layers, c.n_layers, 1024, 0.1,
+                                          custom_encoder=encoder, batch_first=True)
+        self.say_state, self.say_gait = _head(d, 1024, n * H), nn.Sequential(
+            _head(d, 512, H), nn.Sigmoid())
         self.say_impedance = nn.Sequential(_head(d, 1024, n * H), nn.Softplus())
         self.apply(_begin)
 
     def forward(self, batch):
         emg = batch["emg"].masked_fill(batch["emg_mask"][:, :, None] == 0, 0)
         if emg.shape[2] != self.window:
-            raise DataError(f"the original network takes windows of {self.window} samples, got {emg.shape[2]}")
+            raise DataError(f"the original network takes windows of {self.window} samples, got "
+                            f"{emg.shape[2]}")
         state = batch["input_kin_state"].masked_fill(~batch["kin_mask"].bool().repeat(1, 3), 0)
         queries = torch.stack([self.state(state), self.gait(batch["input_gait_pct"][:, None])], 1)
         q = self.transformer(self.emg(emg), queries)
@@ -289,8 +310,10 @@ class OriginalNetwork(nn.Module):
         ahead = self.say_state(q[:, 0]).unflatten(1, (H, -1))
         phase = self.say_gait(q[:, 1])
         K, C, M = self.say_impedance(q[:, 0]).unflatten(1, (H, -1)).chunk(3, -1)
-        torque = compute_impedance_torque(K, C, M, *state[:, None].chunk(3, -1), *ahead.chunk(3, -1))
-        return dict(state=ahead, phase=phase % 1, phase_vector=unit_circle(phase), torque=torque, K=K, C=C, M=M)
+        torque = compute_impedance_torque(K, C, M, *state[:, None].chunk(3, -1),
+                                          *ahead.chunk(3, -1))
+        return dict(state=ahead, phase=phase % 1, phase_vector=unit_circle(phase), torque=torque,
+                    K=K, C=C, M=M)
 
 # %% ../../nbs/70_models/02_rivals.ipynb #f5db3cc8
 @dataclass(frozen=True)
@@ -330,7 +353,7 @@ RIVALS = dict(
 def make_rival(
     name: str,  # a key of `RIVALS`
     ds,  # the training split, like `SplitDataset`
-    train=None,  # function of (network class, `ModelConfig`) -> trained network; only for those that are trained
+    train=None,  # function: network class, `ModelConfig` -> trained network
 ) -> nn.Module:  # takes a batch of tensors, gives a dictionary
     """A rival that is ready to be judged
 
@@ -341,8 +364,7 @@ def make_rival(
     ds
         the training split, like `SplitDataset`
     train, default None
-        function of (network class, `ModelConfig`) -> trained network; only for those that are
-        trained
+        function: network class, `ModelConfig` -> trained network
 
     Returns
     -------
@@ -357,6 +379,7 @@ def make_rival(
     r = RIVALS[one_of("the rival", name, RIVALS)]
     if r.config is not None:
         if train is None:
-            raise DataError(f"{name} is trained by steps: pass train=, a function of its class and configuration")
+            raise DataError(f"{name} is trained by steps: pass train=, a function of its class and "
+                            f"configuration")
         return train(r.network, ModelConfig(n_horizons=len(ds.horizons), **r.config)).eval()
     return (r.network.fit(ds) if r.fitted else r.network()).eval()

@@ -57,7 +57,7 @@ class TrainConfig:
     batch_size : int, default 256
         windows, of all ranks together
     per_stride : int | None, default 8
-        windows of each stride and epoch; neighbours overlap by 97 %. None: all
+        windows of a stride in an epoch (they overlap). None: all
     balance : float | None, default None
         how much of the datasets' imbalance stays, 0..1; None: all of it
     lr : float, default 0.006
@@ -96,7 +96,7 @@ class TrainConfig:
     """
     steps: int = 1000  # optimiser steps
     batch_size: int = 256  # windows, of all ranks together
-    per_stride: int | None = 8  # windows of each stride and epoch; neighbours overlap by 97 %. None: all
+    per_stride: int | None = 8  # windows of a stride in an epoch (they overlap). None: all
     balance: float | None = None  # how much of the datasets' imbalance stays, 0..1; None: all of it
     lr: float = 6e-3  # the highest; suits the tiny model, larger ones need 1e-3 or less
     warmup: int = 50  # steps up to `lr`; a cosine takes it down to a tenth
@@ -160,7 +160,7 @@ class Ranks:
     rank: int = 0
     world: int = 1
 
-    def sum(self, x: torch.Tensor) -> torch.Tensor:  # (...), one of each rank -> (...), the same everywhere
+    def sum(self, x: torch.Tensor) -> torch.Tensor:  # (...) of a rank -> (...), equal on all ranks
         """Sum over all ranks
 
         Parameters
@@ -170,7 +170,7 @@ class Ranks:
         Returns
         -------
         torch.Tensor
-            (...), one of each rank -> (...), the same everywhere
+            (...) of a rank -> (...), equal on all ranks
         """
         if self.world > 1:
             x = x.detach().clone()
@@ -217,13 +217,15 @@ def join_ranks(
     DataError
         Device is 'cuda', and torch finds no GPU; expected cpu
     """
-    kind = one_of("device", device or ("cuda" if torch.cuda.is_available() else "cpu"), ("cpu", "cuda"))
+    kind = one_of("device", device or ("cuda" if torch.cuda.is_available() else "cpu"),
+                  ("cpu", "cuda"))
     if kind == "cuda" and not torch.cuda.is_available():
         raise DataError("device is 'cuda', and torch finds no GPU; expected cpu")
     world = int(os.environ.get("WORLD_SIZE", 1))
     if world == 1:
         return Ranks(), torch.device(kind)
-    where = torch.device(kind, int(os.environ["LOCAL_RANK"])) if kind == "cuda" else torch.device(kind)
+    where = (torch.device(kind, int(os.environ["LOCAL_RANK"])) if kind == "cuda"
+             else torch.device(kind))
     if kind == "cuda":
         torch.cuda.set_device(where)
     if not distributed.is_initialized():
@@ -254,7 +256,8 @@ def not_finite(
         if torch.is_tensor(v) and v.is_floating_point():
             bad = ~torch.isfinite(v).reshape(len(v), -1).all(1).cpu().numpy()
             if bad.any():
-                return DataError(f"{k} holds values that are not finite {where}: {stride_names(meta, bad)}")
+                return DataError(f"{k} holds values that are not finite {where}: "
+                                 f"{stride_names(meta, bad)}")
     return DataError(f"the loss is not finite {where} though its data are: training diverged, "
                      f"try a lower learning rate; the batch was {stride_names(meta, slice(None))}")
 
@@ -288,7 +291,8 @@ class Noise:
     rank : int, default 0
     device : str | torch.device, default 'cpu'
     """
-    def __init__(self, seed: int, step: int, n: int, rank: int = 0, device: str | torch.device = "cpu"):
+    def __init__(self, seed: int, step: int, n: int, rank: int = 0,
+                 device: str | torch.device = "cpu"):
         self.generator = torch.Generator().manual_seed(mixed_seed(seed, step, rank))
         self.n, self.device = n, device
 
@@ -363,7 +367,8 @@ def validate(
     if not len(ds):
         raise DataError("the validation split has no windows")
     model.eval()
-    sums, loader = {}, Loader(ds, 1024, per_stride=c.val_per_stride, rank=ranks.rank, world_size=ranks.world)
+    sums, loader = {}, Loader(ds, 1024, per_stride=c.val_per_stride, rank=ranks.rank,
+                              world_size=ranks.world)
     for i, batch in enumerate(loader):
         batch = to_tensors(batch, device)
         batch = task.prepare(batch, Noise(0, i, len(batch["emg"]), ranks.rank, device))
@@ -393,7 +398,7 @@ def mean_errors(
     sums: dict,  # name -> (2,) or (2, H): sum and weight
     horizons: list,  # of the dataset
     c: TrainConfig,
-) -> dict:  # loss, its terms, and errors such as "angle_deg 100 ms"; None where nothing was measured
+) -> dict:  # loss, its terms, errors such as "angle_deg 100 ms"; None where not measured
     """Sums and weights to numbers by name
 
     Parameters
@@ -407,14 +412,15 @@ def mean_errors(
     Returns
     -------
     dict
-        loss, its terms, and errors such as "angle_deg 100 ms"; None where nothing was measured
+        loss, its terms, errors such as "angle_deg 100 ms"; None where not measured
     """
     terms = {k: (v[0], v[1]) for k, v in sums.items() if v.ndim == 1}
     row = {"loss": total_loss(terms, c).item()}
     row |= {k: (a / n).item() if n > 0 else None for k, (a, n) in terms.items()}
     for k, v in sums.items():
         if v.ndim == 2:
-            row |= {f"{k} {h['label']}": (a / n).item() if n > 0 else None for h, a, n in zip(horizons, *v)}
+            row |= {f"{k} {h['label']}": (a / n).item() if n > 0 else None
+                    for h, a, n in zip(horizons, *v)}
     return row
 
 # %% ../../nbs/70_models/05_train.ipynb #4f26115f
@@ -440,10 +446,12 @@ def describe(
         mask = np.concatenate([b["emg_mask"], b["kin_mask"], b["kinetic_mask"]], 1) > 0
         who = np.asarray(b["metadata"]["dataset"])
         for d in np.unique(who).tolist():
-            people.setdefault(d, set()).update(np.asarray(b["metadata"]["patient"])[who == d].tolist())
+            people.setdefault(d, set()).update(
+                np.asarray(b["metadata"]["patient"])[who == d].tolist())
             measured[d] = measured.get(d, False) | mask[who == d].any(0)
     return dict(people={d: sorted(p) for d, p in sorted(people.items())},
-                measured={d: [c for c, m in zip(CHANNELS, measured[d]) if m] for d in sorted(measured)})
+                measured={d: [c for c, m in zip(CHANNELS, measured[d]) if m]
+                          for d in sorted(measured)})
 
 # %% ../../nbs/70_models/05_train.ipynb #3e2a8be6
 OF_HORIZONS = ("horizons", "scaler.delta_std", "scaler.phase_advance", "scaler.phase_std",
@@ -481,7 +489,8 @@ def start_from(
     fits = lambda k, v: k in own and own[k].shape == v.shape and k not in skip
     taken = {k: v for k, v in tensors.items() if fits(k, v)}
     if len(taken) < len(own) / 2:
-        raise DataError(f"{init} holds a network of another kind or size: {meta['network']} with {meta['model']}")
+        raise DataError(f"{init} holds a network of another kind or size: {meta['network']} with "
+                        f"{meta['model']}")
     model.load_state_dict(taken, strict=False)
     return sorted(own.keys() - taken.keys())
 
@@ -556,7 +565,8 @@ class Trainer:
         names = ("log.jsonl", "last.safetensors", "best.safetensors")
         self.log, self.last, self.best = (Path(out_dir) / n for n in names)
         if self.last.exists() and not resume:
-            raise DataError(f"{out_dir} holds a run already; pass resume=True to continue it, or another folder")
+            raise DataError(f"{out_dir} holds a run already; pass resume=True to continue it, or "
+                            f"another folder")
         torch.manual_seed(config.seed)
         self.model = network(replace(model, n_horizons=len(train_ds.horizons))).to(device)
         self.loader, self.sums, self.writer = self._loader(workers), {}, None
@@ -567,10 +577,12 @@ class Trainer:
 def _loader(self: Trainer, workers: int) -> Loader:
     "The batches of the run; a store that is still arriving is taken patient by patient"
     c, cuda = self.config, self.device.type == "cuda"
-    kind = StreamLoader if isinstance(getattr(self.train_ds, "store", None), RemoteStore) else Loader
+    kind = (StreamLoader if isinstance(getattr(self.train_ds, "store", None), RemoteStore)
+            else Loader)
     weights = None if c.balance is None else balance(self.train_ds.strides, power=c.balance)
     return kind(self.train_ds, c.batch_size, c.seed, per_stride=c.per_stride, weights=weights,
-                augment=c.augment, rank=self.ranks.rank, world_size=self.ranks.world, workers=workers,
+                augment=c.augment, rank=self.ranks.rank, world_size=self.ranks.world,
+                workers=workers,
                 prefetch=4 if cuda else 0, pin_memory=cuda)
 
 
@@ -586,7 +598,8 @@ def _load(self: Trainer, init: str | Path | None):
     self.mean = deepcopy(self.model).requires_grad_(False) if c.ema else None
     if with_prefix(tensors, "mean."):
         self.mean.load_state_dict(with_prefix(tensors, "mean."))
-    self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=c.lr, weight_decay=c.weight_decay, fused=True)
+    self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=c.lr,
+                                       weight_decay=c.weight_decay, fused=True)
     for name, p in self.model.named_parameters():
         if state := with_prefix(tensors, f"optimizer.{name}."):
             self.optimizer.state[p] = state
@@ -628,7 +641,8 @@ def _resume(self: Trainer, settings: dict) -> dict:  # tensors
     tensors, meta = read_checkpoint(self.last, self.device)
     differ = changed_settings({k: meta.get(k) for k in settings}, settings)
     if differ:
-        raise DataError(f"{self.last.parent} was trained with other settings ({', '.join(differ)}): "
+        raise DataError(f"{self.last.parent} was trained with other settings "
+                        f"({', '.join(differ)}): "
                         "it cannot be resumed with these; choose another folder or delete it")
     own = {f.name for f in fields(Progress)}
     self.progress = Progress(**{k: meta[k] for k in own})
@@ -691,7 +705,8 @@ def step(
     for group in self.optimizer.param_groups:
         group["lr"] = learning_rate(at, c)
     batch = to_tensors(batch, self.device)
-    batch = self.task.prepare(batch, Noise(c.seed, at, len(batch["emg"]), self.ranks.rank, self.device))
+    batch = self.task.prepare(batch,
+                              Noise(c.seed, at, len(batch["emg"]), self.ranks.rank, self.device))
     half = c.precision == "bf16" or c.precision == "auto" and self.device.type == "cuda"
     with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
         out = self.net(batch)
@@ -789,7 +804,8 @@ def train(
         for batch in self._batches():
             p.epoch = self.loader.epoch
             self.step(batch)
-            late = budget_s is not None and self.ranks.from_first(time.monotonic() - began > budget_s)
+            late = (budget_s is not None
+                    and self.ranks.from_first(time.monotonic() - began > budget_s))
             over = late or p.step == c.steps
             epoch_ends = self.loader.batch == len(self.loader)
             due = over or (epoch_ends if c.val_every is None else p.step % c.val_every == 0)
@@ -849,7 +865,7 @@ def train_transformer(
     device: str | None = None,  # cpu or cuda; None: cuda where there is one
     budget_s: float | None = None,  # stop after so many seconds: then results depend on the machine
     progress: bool = True,  # show a bar
-    network: type = EMGTransformer,  # class that is made from a `ModelConfig`: ours, a rival's, yours
+    network: type = EMGTransformer,  # class that is made from a `ModelConfig`
     init: str | Path | None = None,  # checkpoint (or folder of a run) whose weights are the start
     task: Task = PREDICT,
     workers: int = 0,  # processes that gather batches
@@ -877,7 +893,7 @@ def train_transformer(
     progress : bool, default True
         show a bar
     network : type, default EMGTransformer
-        class that is made from a `ModelConfig`: ours, a rival's, yours
+        class that is made from a `ModelConfig`
     init : str | Path | None, default None
         checkpoint (or folder of a run) whose weights are the start
     task : Task, default PREDICT
@@ -895,7 +911,8 @@ def train_transformer(
     out_dir.mkdir(parents=True, exist_ok=True)
     init = Path(init) / "best.safetensors" if init and Path(init).is_dir() else init
     with _locked(out_dir) if ranks.rank == 0 else nullcontext():
-        run = Trainer(train_ds, val_ds, out_dir, config or TrainConfig(), _size(model, init), network, task,
+        run = Trainer(train_ds, val_ds, out_dir, config or TrainConfig(), _size(model, init),
+                      network, task,
                       ranks, where, init, resume, workers)
         run.writer = writer
         if ranks.rank == 0:
@@ -905,7 +922,8 @@ def train_transformer(
             writer.close()
         ranks.from_first(None)  # rank 0 has written the best
         best, meta = load_checkpoint(run.best, where, network)
-        return Result(best, meta, run.best, run.last, pd.DataFrame(_read_log(run.log)), run.progress.step)
+        return Result(best, meta, run.best, run.last, pd.DataFrame(_read_log(run.log)),
+                      run.progress.step)
 
 # %% ../../nbs/70_models/05_train.ipynb #43446755
 def _size(model: str | ModelConfig | None, init) -> ModelConfig:
@@ -923,7 +941,8 @@ def _locked(out_dir: Path):
     try:
         return lock.acquire(timeout=0)
     except Timeout:
-        raise DataError(f"another training runs in {out_dir}: wait for its end, or choose another folder") from None
+        raise DataError(f"another training runs in {out_dir}: wait for its end, or choose another "
+                        f"folder") from None
 
 
 def _read_log(path: Path) -> list[dict]:
@@ -949,7 +968,8 @@ def _tensorboard(folder: Path):
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise DataError("TensorBoard is not installed; run `pip install tensorboard`, or train without it") from None
+        raise DataError("TensorBoard is not installed; run `pip install tensorboard`, or train "
+                        "without it") from None
     return SummaryWriter(folder)
 
 # %% ../../nbs/70_models/05_train.ipynb #f69b3ba4
@@ -962,10 +982,10 @@ def train_store(
     size: str = "",  # tiny, base or large; by default that of --init, else tiny
     steps: int = 1000,  # steps of the optimiser
     batch_size: int = 256,  # windows, of all ranks together
-    lr: float = 0.0,  # highest learning rate; 0: 0.006, which suits tiny; 1e-3 suits larger networks
+    lr: float = 0.0,  # highest learning rate; 0: 0.006, for tiny; larger networks need 1e-3
     pretrain: bool = False,  # learn to fill in hidden EMG and states, without labels
     init: Path | None = None,  # checkpoint to start from, of a pre-training or another run
-    splits: Path | None = None,  # CSV of frozen splits, from `emgfm splits`; by default splits by name
+    splits: Path | None = None,  # CSV of frozen splits, from `emgfm splits`; default: by name
     query: str = "",  # which strides: a pandas query over their columns
     sensors: str = "",  # muscles that are used, separated by commas; by default all
     ema: float = 0.0,  # share of the old in a running mean of the weights
@@ -977,6 +997,7 @@ def train_store(
     seed: int = 0,  # of weights, order and augmentation
     device: str = "",  # cuda or cpu; by default cuda where there is one
     cache: Path | None = None,  # folder for what comes from an address
+    quiet: bool = False,  # draw no progress bar
 ) -> Result:
     """Train a network on the training split of a store: what `emgfm train` does
 
@@ -993,13 +1014,13 @@ def train_store(
     batch_size : int, default 256
         windows, of all ranks together
     lr : float, default 0.0
-        highest learning rate; 0: 0.006, which suits tiny; 1e-3 suits larger networks
+        highest learning rate; 0: 0.006, for tiny; larger networks need 1e-3
     pretrain : bool, default False
         learn to fill in hidden EMG and states, without labels
     init : Path | None, default None
         checkpoint to start from, of a pre-training or another run
     splits : Path | None, default None
-        CSV of frozen splits, from `emgfm splits`; by default splits by name
+        CSV of frozen splits, from `emgfm splits`; default: by name
     query : str, default ''
         which strides: a pandas query over their columns
     sensors : str, default ''
@@ -1022,6 +1043,8 @@ def train_store(
         cuda or cpu; by default cuda where there is one
     cache : Path | None, default None
         folder for what comes from an address
+    quiet : bool, default False
+        draw no progress bar
 
     Returns
     -------
@@ -1034,15 +1057,17 @@ def train_store(
     """
     if pretrain and init:
         raise DataError("pretrain and init were given, expected one of them")
-    c = TrainConfig(steps=steps, batch_size=batch_size, warmup=min(50, steps // 4), ema=ema, seed=seed,
-                    patience=patience or None, precision=precision, compile=compile, **(dict(lr=lr) if lr else {}))
+    c = TrainConfig(steps=steps, batch_size=batch_size, warmup=min(50, steps // 4), ema=ema,
+                    seed=seed, patience=patience or None, precision=precision, compile=compile,
+                    **(dict(lr=lr) if lr else {}))
     opened = open_store(store, cache)
     people = load_splits(splits) if splits else make_splits(opened.people)
     names = tuple(sensors.replace(",", " ").split()) or None
     parts = [SplitDataset(opened, s, splits=people, query=query, sensors=names, horizons=HORIZONS)
              for s in ("train", "val")]
     parts[1] = parts[1] if len(parts[1]) else parts[0]  # too few patients for a validation split
-    options = dict(resume=True, device=device or None, workers=workers, tensorboard=tensorboard)
+    options = dict(resume=True, device=device or None, workers=workers, tensorboard=tensorboard,
+                   progress=not quiet)
     if pretrain:
         from emgfm.models.adapt import pretrain as train_hidden
         return train_hidden(*parts, out, c, size or "tiny", **options)
@@ -1056,7 +1081,8 @@ def train_parser() -> argparse.ArgumentParser:
     -------
     argparse.ArgumentParser
     """
-    p = argparse.ArgumentParser("emgfm.models.train", description=train_store.__doc__.splitlines()[0])
+    p = argparse.ArgumentParser("emgfm.models.train",
+                                description=train_store.__doc__.splitlines()[0])
     for name, one in inspect.signature(train_store).parameters.items():
         help = docments(train_store)[name]
         if one.default is one.empty:

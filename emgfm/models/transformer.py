@@ -22,7 +22,8 @@ from ..windows.loader import Loader
 
 # %% ../../nbs/70_models/00_transformer.ipynb #c407f164
 # the largest sizes that are built: a checkpoint from elsewhere may claim any
-LARGEST = dict(n_horizons=64, d_model=4096, n_heads=64, n_layers=64, ff=16, patch=1000, n_filters=1024,
+LARGEST = dict(n_horizons=64, d_model=4096, n_heads=64, n_layers=64, ff=16, patch=1000,
+               n_filters=1024,
                n_muscles=256, n_state=1024)
 
 
@@ -80,12 +81,15 @@ class ModelConfig:
             if not isinstance(size, int) or not 1 <= size <= most:
                 raise DataError(f"{k} is {size!r}, expected an integer from 1 to {most}")
         if self.d_model % self.n_heads or self.d_model % 2:
-            raise DataError(f"d_model is {self.d_model}, expected an even multiple of n_heads {self.n_heads}")
+            raise DataError(f"d_model is {self.d_model}, expected an even multiple of n_heads "
+                            f"{self.n_heads}")
 
 # %% ../../nbs/70_models/00_transformer.ipynb #6bcbad6b
 SIZES = {"tiny": dict(d_model=64, n_heads=2, n_layers=1, ff=2, patch=40, n_filters=16, dropout=0.0),
-         "base": dict(d_model=256, n_heads=8, n_layers=4, ff=4, patch=10, n_filters=32, dropout=0.1),
-         "large": dict(d_model=512, n_heads=8, n_layers=6, ff=4, patch=10, n_filters=64, dropout=0.1)}
+         "base": dict(d_model=256, n_heads=8, n_layers=4, ff=4, patch=10, n_filters=32,
+                      dropout=0.1),
+         "large": dict(d_model=512, n_heads=8, n_layers=6, ff=4, patch=10, n_filters=64,
+                       dropout=0.1)}
 
 
 def model_config(
@@ -153,8 +157,10 @@ class Scaler(nn.Module):
     def __init__(self, n_horizons, n_state=27):
         super().__init__()
         for name, shape, value in (("state_mean", (n_state,), 0), ("state_std", (n_state,), 1),
-                                   ("delta_std", (n_horizons, n_state), 1), ("torque_std", (n_state // 3,), 1),
-                                   ("phase_advance", (n_horizons,), 0), ("phase_std", (n_horizons,), 0.01),
+                                   ("delta_std", (n_horizons, n_state), 1),
+                                   ("torque_std", (n_state // 3,), 1),
+                                   ("phase_advance", (n_horizons,), 0),
+                                   ("phase_std", (n_horizons,), 0.01),
                                    ("seen", (len(CHANNELS),), 0)):
             self.register_buffer(name, torch.full(shape, float(value)))
 
@@ -215,7 +221,8 @@ def _set(self: Scaler, state, delta, torque, phase, seen):
         return np.where(rms > 1e-6, rms, 1)
     mean, std = stats(*state)
     advance, around = stats(*phase)
-    values = dict(state_mean=mean, state_std=np.where(std > 1e-6, std, 1), delta_std=spread(delta[0], delta[2]),
+    values = dict(state_mean=mean, state_std=np.where(std > 1e-6, std, 1),
+                  delta_std=spread(delta[0], delta[2]),
                   torque_std=spread(torque[0].sum(0), torque[2].sum(0)), phase_advance=advance,
                   phase_std=np.maximum(around, 0.01), seen=stats(*seen)[0])
     for k, v in values.items():
@@ -256,15 +263,18 @@ def fit(
     for b in Loader(ds, batch_size, per_stride=per_stride):
         kin, far = np.tile(b["kin_mask"], (1, 3)), b["target_mask"]
         parts = dict(state=(b["input_kin_state"], kin),
-                     delta=(b["target_kin_state"] - b["input_kin_state"][:, None], kin[:, None] * far[..., None]),
+                     delta=(b["target_kin_state"] - b["input_kin_state"][:, None],
+                            kin[:, None] * far[..., None]),
                      torque=(b["target_torque"], b["kinetic_mask"][:, None] * far[..., None]),
-                     phase=(phase_difference(b["target_gait_pct"], b["input_gait_pct"][:, None]), far),
+                     phase=(phase_difference(b["target_gait_pct"], b["input_gait_pct"][:, None]),
+                            far),
                      seen=(np.concatenate([b["emg_mask"], b["kin_mask"], b["kinetic_mask"]], 1), 1))
         for k, (x, mask) in parts.items():
             new = masked_moments(x, mask)
             if not np.isfinite(new[1]).all():
                 bad = ~np.isfinite(np.where(mask > 0, x, 0).reshape(len(far), -1)).all(1)
-                raise DataError(f"{k} holds values that are not finite: {stride_names(b['metadata'], bad)}")
+                raise DataError(f"{k} holds values that are not finite: "
+                                f"{stride_names(b['metadata'], bad)}")
             sums[k] = tuple(a + c for a, c in zip(sums[k], new)) if k in sums else new
         n += len(far)
         if n >= max_windows:
@@ -331,7 +341,8 @@ def time_encoding(
         (n, d), the last row is now
     """
     back = torch.arange(n - 1, -1, -1, device=device, dtype=torch.float32)[:, None]
-    rate = torch.exp(torch.arange(0, d, 2, device=device, dtype=torch.float32) * (-math.log(1000.0) / d))
+    rate = torch.exp(
+        torch.arange(0, d, 2, device=device, dtype=torch.float32) * (-math.log(1000.0) / d))
     return torch.cat([torch.sin(back * rate), torch.cos(back * rate)], -1)
 
 # %% ../../nbs/70_models/00_transformer.ipynb #de6b5021
@@ -346,7 +357,8 @@ class EMGFrontEnd(nn.Module):
         super().__init__()
         self.patch = c.patch
         self.filters = nn.Linear(c.patch, c.n_filters)
-        self.muscles = nn.Parameter(torch.randn(c.n_muscles, c.n_filters, c.d_model) / math.sqrt(c.n_filters))
+        self.muscles = nn.Parameter(
+            torch.randn(c.n_muscles, c.n_filters, c.d_model) / math.sqrt(c.n_filters))
 
     def forward(self, emg, mask, valid_length, muscles=None, hidden=None):
         B, m, T = emg.shape
@@ -375,7 +387,8 @@ class Attention(nn.Module):
     def __init__(self, d, n_heads, dropout):
         super().__init__()
         self.n_heads, self.dropout = n_heads, dropout
-        self.query, self.key_value, self.out = nn.Linear(d, d), nn.Linear(d, 2 * d, bias=False), nn.Linear(d, d)
+        self.query, self.key_value, self.out = nn.Linear(d, d), nn.Linear(
+            d, 2 * d, bias=False), nn.Linear(d, d)
 
     def split(self, x):
         """The heads side by side: (B, heads, tokens, d / heads)
@@ -388,13 +401,14 @@ class Attention(nn.Module):
 
     def forward(self, x, context, mask=None):
         k, v = self.key_value(context).chunk(2, -1)
-        y = F.scaled_dot_product_attention(self.split(self.query(x)), self.split(k), self.split(v), attn_mask=mask,
+        y = F.scaled_dot_product_attention(self.split(self.query(x)), self.split(k), self.split(v),
+                                           attn_mask=mask,
                                            dropout_p=self.dropout if self.training else 0.0)
         return self.out(y.transpose(1, 2).flatten(2))
 
 # %% ../../nbs/70_models/00_transformer.ipynb #d6753245
 class Block(nn.Module):
-    """Self-attention, attention over a `memory` if it is a decoder's, feed-forward; each added to what came in
+    """Self-attention, in a decoder attention over `memory`, feed-forward; each added to its input
 
     Parameters
     ----------
@@ -420,7 +434,7 @@ class Block(nn.Module):
 
 # %% ../../nbs/70_models/00_transformer.ipynb #7e91e306
 class Network(nn.Module):
-    """Statistics and heads: features (B, H, d) of the horizons and (B, d) of the phase to physical units
+    """Statistics and heads: features of horizons (B, H, d) and phase (B, d) to physical units
 
     Parameters
     ----------
@@ -438,7 +452,7 @@ class Network(nn.Module):
             nn.init.zeros_(head.bias)
 
     def inputs(self, batch):
-        """State with zeros where nothing was measured, standardised state beside its mask, point of the phase
+        """State (0 where not measured), standardised state beside its mask, point of the phase
 
         Parameters
         ----------
@@ -479,7 +493,8 @@ def _next_state(self: Network, q, state):
 @patch
 def _next_phase(self: Network, p, phase):
     "A point near the circle, (1, 0) plus the output as seen from the expected phase"
-    out = self.heads["phase"](p).view(-1, self.config.n_horizons, 2) * (2 * math.pi * self.scaler.phase_std[:, None])
+    out = self.heads["phase"](p).view(-1, self.config.n_horizons,
+                                      2) * (2 * math.pi * self.scaler.phase_std[:, None])
     c, s = unit_circle(phase[:, None] + self.scaler.phase_advance).unbind(-1)
     a, b = 1 + out[..., 0], out[..., 1]
     v = torch.stack([c * a - s * b, s * a + c * b], -1)
@@ -496,7 +511,8 @@ def _impedance(self: Network, q, state, ahead):
     theta_d = theta_d + offset
     theta, omega, alpha = state[:, None].chunk(3, -1)
     torque = compute_impedance_torque(K, C, M, theta, omega, alpha, theta_d, omega_d, alpha_d)
-    return dict(K=K, C=C, M=M, offset=offset, theta_d=theta_d, omega_d=omega_d, alpha_d=alpha_d, torque=torque)
+    return dict(K=K, C=C, M=M, offset=offset, theta_d=theta_d, omega_d=omega_d, alpha_d=alpha_d,
+                torque=torque)
 
 # %% ../../nbs/70_models/00_transformer.ipynb #97602b8b
 class EMGTransformer(Network):
@@ -526,8 +542,10 @@ class EMGTransformer(Network):
         batch
         hidden, default None
         """
-        x, exists = self.front(batch["emg"], batch["emg_mask"], batch["valid_length"], batch.get("muscles"), hidden)
-        keys = torch.zeros_like(exists, dtype=x.dtype).masked_fill(~exists, -1e4)[:, None, None]  # added to the scores
+        x, exists = self.front(batch["emg"], batch["emg_mask"], batch["valid_length"],
+                               batch.get("muscles"), hidden)
+        # -1e4 is added to the scores of what does not exist
+        keys = torch.zeros_like(exists, dtype=x.dtype).masked_fill(~exists, -1e4)[:, None, None]
         for block in self.encoder:
             x = block(x, keys)
         return self.memory_norm(x), keys
@@ -542,7 +560,8 @@ class EMGTransformer(Network):
         memory
         keys
         """
-        q = torch.cat([self.embed_state(z)[:, None] + self.horizons, self.embed_phase(point)[:, None]], 1)
+        q = torch.cat(
+            [self.embed_state(z)[:, None] + self.horizons, self.embed_phase(point)[:, None]], 1)
         for block in self.decoder:
             q = block(q, memory=memory, memory_mask=keys)
         return self.norm(q)
@@ -551,21 +570,19 @@ class EMGTransformer(Network):
 @patch
 def forward(
     self: EMGTransformer,
-    batch: dict,  # of tensors: emg, emg_mask, valid_length, input_kin_state, kin_mask, input_gait_pct; perhaps muscles
-) -> dict:  # state (B, H, 27), phase (B, H), phase_vector (B, H, 2), torque (B, H, 9), K, C, M, theta_d, ...
+    batch: dict,  # tensors: emg, emg_mask, valid_length, input_kin_state, kin_mask, input_gait_pct
+) -> dict:  # state (B, H, 27), phase (B, H), phase_vector (B, H, 2), torque (B, H, 9), K, C, ...
     """Predictions of the heads that the model has, in rad, s, cycles and N·m/kg
 
     Parameters
     ----------
     batch : dict
-        of tensors: emg, emg_mask, valid_length, input_kin_state, kin_mask, input_gait_pct;
-        perhaps muscles
+        tensors: emg, emg_mask, valid_length, input_kin_state, kin_mask, input_gait_pct
 
     Returns
     -------
     dict
-        state (B, H, 27), phase (B, H), phase_vector (B, H, 2), torque (B, H, 9), K, C, M,
-        theta_d, ...
+        state (B, H, 27), phase (B, H), phase_vector (B, H, 2), torque (B, H, 9), K, C, ...
     """
     state, z, point = self.inputs(batch)
     q = self.decode(z, point, *self.encode(batch))

@@ -27,7 +27,7 @@ class Filter:
     Parameters
     ----------
     name : str
-        goes into the history of a signal
+        goes into `processing` of a signal
     sos : np.ndarray
         (sections, 6)
     rate : float
@@ -43,7 +43,7 @@ class Filter:
     notes : tuple[str, ...], default ()
         what was adapted, and why
     """
-    name: str  # goes into the history of a signal
+    name: str  # goes into `processing` of a signal
     sos: np.ndarray  # (sections, 6)
     rate: float  # Hz
     causal: bool  # forwards only; else forwards and backwards
@@ -70,7 +70,8 @@ def response(
     np.ndarray
         complex gain of all its passes together
     """
-    h = sps.sosfreqz(f.sos, np.atleast_1d(freqs).astype(float), fs=f.rate)[1] if len(f.sos) else np.ones(np.size(freqs))
+    w = np.atleast_1d(freqs).astype(float)
+    h = sps.sosfreqz(f.sos, w, fs=f.rate)[1] if len(f.sos) else np.ones(len(w))
     return h if f.causal else np.abs(h)**2 + 0j
 
 # %% ../../nbs/20_signals/00_filters.ipynb #0b8536d8
@@ -78,7 +79,7 @@ def _width_factor(
     order: int,
     causal: bool,
 ) -> float:  # value of the low-pass prototype's frequency at the stated edge
-    "Where on its own scale a pass must put the stated edge, so that all passes together lose 3 dB there"
+    "Place of the stated edge on the scale of one pass, so that all passes lose 3 dB there"
     return 1.0 if causal else (2**0.5 - 1)**(1 / (2 * order))
 
 
@@ -103,7 +104,8 @@ def _legal_top(
     top = 0.45 * rate
     if high <= top:
         return high, ()
-    return top, (f"upper edge {high:g} Hz lowered to {top:g} Hz, 0.9 of the Nyquist frequency at {rate:g} Hz",)
+    return top, (f"upper edge {high:g} Hz lowered to {top:g} Hz, 0.9 of the Nyquist frequency at "
+                 f"{rate:g} Hz",)
 
 
 def _butter(order: int, edges: Iterable[float], kind: str, rate: float) -> np.ndarray:
@@ -150,7 +152,8 @@ def design_band_pass(
     rate = float(rate)
     high, notes = _legal_top(high, rate)
     if not 0 < low < high:
-        raise DataError(f"a band from {low:g} to {high:g} Hz is empty at {rate:g} Hz, expected 0 < low < high")
+        raise DataError(f"a band from {low:g} to {high:g} Hz is empty at {rate:g} Hz, expected 0 < "
+                        "low < high")
     edges = _moved_edges(low, high, rate, 1 / _width_factor(order, causal))
     sos = _butter(order, edges, "bandpass", rate)
     name = f"band-pass {low:g}-{high:g} Hz order {order} {'causal' if causal else 'zero-phase'}"
@@ -220,11 +223,14 @@ def design_notch(
     rate = float(rate)
     reach = min(top, 0.45 * rate - width / 2)
     count = int(reach / mains + 1e-9)
-    middles = np.hypot(mains * np.arange(1, count + 1), width / 2)  # the line is the *geometric* centre of the edges
-    edges = [_moved_edges(m - width / 2, m + width / 2, rate, _width_factor(2, causal)) for m in middles]
+    # each line is the *geometric* centre of its edges
+    middles = np.hypot(mains * np.arange(1, count + 1), width / 2)
+    edges = [_moved_edges(m - width / 2, m + width / 2, rate, _width_factor(2, causal))
+             for m in middles]
     sos = [_butter(2, e, "bandstop", rate) for e in edges]
     name = f"notch {mains:g} Hz" + (f" and {count - 1} harmonics" if count > 1 else "")
-    notes = () if count else (f"notch {mains:g} Hz left out, too close to the Nyquist frequency at {rate:g} Hz",)
+    notes = () if count else (f"notch {mains:g} Hz left out, too close to the Nyquist frequency at "
+                              f"{rate:g} Hz",)
     return Filter(f"{name} {'causal' if causal else 'zero-phase'}" if count else f"no {name}",
                   np.concatenate(sos) if sos else np.empty((0, 6)), rate, causal, True,
                   float(np.sqrt(20 * top)), period=rate / mains, notes=notes)
@@ -271,7 +277,7 @@ def _pad(
 ) -> tuple[np.ndarray, int]:  # the longer signal, and how many samples were put before it
     "The signal with continuations for the filter to settle on"
     poles = np.abs(sps.sos2zpk(f.sos)[1])
-    memory = int(np.ceil(np.log(1e-4) / np.log(poles.max())))  # samples until the slowest pole has died away
+    memory = int(np.ceil(np.log(1e-4) / np.log(poles.max())))  # the slowest pole's, samples
     n = len(x)
     if not 0 < f.period <= n:
         pad = min(memory, n - 1)
@@ -279,7 +285,7 @@ def _pad(
     counts = np.arange(1, max(int(min(n, 0.2 * f.rate) / f.period), 1) + 1)
     error = np.abs(counts * f.period - np.round(counts * f.period))
     best = counts[counts >= counts[-1] / 2]
-    best = best[error[best - 1].argmin()]  # the one of the longer stretches that is nearest to whole samples
+    best = best[error[best - 1].argmin()]  # the longer stretch that is nearest to whole samples
     size = int(round(best * f.period))
     before, after = np.arange(-memory, 0) % size, n - size + np.arange(memory) % size
     return np.asfortranarray(np.concatenate([x[before], x, x[after]])), memory
@@ -352,7 +358,7 @@ def notch(
     top: float = 400.0,  # harmonics up to here, Hz
     width: float = 6.0,  # Hz
     causal: bool = False,
-) -> tuple[np.ndarray, Filter]:  # the same shape without hum, and the record of the filter
+) -> tuple[np.ndarray, Filter]:  # (n, channels) without hum, and the filter
     """Take mains hum and its harmonics out
 
     Parameters
@@ -372,7 +378,7 @@ def notch(
     Returns
     -------
     tuple[np.ndarray, Filter]
-        the same shape without hum, and the record of the filter
+        (n, channels) without hum, and the filter
     """
     f = design_notch(rate, mains, top, width, causal)
     return apply(f, x), f
@@ -385,8 +391,8 @@ def band_pass(
     high: float = 400.0,  # -3 dB edge, Hz; lowered to 0.9 Nyquist where it must
     order: int = 4,  # Butterworth order of each edge in one pass
     causal: bool = False,
-) -> tuple[np.ndarray, Filter]:  # the same shape without offset and drift, and the record of the filter
-    """Keep the band in which muscles speak
+) -> tuple[np.ndarray, Filter]:  # (n, channels) without offset and drift, and the filter
+    """Keep the band of muscle activity
 
     Parameters
     ----------
@@ -405,7 +411,7 @@ def band_pass(
     Returns
     -------
     tuple[np.ndarray, Filter]
-        the same shape without offset and drift, and the record of the filter
+        (n, channels) without offset and drift, and the filter
     """
     f = design_band_pass(rate, low, high, order, causal)
     return apply(f, x), f
@@ -475,7 +481,8 @@ def _noise_floor(
 ) -> np.ndarray:  # (levels, channels), 0 where the quiet stretches are not white
     "Energy of the noise on every level, as the quiet stretches show it"
     rates = rate / 2.0**np.arange(len(details), 0, -1)
-    quiet = np.stack([np.quantile(_local_energy(d, 0.1, r), 0.1, axis=0) for d, r in zip(details, rates)])
+    quiet = np.stack([np.quantile(_local_energy(d, 0.1, r), 0.1, axis=0)
+                      for d, r in zip(details, rates)])
     inside = np.flatnonzero(rates <= 1.25 * high)  # level j spans rates[j] / 2 to rates[j]
     if not len(inside):
         return np.zeros_like(quiet)
@@ -534,7 +541,7 @@ def emg_chain(
     order: int = 4,  # of the band-pass
     cut: float = 6.0,  # of the envelope, Hz
     refilter: bool = False,  # notch and band-pass although the authors have filtered
-) -> tuple[list[Filter], list[Filter]]:  # up to the filtered signal, and from its absolute value to the envelope
+) -> tuple[list[Filter], list[Filter]]:  # up to the filtered signal; from there to the envelope
     """The filters that lead from a published state to the filtered signal and to the envelope
 
     Parameters
@@ -560,7 +567,7 @@ def emg_chain(
     Returns
     -------
     tuple[list[Filter], list[Filter]]
-        up to the filtered signal, and from its absolute value to the envelope
+        up to the filtered signal; from there to the envelope
 
     Raises
     ------
@@ -568,10 +575,12 @@ def emg_chain(
         Has state …, expected raw, filtered, rectified or envelope
     """
     if state not in ("raw", "filtered", "rectified", "envelope"):
-        raise data_error(f"has state {state!r}, expected raw, filtered, rectified or envelope", field="emg")
+        raise data_error(f"has state {state!r}, expected raw, filtered, rectified or envelope",
+                         field="emg")
     first = []
     if state == "raw" or (refilter and state == "filtered"):
-        first = [design_notch(rate, mains, min(high, 0.45 * float(rate)), causal=causal)] if mains else []
+        if mains:
+            first.append(design_notch(rate, mains, min(high, 0.45 * float(rate)), causal=causal))
         first.append(design_band_pass(rate, low, high, order, causal))
     last = [] if state == "envelope" else [design_low_pass(rate, cut, 2, causal, label="envelope")]
     return first, last
@@ -601,7 +610,7 @@ def chain_delay(
 
 # %% ../../nbs/20_signals/00_filters.ipynb #776ff661
 def process_emg(
-    signal: Signal,  # (n, channels), continuous; its `state` decides what is still to be done
+    signal: Signal,  # (n, channels), continuous; its `state` decides which filters it needs
     mains: float | None = 50.0,  # 50 or 60 Hz; None: no notch
     causal: bool = True,
     low: float = 20.0,  # Hz
@@ -610,13 +619,13 @@ def process_emg(
     cut: float = 6.0,  # of the envelope, Hz
     refilter: bool = False,  # notch and band-pass although the authors have filtered
     wavelet: bool = False,  # denoise after the band-pass; zero-phase only
-) -> tuple[Signal | None, Signal]:  # filtered (None where the source has nothing to filter), envelope
+) -> tuple[Signal | None, Signal]:  # filtered (None for rectified EMG and envelopes); envelope
     """The whole chain on a continuous recording
 
     Parameters
     ----------
     signal : Signal
-        (n, channels), continuous; its `state` decides what is still to be done
+        (n, channels), continuous; its `state` decides which filters it needs
     mains : float | None, default 50.0
         50 or 60 Hz; None: no notch
     causal : bool, default True
@@ -636,11 +645,18 @@ def process_emg(
     Returns
     -------
     tuple[Signal | None, Signal]
-        filtered (None where the source has nothing to filter), envelope
+        filtered (None for rectified EMG and envelopes); envelope
+
+    Raises
+    ------
+    DataError
+        Wavelet denoising needs the whole recording, expected causal=False with wavelet=True
     """
     if wavelet and causal:
-        raise ValueError("wavelet denoising sees the whole recording, expected causal=False with wavelet=True")
-    first, last = emg_chain(signal.state, signal.rate, mains, causal, low, high, order, cut, refilter)
+        raise DataError("wavelet denoising needs the whole recording, expected causal=False with "
+                        "wavelet=True")
+    first, last = emg_chain(signal.state, signal.rate, mains, causal, low, high, order, cut,
+                            refilter)
 
     def derived(data, state, *steps):
         return replace(signal, data=data, state=state, processing=signal.processing + steps)
@@ -668,6 +684,11 @@ class Live:
         up to the filtered signal, from `emg_chain`
     last : list[Filter]
         from its absolute value to the envelope
+
+    Raises
+    ------
+    DataError
+        A zero-phase filter needs the future, expected causal filters
     """
     def __init__(
         self,
@@ -675,7 +696,7 @@ class Live:
         last: list[Filter],  # from its absolute value to the envelope
     ):
         if not all(f.causal for f in first + last):
-            raise ValueError("a zero-phase filter cannot run sample by sample, expected causal ones")
+            raise DataError("a zero-phase filter needs the future, expected causal filters")
         self.first, self.last = [f for f in first if len(f.sos)], last
         self.states = {}  # filter -> (sections, 2, channels)
         self.origin = {}  # filter -> (channels,) its first sample
@@ -714,7 +735,7 @@ def __call__(
     for i, f in enumerate(self.first):
         y = self._step(f, i, y)
     filtered = np.where(gaps, np.nan, y).astype(kind)
-    e = np.abs(y.astype(kind)).astype(np.float64)  # rounded as the offline chain rounds between its two halves
+    e = np.abs(y.astype(kind)).astype(np.float64)  # rounded as in the offline chain
     for i, f in enumerate(self.last, len(self.first)):
         e = self._step(f, i, e)
     return filtered, np.where(gaps, np.nan, np.maximum(e, 0)).astype(kind)

@@ -17,7 +17,7 @@ from ..core.schema import EMG_GAP, bridge_gaps
 
 # %% ../../nbs/20_signals/04_resample.ipynb #2eb2eac7
 def resample_signal(
-    x: np.ndarray,  # (n, channels) bipolar EMG; NaN gaps are bridged up to `EMG_GAP`, longer ones become NaN again
+    x: np.ndarray,  # (n, channels) bipolar EMG; NaN gaps longer than `EMG_GAP` stay NaN
     rate: Fraction | float,  # Hz
     target: float,  # Hz
 ) -> np.ndarray:  # (m, channels) float32, same start
@@ -26,8 +26,7 @@ def resample_signal(
     Parameters
     ----------
     x : np.ndarray
-        (n, channels) bipolar EMG; NaN gaps are bridged up to `EMG_GAP`, longer ones become NaN
-        again
+        (n, channels) bipolar EMG; NaN gaps longer than `EMG_GAP` stay NaN
     rate : Fraction | float
         Hz
     target : float
@@ -42,11 +41,13 @@ def resample_signal(
     gaps = np.isnan(x)
     if Fraction(rate) == Fraction(target):
         return x.astype(np.float32)
-    out = soxr.resample(np.nan_to_num(x).astype(np.float32), float(rate), float(target), quality="HQ")
+    out = soxr.resample(np.nan_to_num(x).astype(np.float32), float(rate), float(target),
+                        quality="HQ")
     n = int(np.floor((len(x) - 1) / float(rate) * float(target) + 1e-6)) + 1
     out = np.pad(out[:n], ((0, max(n - len(out), 0)), (0, 0)))
     if gaps.any():
-        source = np.minimum(np.round(np.arange(n) * float(rate) / float(target)).astype(int), len(x) - 1)
+        source = np.minimum(np.round(np.arange(n) * float(rate) / float(target)).astype(int),
+                            len(x) - 1)
         out[gaps[source]] = np.nan
     return out
 
@@ -120,7 +121,8 @@ def spline_at(
         known = times[ok[:, c]]
         near = np.searchsorted(known, t, side="right")
         low, high = known[np.maximum(near - 1, 0)], known[np.minimum(near, len(known) - 1)]
-        fine = (high - low <= longest + step + 1e-9) & (t >= known[0] - 1.01 * step) & (t <= known[-1] + 1.01 * step)
+        reached = (t >= known[0] - 1.01 * step) & (t <= known[-1] + 1.01 * step)
+        fine = (high - low <= longest + step + 1e-9) & reached
         out[fine, c] = CubicSpline(known, x[ok[:, c], c])(np.clip(t[fine], known[0], known[-1]))
     out[~inside] = np.nan
     return out
@@ -147,9 +149,14 @@ def stride_grid(
         kin_length, kin_step (s), kin_offset, follows
     """
     T = (strides.stop - strides.start).to_numpy(float)
-    length = np.full(len(T), samples_per_stride) if kin_hz is None else np.ceil(T * kin_hz - 1e-6).astype(int)
-    step = T / samples_per_stride if kin_hz is None else np.full(len(T), 1 / kin_hz)
+    if kin_hz is None:
+        length, step = np.full(len(T), samples_per_stride), T / samples_per_stride
+    else:
+        length = np.ceil(T * kin_hz - 1e-6).astype(int)
+        step = np.full(len(T), 1 / kin_hz)
     same = strides.recording.to_numpy()[1:] == strides.recording.to_numpy()[:-1]
     touching = np.abs(strides.start.to_numpy()[1:] - strides.stop.to_numpy()[:-1]) < 1e-6
-    return pd.DataFrame(dict(kin_length=length, kin_step=step, kin_offset=np.cumsum(length) - length,
-                             follows=np.concatenate([[False], same & touching])[:len(T)]), index=strides.index)
+    follows = np.concatenate([[False], same & touching])[:len(T)]
+    return pd.DataFrame(dict(kin_length=length, kin_step=step,
+                             kin_offset=np.cumsum(length) - length, follows=follows),
+                        index=strides.index)

@@ -78,7 +78,8 @@ def uniform(
         (B, n), 0 < u < 1
     """
     key = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)
-    count = np.asarray(index, np.uint64)[:, None] * np.uint64(n) + np.arange(1, n + 1, dtype=np.uint64)
+    count = (np.asarray(index, np.uint64)[:, None] * np.uint64(n)
+             + np.arange(1, n + 1, dtype=np.uint64))
     x = key + count * np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

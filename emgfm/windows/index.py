@@ -34,9 +34,11 @@ def is_steady(
     np.ndarray
         bool
     """
-    keep = ~strides.transition.fillna(False).to_numpy(bool) if "transition" in strides else np.ones(len(strides), bool)
+    keep = (~strides.transition.fillna(False).to_numpy(bool) if "transition" in strides
+            else np.ones(len(strides), bool))
     if "not_gait" in strides:
-        keep &= ~(strides.not_gait == True).to_numpy(bool)  # noqa: E712 (a dataset without chairs has no value)
+        # a dataset without chairs has no value
+        keep &= ~(strides.not_gait == True).to_numpy(bool)  # noqa: E712
     if "condition" in strides:
         keep &= (strides.condition.isna() | (strides.condition == "Ideal")).to_numpy(bool)
     return keep
@@ -52,18 +54,17 @@ class WindowIndex:
     split : str | None, default None
         a name out of `splits`; None: everybody
     splits : pd.DataFrame | None, default None
-        as `emgfm.windows.splits.make_splits` returns it; needed where there is a `split`
+        of `make_splits`; needed with `split`
     query : str, default ''
         further choice of strides, as for `Store.select`
     has : tuple[str, ...], default ()
         channels that a stride must have, as for `Store.select`
     only : list[tuple[str, str, int]] | None, default None
-        (dataset, patient, stride) of the strides to keep; None: all
+        dataset, patient, stride; None: all
     steady : bool, default True
-        leave out what `is_steady` leaves out; strides that are named in `only` stay
+        leave out what `is_steady` leaves out, except strides in `only`
     points : int, default 3
-        points of a run that an input state is made of; a run's first ones have too few before
-        them
+        points of a run that an input state is made of
 
     Raises
     ------
@@ -77,16 +78,17 @@ class WindowIndex:
         self,
         store: str | Path | Store,  # aligned
         split: str | None = None,  # a name out of `splits`; None: everybody
-        splits: pd.DataFrame | None = None,  # as `emgfm.windows.splits.make_splits` returns it; needed where there is a `split`
+        splits: pd.DataFrame | None = None,  # of `make_splits`; needed with `split`
         query: str = "",  # further choice of strides, as for `Store.select`
         has: tuple[str, ...] = (),  # channels that a stride must have, as for `Store.select`
-        only: list[tuple[str, str, int]] | None = None,  # (dataset, patient, stride) of the strides to keep; None: all
-        steady: bool = True,  # leave out what `is_steady` leaves out; strides that are named in `only` stay
-        points: int = 3,  # points of a run that an input state is made of; a run's first ones have too few before them
+        only: list[tuple[str, str, int]] | None = None,  # dataset, patient, stride; None: all
+        steady: bool = True,  # leave out what `is_steady` leaves out, except strides in `only`
+        points: int = 3,  # points of a run that an input state is made of
     ):
         self.store = store if isinstance(store, Store) else Store(store)
         if self.store.kind != "aligned":
-            raise data_error(f"is a {self.store.kind} store, expected an aligned one (made by `emgfm resample`)",
+            raise data_error(f"is a {self.store.kind} store, expected an aligned one (made by "
+                             f"`emgfm resample`)",
                              file=self.store.path)
         if not self.store.people:
             raise data_error("holds no patients, expected an aligned store", file=self.store.path)
@@ -161,7 +163,8 @@ def _choose(
     people = self.store.people
     person, keep = person_numbers(people, s), s.kin_length.to_numpy() > 0
     if self.split is not None:
-        member = np.zeros(len(people) + 1, bool)  # one more for people who are no longer in the store: -1
+        # the last place is for patients (-1) who are no longer in the store
+        member = np.zeros(len(people) + 1, bool)
         member[person_numbers(people, self.splits[self.splits.split == self.split])] = True
         keep &= np.where(person >= 0, member[person], False)
     if only is not None:
@@ -186,16 +189,19 @@ def _runs(self: WindowIndex, points: int):
     "Which strides form runs, and which of their points are samples"
     s = self.strides
     self._offset, self._length = s.kin_offset.to_numpy(np.int64), s.kin_length.to_numpy(np.int32)
-    self._step, self._start, self._stop = (s[c].to_numpy(float) for c in ("kin_step", "start", "stop"))
+    self._step, self._start, self._stop = (s[c].to_numpy(float)
+                                           for c in ("kin_step", "start", "stop"))
     end = self._offset + self._length
     # a run is also broken where a query left a stride out
-    joined = (np.diff(self._person) == 0) & s.follows.to_numpy(bool)[1:] & (self._offset[1:] == end[:-1])
+    joined = ((np.diff(self._person) == 0) & s.follows.to_numpy(bool)[1:]
+              & (self._offset[1:] == end[:-1]))
     joined &= np.abs(self._start[1:] - self._stop[:-1]) < 1e-6
     self._follows = np.concatenate([[False], joined])[: len(s)]
     first = np.flatnonzero(~self._follows)
     last = np.append(first, len(s))[1:] - 1
     self._run = (np.cumsum(~self._follows) - 1).astype(np.int32)
-    self._run_begin, self._run_end, self._run_stop = self._offset[first], end[last], self._stop[last]
+    self._run_begin, self._run_end, self._run_stop = self._offset[first], end[last], self._stop[
+        last]
     before = self._offset - self._run_begin[self._run]  # points that the run has before the stride
     self._first = np.maximum(points - 1 - before, 0).astype(np.int32)
     self._ends = np.cumsum(np.maximum(self._length - self._first, 0), dtype=np.int64)
@@ -303,7 +309,8 @@ def batches(
         sample numbers, batch by batch
     """
     skipped = skip * batch_size
-    index = order.blocks(self._person, self.counts, seed, epoch, per_stride, block, chunk, weights, skipped)
+    index = order.blocks(self._person, self.counts, seed, epoch, per_stride, block, chunk, weights,
+                         skipped)
     return order.deal(index, batch_size, rank, world_size)
 
 # %% ../../nbs/60_windows/03_index.ipynb #b71d6c2a

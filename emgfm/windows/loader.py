@@ -86,10 +86,13 @@ class Loader:
     ):
         sizes = batch_size, 1 if per_stride is None else per_stride
         if min(sizes) < 1 or min(prefetch, workers) < 0:
-            raise DataError(f"batch_size {batch_size}, per_stride {per_stride}, prefetch {prefetch} and "
-                            f"workers {workers} were given, expected sizes from 1 and the others from 0")
+            raise DataError(f"batch_size {batch_size}, per_stride {per_stride}, prefetch "
+                            f"{prefetch} and "
+                            f"workers {workers} were given, expected sizes from 1 and the others "
+                            f"from 0")
         if not 0 <= rank < world_size <= batch_size:
-            raise DataError(f"rank {rank} of {world_size} shares batches of {batch_size}, expected a "
+            raise DataError(f"rank {rank} of {world_size} shares batches of {batch_size}, "
+                            f"expected a "
                             "rank below world_size, and a window at least for each")
         if weights is not None and len(weights) != len(ds.strides):
             raise DataError(f"there are {len(weights)} weights for {len(ds.strides)} strides")
@@ -138,12 +141,14 @@ def indices(
     """
     share = dict(rank=self.rank, world_size=self.world_size)
     if self.shuffle:
-        return self.ds.batches(self.batch_size, self.seed, self.epoch, skip=self.batch, **share, **self.order)
-    return islice(deal(self.ds.ordered(self.batch_size), self.batch_size, **share), self.batch, None)
+        return self.ds.batches(self.batch_size, self.seed, self.epoch, skip=self.batch, **share,
+                               **self.order)
+    return islice(deal(self.ds.ordered(self.batch_size), self.batch_size, **share), self.batch,
+                  None)
 
 # %% ../../nbs/60_windows/05_loader.ipynb #04dee91a
 @patch
-def __iter__(self: Loader) -> Iterator[dict]:  # of arrays; of tensors with `workers` or `pin_memory`
+def __iter__(self: Loader) -> Iterator[dict]:  # arrays; tensors with workers or pin_memory
     "The rest of the current epoch; at its end the next one begins"
     made = self._from_workers() if self.workers else map(self._make, self.indices())
     for b in ahead(made, self.prefetch) if self.prefetch else made:
@@ -163,7 +168,8 @@ def _make(self: Loader, index: np.ndarray) -> dict:
 def _from_workers(self: Loader) -> Iterator[dict]:
     "Batches that other processes make"
     from torch.utils.data import DataLoader
-    return iter(DataLoader(_Batches(self), None, sampler=list(self.indices()), num_workers=self.workers,
+    return iter(
+        DataLoader(_Batches(self), None, sampler=list(self.indices()), num_workers=self.workers,
                            pin_memory=self.pin_memory))
 
 
@@ -250,7 +256,8 @@ def _order(self: Loader) -> dict:
     w = self.order["weights"]
     if w is not None:
         w = hashlib.sha256(np.ascontiguousarray(w, dtype="<f8").tobytes()).hexdigest()
-    return dict(self.order, weights=w, seed=self.seed, batch_size=self.batch_size, shuffle=self.shuffle,
+    return dict(self.order, weights=w, seed=self.seed, batch_size=self.batch_size,
+                shuffle=self.shuffle,
                 windows=len(self.ds), strides=len(self.ds.strides))
 
 

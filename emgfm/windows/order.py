@@ -36,7 +36,7 @@ def ranges(
 def stride_order(
     person: np.ndarray,  # (n,) number of each stride's person, sorted
     rng: np.random.Generator,
-    chunk: int | None = 32,  # neighbouring strides of a person that stay together; None: all of a person's
+    chunk: int | None = 32,  # neighbouring strides of a patient that stay together; None: all
     weights: np.ndarray | None = None,  # (n,) of the strides; None: each once
 ) -> np.ndarray:  # (n,) strides; with weights one may come several times, or not at all
     """Strides in the order of an epoch
@@ -47,7 +47,7 @@ def stride_order(
         (n,) number of each stride's person, sorted
     rng : np.random.Generator
     chunk : int | None, default 32
-        neighbouring strides of a person that stay together; None: all of a person's
+        neighbouring strides of a patient that stay together; None: all
     weights : np.ndarray | None, default None
         (n,) of the strides; None: each once
 
@@ -127,7 +127,8 @@ def blocks(
     Iterator[np.ndarray]
         window numbers
     """
-    order, ends = stride_order(person, np.random.default_rng([seed, epoch]), chunk, weights), np.cumsum(count)
+    order, ends = stride_order(person, np.random.default_rng([seed, epoch]), chunk,
+                               weights), np.cumsum(count)
     for i in range(0, len(order), block):
         s = order[i:i + block]
         c, take = count[s], windows_taken(count[s], per_stride)
@@ -182,7 +183,7 @@ def deal(
     batch_size: int,  # windows of all ranks together
     rank: int = 0,  # of the processes that share the batches, this one ...
     world_size: int = 1,  # ... and how many there are
-) -> Iterator[np.ndarray]:  # window numbers of this rank; the last batch may be shorter, or longer by less than `world_size`
+) -> Iterator[np.ndarray]:  # window numbers of this rank; the last batch may have another size
     """This rank's share of each batch
 
     Parameters
@@ -199,13 +200,13 @@ def deal(
     Returns
     -------
     Iterator[np.ndarray]
-        window numbers of this rank; the last batch may be shorter, or longer by less than
-        `world_size`
+        window numbers of this rank; the last batch may have another size
     """
     rest, share = np.zeros(0, np.int64), slice(rank, None, world_size)
     for index in blocks:
         rest = np.concatenate([rest, index])
-        whole = max(len(rest) - world_size, 0) // batch_size * batch_size  # more than a tail must be left
+        # more than a tail must be left
+        whole = max(len(rest) - world_size, 0) // batch_size * batch_size
         yield from (b[share] for b in rest[:whole].reshape(-1, batch_size))
         rest = rest[whole:]
     if len(rest) >= batch_size + world_size:
@@ -267,7 +268,8 @@ def balance(
     DataError
         The factors of … make shares of …, expected numbers from 0 that are not all 0
     """
-    factors, weight, group = dict(factors or {}), np.ones(len(strides)), np.zeros(len(strides), np.int64)
+    factors, weight, group = dict(factors or {}), np.ones(len(strides)), np.zeros(
+        len(strides), np.int64)
     for column in by:
         codes, names = pd.factorize(strides[column])
         inner = pd.factorize(group * len(names) + codes)[0]

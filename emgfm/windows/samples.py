@@ -87,7 +87,8 @@ METADATA = {
 }
 
 # %% ../../nbs/60_windows/04_samples.ipynb #58fece36
-EMG = dict(envelope=("envelope",), filtered=("filtered",), both=("envelope", "filtered"))  # -> arrays
+# which arrays of the store
+EMG = dict(envelope=("envelope",), filtered=("filtered",), both=("envelope", "filtered"))
 POINTS = dict(causal=3, causal_smooth=TRAILING[0], central=3)  # points that a state is made of
 JOINT_ARRAYS = ("angle", "moment")
 
@@ -154,7 +155,8 @@ class SplitDataset(WindowIndex):
         splits = make_splits(store.people) if splits is None else splits
         super().__init__(store, split, splits, query, has, only, steady, POINTS[derivative])
         self.window_size, self.emg, self.derivative = window_size, emg, derivative
-        self.horizons = [parse_horizon(h) for h in ([horizons] if isinstance(horizons, str) else horizons)]
+        self.horizons = [parse_horizon(h)
+                         for h in ([horizons] if isinstance(horizons, str) else horizons)]
         self.rate, self._open = float(self.store.parameters["emg_hz"]), {}
         self._find_emg()
         self._find_masks([sensors] if isinstance(sensors, str) else sensors)
@@ -165,7 +167,8 @@ def _described(text: str) -> str:
     rows = [f"    {k:<18}{f'({shape})' if shape else 'scalar':<19}{what}"
             for k, (shape, what) in SAMPLE.items()]
     meta = [f"    {k:<18}{what}" for k, what in METADATA.items()]
-    return "\n".join([text, "", "`ds[i]` is one sample, a dictionary of tensors. With one horizon its axis is left out.",
+    return "\n".join([text, "", "`ds[i]` is one sample, a dictionary of tensors. With one horizon "
+                      "its axis is left out.",
                       "`ds.batch(index)` is a batch of NumPy arrays: the fast way.", "", *rows,
                       "", "`metadata` is a dictionary:", "", *meta])
 
@@ -177,8 +180,10 @@ SplitDataset.__doc__ = _described(SplitDataset.__doc__)
 def _find_emg(self: SplitDataset):
     "Where the EMG of each recording lies, and how long each patient's arrays must be"
     r = self.store.recordings
-    key = (person_numbers(self.store.people, r).astype(np.int64) << 32) + r.recording.to_numpy(np.int64)
-    wanted = (self._who[self._person].astype(np.int64) << 32) + self.strides.recording.to_numpy(np.int64)
+    key = ((person_numbers(self.store.people, r).astype(np.int64) << 32)
+           + r.recording.to_numpy(np.int64))
+    wanted = (self._who[self._person].astype(np.int64) << 32) + self.strides.recording.to_numpy(
+        np.int64)
     order = np.argsort(key)
     at = np.minimum(np.searchsorted(key[order], wanted), len(key) - 1)
     if (lost := key[order][at] != wanted).any():
@@ -204,7 +209,8 @@ def _find_masks(self: SplitDataset, sensors: list | None):
     for m in sensors or ():
         one_of("the muscle", m, MUSCLES)
     codes = self.strides[list(CHANNELS)].to_numpy()
-    self._kin_mask, self._kinetic_mask = ((codes[:, GROUPS[g]] == 0).view(np.uint8) for g in JOINT_ARRAYS)
+    self._kin_mask, self._kinetic_mask = ((codes[:, GROUPS[g]] == 0).view(np.uint8)
+                                          for g in JOINT_ARRAYS)
     on, muscles = np.isin(MUSCLES, MUSCLES if sensors is None else sensors), codes[:, GROUPS["emg"]]
     state = np.full(muscles.shape, SILENCED, np.uint8)
     state[muscles == REASON_CODES["not_measured"]] = ABSENT
@@ -256,7 +262,7 @@ class Mapped(NamedTuple):
 
 
 def _gather(arrays: list[Mapped], who: np.ndarray, row: np.ndarray, n: int = 1) -> np.ndarray:
-    "`n` rows (B, n, columns) from `row` on out of `arrays[who]`; the caller makes sure that they exist"
+    "`n` rows (B, n, columns) of `arrays[who]` from `row` on; the caller checks that they exist"
     address = np.array([m.address for m in arrays])
     lowest = int(address.argmin())
     base, columns = arrays[lowest].array, arrays[lowest].array.shape[1]
@@ -276,7 +282,8 @@ def _arrays(self: SplitDataset, person: int) -> dict[str, Mapped]:
     found = self._open.get(person)
     if found is None:
         dataset, patient = self.store.people[self._who[person]]
-        found = {q: self._mapped(dataset, patient, q, need[person]) for q, need in self._need.items()}
+        found = {q: self._mapped(dataset, patient, q, need[person])
+                 for q, need in self._need.items()}
         for old in list(self._open)[: max(len(self._open) - OPEN + 1, 0)]:
             self._open.pop(old, None)  # another thread may have done it
         self._open[person] = found
@@ -288,7 +295,8 @@ def _mapped(self: SplitDataset, dataset: str, patient: str, q: str, need: int) -
     "One array of a patient, with `need` rows at least"
     a, columns = self.store.array(dataset, patient, q), 9 if q in JOINT_ARRAYS else 13
     if a.dtype != np.dtype("<f4") or a.size != len(a) * columns or not a.flags.c_contiguous:
-        raise data_error(f"is {a.dtype} of shape {a.shape}, expected float32 with {columns} columns",
+        raise data_error(f"is {a.dtype} of shape {a.shape}, expected float32 with {columns} "
+                         f"columns",
                          dataset, patient, field=q)
     if len(a) < need:
         raise data_error(f"has {len(a)} rows, the strides need {need}", dataset, patient, field=q)
@@ -344,7 +352,8 @@ def _places(self: SplitDataset, index) -> Places:
     return Places(stride, step, t, who, [self._arrays(person) for person in people.tolist()])
 
 # %% ../../nbs/60_windows/04_samples.ipynb #bda1376f
-def _histories(arrays: list[Mapped], who: np.ndarray, end: np.ndarray, valid: np.ndarray, W: int) -> np.ndarray:
+def _histories(arrays: list[Mapped], who: np.ndarray, end: np.ndarray, valid: np.ndarray,
+               W: int) -> np.ndarray:
     "Rows (B, W, columns) up to `end`, of which the last `valid` exist; zeros before them"
     begin, whole = end - W, valid == W
     if whole.all():
@@ -406,7 +415,8 @@ def _state(self: SplitDataset, at: Places, row: np.ndarray, method: str) -> np.n
     else:
         begin, now = row - (n - 1), n - 1
     t = self._times(at.stride, begin, n)
-    dt, theta = (t[:, 1:] - t[:, :-1])[..., None], _gather([h["angle"] for h in at.held], at.who, begin, n)
+    dt, theta = (t[:, 1:] - t[:, :-1])[..., None], _gather(
+        [h["angle"] for h in at.held], at.who, begin, n)
     if n == 3:
         x = theta.transpose(1, 0, 2).astype(float)
         a, b = dt[:, 0], dt[:, 1]
@@ -496,7 +506,8 @@ def _mask(self: SplitDataset, b: dict, at: Places, ahead: Ahead):
     b["input_kin_state"].reshape(-1, 3, 9)[:] *= kin[:, None]
     b["target_kin_state"].reshape(*ahead.row.shape, 3, 9)[:] *= kin_ahead[:, :, None]
     b["target_torque"] *= kinetic_ahead
-    b |= dict(target_mask=(ahead.exists & same).astype(np.float32), kin_mask=kin, kinetic_mask=kinetic)
+    b |= dict(target_mask=(ahead.exists & same).astype(np.float32), kin_mask=kin,
+              kinetic_mask=kinetic)
 
 
 @patch
@@ -539,7 +550,8 @@ def batch(
     ahead = Ahead(*(np.stack(x, 1) for x in zip(*(self._ahead(h, at) for h in self.horizons))))
     state = self._state(at, self._offset[at.stride] + at.step, self.derivative).astype(np.float32)
     phase = at.step * self._step[at.stride] / (self._stop - self._start)[at.stride]
-    b = dict(input_kin_state=state, input_gait_pct=phase.astype(np.float32)) | self._targets(at, ahead)
+    b = (dict(input_kin_state=state, input_gait_pct=phase.astype(np.float32))
+         | self._targets(at, ahead))
     if u is not None:
         disturb_state((b["input_kin_state"], b["target_kin_state"]), u, augment)
     self._mask(b, at, ahead)
@@ -596,7 +608,8 @@ def __getitem__(self: SplitDataset, i: int) -> dict:
     b = self.batch([number])
     meta = {k: v[0] for k, v in b.pop("metadata").items()}
     far = lambda k: len(self.horizons) == 1 and (k.startswith("target") or k == "horizon_s")
-    return to_tensors({k: np.asarray(v[0, 0] if far(k) else v[0]) for k, v in b.items()}) | dict(metadata=meta)
+    return (to_tensors({k: np.asarray(v[0, 0] if far(k) else v[0]) for k, v in b.items()})
+            | dict(metadata=meta))
 
 # %% ../../nbs/60_windows/04_samples.ipynb #784dc737
 @patch(as_prop=True)
@@ -673,7 +686,8 @@ class WindowedGaitDataParser:
         str
         """
         mine = self.splits[(self.splits.dataset == dataset) & (self.splits.patient == patient)]
-        return mine.split.iloc[0] if len(mine) else assign_patient_to_split(dataset, patient, self.ratios)
+        return (mine.split.iloc[0]
+                if len(mine) else assign_patient_to_split(dataset, patient, self.ratios))
 
     def add_stride(self, dataset: str, patient: str, stride: int):
         """Choose a stride by hand; once one is added, `convert_all` gives the added ones only
@@ -689,7 +703,8 @@ class WindowedGaitDataParser:
         DataError
             Has no stride … in the store
         """
-        if not len(self.store.select(f"dataset == {dataset!r} and patient == {patient!r} and stride == {int(stride)}")):
+        if not len(self.store.select(f"dataset == {dataset!r} and patient == {patient!r} and "
+                                     f"stride == {int(stride)}")):
             raise data_error(f"has no stride {stride} in the store", dataset, patient)
         self.added.append((dataset, patient, int(stride)))
 
@@ -705,7 +720,8 @@ class WindowedGaitDataParser:
         dict[str, SplitDataset]
         """
         both = " and ".join(f"({q})" for q in (query, self.options.get("query", "")) if q)
-        rest = {k: v for k, v in self.options.items() if k != "query"} | dict(only=self.added or None)
+        rest = ({k: v for k, v in self.options.items() if k != "query"}
+                | dict(only=self.added or None))
         rest |= dict(splits=self.splits, window_size=self.window_size, query=both)
         return {s: SplitDataset(self.store, s, **rest) for s in SPLITS}
 
@@ -726,7 +742,8 @@ def extract_masks(
     pd.DataFrame
         one row a stride, columns `CHANNELS`, bool
     """
-    return self.store.select(f"dataset == {dataset!r}").set_index(["patient", "stride"])[list(CHANNELS)] == 0
+    return self.store.select(f"dataset == {dataset!r}").set_index(["patient", "stride"])[
+        list(CHANNELS)] == 0
 
 
 @patch

@@ -67,7 +67,8 @@ def assign_patient_to_split(
         The ratios of the splits are …, expected three numbers from 0 that sum to 1
     """
     if len(ratios) != 3 or min(ratios) < 0 or abs(sum(ratios) - 1) > 1e-9:
-        raise DataError(f"the ratios of the splits are {ratios}, expected three numbers from 0 that sum to 1")
+        raise DataError(f"the ratios of the splits are {ratios}, expected three numbers from 0 "
+                        f"that sum to 1")
     u = unit_hash(dataset, patient)
     return SPLITS[0] if u < ratios[0] else SPLITS[1] if u < ratios[0] + ratios[1] else SPLITS[2]
 
@@ -139,7 +140,7 @@ def make_folds(
     people: list[Person],
     k: int = 5,
     aliases: dict[Person, Person] | None = None,
-) -> list[pd.DataFrame]:  # k tables as `make_splits` returns them; fold i is the test set of the i-th, the next fold its val
+) -> list[pd.DataFrame]:  # k tables; fold i is the test set of table i, the next fold its val
     """Splits for k-fold cross-validation by person
 
     Parameters
@@ -151,8 +152,7 @@ def make_folds(
     Returns
     -------
     list[pd.DataFrame]
-        k tables as `make_splits` returns them; fold i is the test set of the i-th, the next
-        fold its val
+        k tables; fold i is the test set of table i, the next fold its val
 
     Raises
     ------
@@ -163,12 +163,15 @@ def make_folds(
         … folds were asked for, and there are … people, expected at least as many
     """
     if k < 3:
-        raise DataError(f"{k} folds were asked for, expected at least 3: one to test, one to validate, the rest to train")
+        raise DataError(f"{k} folds were asked for, expected at least 3: one to test, one to "
+                        f"validate, the rest to train")
     names = one_name(people, aliases)
     units = sorted(set(names.values()), key=lambda u: (u[0], unit_hash(*u)))
     if len(units) < k:
-        raise DataError(f"{k} folds were asked for, and there are {len(units)} people, expected at least as many")
-    fold = {u: i % k for i, u in enumerate(units)}  # goes on counting from dataset to dataset, so that folds are of one size
+        raise DataError(f"{k} folds were asked for, and there are {len(units)} people, expected at "
+                        f"least as many")
+    # counting goes on from dataset to dataset, so that folds are of one size
+    fold = {u: i % k for i, u in enumerate(units)}
     part = lambda n, i: "test" if n == i else "val" if n == (i + 1) % k else "train"
     rows = sorted(names)
     return [pd.DataFrame(dict(dataset=[d for d, _ in rows], patient=[p for _, p in rows],
@@ -235,10 +238,13 @@ def leave_one_activity_out(
         No test person does …; take other ratios, or one of `make_folds`
     """
     if activity not in set(strides.activity):
-        raise DataError(f"the activity {activity!r} is not among {', '.join(sorted(set(strides.activity)))}")
-    who = strides[strides.activity == activity][["dataset", "patient"]].drop_duplicates().astype(str)
+        raise DataError(f"the activity {activity!r} is not among "
+                        f"{', '.join(sorted(set(strides.activity)))}")
+    who = strides[strides.activity == activity][["dataset", "patient"]].drop_duplicates().astype(
+        str)
     if not (who.merge(splits, on=["dataset", "patient"]).split == "test").any():
-        raise DataError(f"no test person does {activity!r}; take other ratios, or one of `make_folds`")
+        raise DataError(f"no test person does {activity!r}; take other ratios, or one of "
+                        f"`make_folds`")
     asked = {s: f"activity {'==' if s == 'test' else '!='} {activity!r}" for s in SPLITS}
     return splits.assign(query=splits.split.map(asked))
 
@@ -248,7 +254,7 @@ def check_overlap(
     path: str | Path = "",  # for the error
     aliases: dict[Person, Person] | None = None,
 ):
-    """Raise an error when a person is in two splits, under one name or two, or a split is none of ours
+    """Raise an error when a patient is in two splits (under one name or two) or a split is unknown
 
     Parameters
     ----------
@@ -281,7 +287,8 @@ def _marks(
 ) -> dict[str, list[tuple[str, Person]]]:  # what -> (digest, person)
     "Digests of what no two people have in common"
     s, marks = store.strides, {"angles": [], "EMG": [], "heel strikes": []}
-    measured = pd.DataFrame({g: (s[list(CHANNELS[GROUPS[g]])] == 0).any(axis=1) for g in ("angle", "emg")})
+    measured = pd.DataFrame(
+        {g: (s[list(CHANNELS[GROUPS[g]])] == 0).any(axis=1) for g in ("angle", "emg")})
     people = [s.dataset.astype(str), s.patient.astype(str)]
     has = measured.groupby(people).any()
     for who in store.people:
@@ -290,8 +297,10 @@ def _marks(
             if who in has.index and has.loc[who, group] and file in files:
                 marks[what].append((files[file]["sha256"], who))
     for who, t in s[["start", "stop"]].groupby(people):
-        if (t.stop - t.start).round(6).nunique() > 2:  # where authors normalised time, all durations are one
-            marks["heel strikes"].append((hashlib.sha256(t.to_numpy(float).round(6).tobytes()).hexdigest(), who))
+        # where authors normalised time, all durations are one
+        if (t.stop - t.start).round(6).nunique() > 2:
+            marks["heel strikes"].append(
+                (hashlib.sha256(t.to_numpy(float).round(6).tobytes()).hexdigest(), who))
     return marks
 
 
@@ -341,7 +350,8 @@ def check_people(
     split = dict(zip(zip(splits.dataset, splits.patient), splits.split))
     for a, b, what in same_content(store):
         if a in split and b in split and split[a] != split[b]:
-            raise data_error(f"has the same {what} as {b[0]} {b[1]}, and one is in {split[a]}, the other in {split[b]}: "
+            raise data_error(f"has the same {what} as {b[0]} {b[1]}, and one is in {split[a]}, the "
+                             f"other in {split[b]}: "
                              "tell by `aliases` that they are one person, or leave one out", *a)
 
 # %% ../../nbs/60_windows/00_splits.ipynb #4b7aba55
@@ -362,13 +372,16 @@ def split_counts(
     pd.DataFrame
         rows: datasets, then all; columns: (patients, strides or hours; split)
     """
-    s = strides[["dataset", "patient", "activity"]].assign(hours=(strides.stop - strides.start) / 3600)
+    s = strides[["dataset", "patient", "activity"]].assign(
+        hours=(strides.stop - strides.start) / 3600)
     s = s.astype(dict(dataset=str, patient=str)).merge(splits, on=["dataset", "patient"])
     if "query" in s:
         s = pd.concat([g.query(q) for q, g in s.groupby("query")])
     both = pd.concat([s.assign(dataset="all", patient=s.dataset + " " + s.patient), s])
-    t = both.groupby(["dataset", "split"]).agg(patients=("patient", "nunique"), strides=("patient", "size"), hours=("hours", "sum"))
-    t = t.unstack("split").reindex(columns=pd.MultiIndex.from_product([t.columns, SPLITS])).fillna(0)
+    t = both.groupby(["dataset", "split"]).agg(patients=("patient", "nunique"),
+                                               strides=("patient", "size"), hours=("hours", "sum"))
+    t = t.unstack("split").reindex(
+        columns=pd.MultiIndex.from_product([t.columns, SPLITS])).fillna(0)
     return t.loc[sorted(set(s.dataset)) + ["all"]].astype({c: int for c in t if c[0] != "hours"})
 
 # %% ../../nbs/60_windows/00_splits.ipynb #613b465d
@@ -391,7 +404,7 @@ def save_splits(
 
 
 def load_splits(
-    path: str | Path,  # CSV with dataset, patient, split, and query where `leave_one_activity_out` made it
+    path: str | Path,  # CSV with dataset, patient, split; query after `leave_one_activity_out`
     aliases: dict[Person, Person] | None = None,
 ) -> pd.DataFrame:
     """Frozen splits, checked
@@ -399,7 +412,7 @@ def load_splits(
     Parameters
     ----------
     path : str | Path
-        CSV with dataset, patient, split, and query where `leave_one_activity_out` made it
+        CSV with dataset, patient, split; query after `leave_one_activity_out`
     aliases : dict[Person, Person] | None, default None
 
     Returns
@@ -426,7 +439,8 @@ def load_aliases(
     dict[Person, Person]
     """
     t = _read_csv(path, ["dataset", "patient", "same_dataset", "same_patient"])
-    return {(d, p): (d2, p2) for d, p, d2, p2 in t[["dataset", "patient", "same_dataset", "same_patient"]].itertuples(index=False)}
+    return {(d, p): (d2, p2) for d, p, d2, p2
+            in t[["dataset", "patient", "same_dataset", "same_patient"]].itertuples(index=False)}
 
 
 def _read_csv(path: str | Path, columns: list[str]) -> pd.DataFrame:
@@ -436,5 +450,6 @@ def _read_csv(path: str | Path, columns: list[str]) -> pd.DataFrame:
     except (OSError, ValueError) as e:
         raise data_error(f"cannot be read as a table ({e})", file=path) from None
     if not set(columns) <= set(t):
-        raise data_error(f"has the columns {', '.join(t)}, expected {', '.join(columns)}", file=path)
+        raise data_error(f"has the columns {', '.join(t)}, expected {', '.join(columns)}",
+                         file=path)
     return t

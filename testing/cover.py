@@ -1,10 +1,11 @@
 """Which lines of emgfm the notebooks and the tests run together, in all their processes.
 
-    python tools/cover.py              tests, then notebooks, then the table
-    python tools/cover.py -n 2 --html  two at a time, and pages in .coverage-html/
+    python -m testing.cover              tests, then notebooks, then the table
+    python -m testing.cover -n 2 --html  two at a time, and pages in .coverage-html/
 
-A notebook runs its exported cells itself instead of importing them. Here each of these is compiled under the name
-and at the lines of its module, so that what runs in a notebook counts for the module.
+A notebook runs its exported cells itself instead of importing them. Here each of these is compiled
+under the name and at the lines of its module, so that what runs in a notebook counts for the
+module.
 """
 import argparse
 import os
@@ -23,7 +24,7 @@ RC = """[run]
 source = {lib}
 data_file = {parts}
 parallel = true
-plugins = tools.cover
+plugins = testing.cover
 patch = subprocess, _exit
 concurrency = multiprocessing, thread
 sigterm = true
@@ -37,7 +38,7 @@ exclude_also =
 
 
 def coverage_init(registry, options) -> None:
-    "Called by coverage in every process it measures: workers that are killed at the end write their lines first"
+    "Called by coverage in every process: killed workers write their lines first"
     BaseProcess.kill = kill_gently
 
 
@@ -79,7 +80,8 @@ def at_its_lines(
         if cell.cell_type != "code" or not re.search(r"^#\|\s*exports?\b", cell.source, re.M):
             continue
         if cell.id not in where:
-            raise ValueError(f"cell {cell.id} is not in {module.relative_to(ROOT)}: run make export")
+            place = module.relative_to(ROOT)
+            raise ValueError(f"cell {cell.id} is not in {place}: run make export")
         start = where[cell.id]
         end = next(e for e in ends if e >= start)
         padded = "\n" * (start - 1) + absolute("\n".join(lines[start - 1:end - 1]), package)
@@ -97,7 +99,8 @@ def run_notebook(nb: Path) -> int:  # exit status
         for m in filter(None, found):
             at_its_lines(doc, LIB / f"{m[1].replace('.', '/')}.py")
 
-    _, error = run(nb, frozenset(get_config(path=ROOT).tst_flags.split()), save=False, prepare=prepare)
+    flags = frozenset(get_config(path=ROOT).tst_flags.split())
+    _, error = run(nb, flags, save=False, prepare=prepare)
     print(error, end="\n" * bool(error), file=sys.stderr)
     return bool(error)
 
@@ -107,19 +110,23 @@ def measure(
     a: argparse.Namespace,  # the command line
 ) -> int:  # exit status
     "Run everything, combine what its processes ran, and print it"
-    rc, data, html = work / "rc", f"--data-file={ROOT / '.coverage'}", f"--directory={ROOT / '.coverage-html'}"
+    rc, data = work / "rc", f"--data-file={ROOT / '.coverage'}"
+    html = f"--directory={ROOT / '.coverage-html'}"
     rc.write_text(RC.format(lib=LIB, parts=work / ".coverage"), encoding="utf-8")
-    env = os.environ | dict(IN_TEST="1", MPLBACKEND="Agg", OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1",
-                            PYTHONPATH=str(ROOT))
+    env = os.environ | dict(
+        IN_TEST="1", MPLBACKEND="Agg", OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1",
+        PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "tools")]))
 
     def cover(command: str, *args: object) -> int:
         words = [sys.executable, "-m", "coverage", command, f"--rcfile={rc}", *map(str, args)]
         return subprocess.run(words, cwd=ROOT, env=env).returncode
 
     some = ["-k", a.only] if a.only else []
-    tests = ["-m", "pytest", "-q", "-n", a.n, "--deselect", "tests/test_notebooks.py::test_runs", *some]
+    tests = ["-m", "pytest", "-q", "-n", a.n, *some]
+    tests += ["--deselect", "tests/test_notebooks.py::test_runs"]
     bad = cover("run", *tests) not in (0, 5)
-    nbs = sorted(f for f in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in f.parts and a.only in f.name)
+    nbs = sorted(f for f in NBS.rglob("*.ipynb")
+                 if ".ipynb_checkpoints" not in f.parts and a.only in f.name)
     with ThreadPoolExecutor(max(a.n, 1)) as pool:
         bad |= any([*pool.map(lambda nb: cover("run", __file__, "--notebook", nb), nbs)])
     bad |= cover("combine", data, "--quiet", work)
@@ -130,7 +137,7 @@ def measure(
 
 def main() -> int:  # exit status
     "The command line"
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("-n", type=int, default=1, help="processes at a time")
     p.add_argument("--html", action="store_true")
     p.add_argument("--least", type=float, default=90.0, help="per cent below which it fails")
