@@ -12,9 +12,8 @@ from emgfm.core.catalog import CARDS
 from emgfm.core.schema import CHANNELS, GROUPS, DataError, stride_codes
 from emgfm.lookalike.gait import Bout, Walk, Walker, truth
 from emgfm.lookalike.write import BEYOND_CARD, EXCUSED, LOST, write_one
-from emgfm.readers import moreira
-from emgfm.readers.base import (people_table, person, person_facts, raw_folder, read_patient,
-                                reader, readers)
+from emgfm.readers import base, moreira
+from emgfm.readers.base import person_facts, raw_folder, read_patient, reader, readers
 from emgfm.readers.check import compare, reader_checks
 from emgfm.readers.embry import decide
 
@@ -122,10 +121,10 @@ def test_semicolons_and_decimal_commas_of_a_sheet_of_patients(tmp_path):
     file = tmp_path / "people.csv"
     for encoding in ("utf-8-sig", "utf-8"):
         file.write_text(SEMICOLONS, encoding=encoding)
-        people = people_table(file, dataset="gait120")
+        people = base.people_table(file, dataset="gait120")
         assert list(people) == ["subject", "age", "height", "mass"]
-        assert person(people, "S008") == dict(age=31, height=1.82, mass=64.2)
-        assert person(people, "S009") == {}, "nobody has this number"
+        assert base.person(people, "S008") == dict(age=31, height=1.82, mass=64.2)
+        assert base.person(people, "S009") == {}, "nobody has this number"
 
 
 def test_a_sheet_without_patients_is_refused(tmp_path):
@@ -133,7 +132,7 @@ def test_a_sheet_without_patients_is_refused(tmp_path):
     file = tmp_path / "people.csv"
     file.write_text("Age;Weight (kg)\n23;70,8\n")
     with pytest.raises(DataError, match="dataset gait120, .*people.csv, field Subject: is missing"):
-        people_table(file, dataset="gait120")
+        base.people_table(file, dataset="gait120")
 
 
 @pytest.mark.parametrize("name, value, words", [
