@@ -3,14 +3,16 @@ import hashlib
 import tempfile
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from emgfm.core.catalog import CARDS
 from emgfm.core.schema import CHANNELS, GROUPS, DataError, stride_codes
+from emgfm.lookalike.gait import Bout, Walk, Walker, truth
 from emgfm.lookalike.write import BEYOND_CARD, EXCUSED, LOST, write_one
-from emgfm.readers import moreira
+from emgfm.readers import base, moreira
 from emgfm.readers.base import person_facts, raw_folder, read_patient, reader, readers
 from emgfm.readers.check import compare, reader_checks
 from emgfm.readers.embry import decide
@@ -52,7 +54,8 @@ def test_reader(name, check):
 def test_channels_are_those_of_the_card(name):
     "Nothing is measured in the look-alike that the dataset's card does not name"
     card, truth = CARDS[name], checks(name)[1]
-    named = {f"emg_{m}" for m in card.muscles} | {f"angle_{c}" for c in card.angles} | {f"moment_{c}" for c in card.moments}
+    named = {f"{q}_{x}" for q, names in (("emg", card.muscles), ("angle", card.angles),
+                                         ("moment", card.moments)) for x in names}
     found = {CHANNELS[c] for r in truth for c in (stride_codes(r) == 0).any(0).nonzero()[0]}
     assert found - named <= set(BEYOND_CARD.get(name, ())), sorted(found - named)
 
@@ -94,17 +97,82 @@ def test_swapped_muscles_are_found(tmp_path):
 
 def test_decimal_commas_and_units_of_a_person():
     "1,74 m is not 1 m, and nobody weighs 7 kg"
-    assert moreira.described_person("Body Height: 1,74 m\nBody Mass: 70,5 kg")[0] == dict(height=1.74, mass=70.5)
-    assert person_facts(dict(mass=7, height="174 cm")) == (dict(height=1.74), ("mass is 7, expected 10 to 250 kg",))
+    told = moreira.described_person("Body Height: 1,74 m\nBody Mass: 70,5 kg")[0]
+    assert told == dict(height=1.74, mass=70.5)
+    refused = ("mass is 7, expected 10 to 250 kg",)
+    assert person_facts(dict(mass=7, height="174 cm")) == (dict(height=1.74), refused)
 
 
-def test_torques_that_are_per_kilogram_keep_their_person(tmp_path):
-    "Moreira: the unit of Torques is judged by the numbers in the file, before any mass divides them"
-    sound = {"sagittal axis x": 60, "sagittal axis y": 6, "sagittal axis z": 4, "knee sign x": 64, "moment sign x": -0.8,
-             "push-off x": 0.9, "EMG state": -1.0}
-    table = pd.DataFrame([sound | {"unit of torques": 1.4}] * 2, index=["Participant1", "Participant2"]).assign(
-        **{"unit of torques_norm": float("nan")})
-    assert decide(table, moreira.TESTS, patient="Participant1").values["unit of torques"] == "N·m/kg"
+def test_torques_that_are_per_kilogram_keep_their_person():
+    "Moreira: the unit of Torques is judged by the file's numbers, before a mass divides them"
+    sound = {"sagittal axis x": 60, "sagittal axis y": 6, "sagittal axis z": 4, "knee sign x": 64,
+             "moment sign x": -0.8, "push-off x": 0.9, "EMG state": -1.0,
+             "unit of torques": 1.4, "unit of torques_norm": float("nan")}
+    table = pd.DataFrame([sound] * 2, index=["Participant1", "Participant2"])
+    values = decide(table, moreira.TESTS, patient="Participant1").values
+    assert values["unit of torques"] == "N·m/kg"
+
+
+SEMICOLONS = "Subject;Age (years);Height (m);Weight (kg)\nS001;23;1,71;70,8\nS008;31;1,82;64,2\n"
+
+
+def test_semicolons_and_decimal_commas_of_a_sheet_of_patients(tmp_path):
+    "A German Excel's CSV gives S008 its 64.2 kg, and not the 8 of its name"
+    file = tmp_path / "people.csv"
+    for encoding in ("utf-8-sig", "utf-8"):
+        file.write_text(SEMICOLONS, encoding=encoding)
+        people = base.people_table(file, dataset="gait120")
+        assert list(people) == ["subject", "age", "height", "mass"]
+        assert base.person(people, "S008") == dict(age=31, height=1.82, mass=64.2)
+        assert base.person(people, "S009") == {}, "nobody has this number"
+
+
+def test_a_sheet_without_patients_is_refused(tmp_path):
+    "Headers that name no patient are told"
+    file = tmp_path / "people.csv"
+    file.write_text("Age;Weight (kg)\n23;70,8\n")
+    with pytest.raises(DataError, match="dataset gait120, .*people.csv, field Subject: is missing"):
+        base.people_table(file, dataset="gait120")
+
+
+@pytest.mark.parametrize("name, value, words", [
+    ("mass", 7.0, "mass is 7.0, expected 10 to 250 kg: left out"),
+    ("mass", "n/a", "mass is n/a, expected 10 to 250 kg: left out"),
+    ("height", 17.1, "height is 17.1, expected 0.6 to 2.3 m: left out"),
+    ("age", 0, "age is 0, expected 1 to 110 years: left out")])
+def test_impossible_facts_are_left_out_with_a_sentence(name, value, words):
+    "Whatever a reader puts into a recording, no patient of 7 kg reaches a store"
+    walk = Walk(Walker("example", "P1"), "level_1", [Bout("level_walk", 2)])
+    rec = truth(walk, "right")
+    before = dict(rec.info)
+    rec.info = before | {name: value}
+    rec.strides["toe_off_phase"] = [0.62, 62.0]
+
+    def recordings(root, patient):
+        yield rec
+
+    good, lost = read_patient(SimpleNamespace(NAME="example", recordings=recordings), ".", "P1")
+    assert not lost and good[0].info == {k: v for k, v in before.items() if k != name}
+    assert words in good[0].notes
+    assert good[0].strides.toe_off_phase.round(2).tolist()[0] == 0.62
+    assert good[0].strides.toe_off_phase.isna().tolist() == [False, True]
+    assert "toe_off_phase reaches 62, expected 0 to 1 of the stride: left out" in good[0].notes
+
+
+@pytest.mark.parametrize("name, patient, said", [
+    ("embry", "AB02", ["emgdata/emg/right/RF: is missing"]),
+    ("embry", "AB09", ["emgdata: is missing", "emgdata: is missing"]),
+    ("macaluso", "Subject2", ["Subject2/downhill: is missing"]),
+    ("moreira", "Participant10", [f"Subject10_pro/{v}: is missing; found V4" for v in
+                                  ("V1", "V15", "V2", "V25", "V3", "V35")])])
+def test_losses_are_those_that_the_writer_planted(name, patient, said, tmp_path):
+    "Each planted fault is lost once, in a sentence with dataset, patient, file and field"
+    write_one(name, tmp_path, people=3)
+    lost = [x.sentence for x in read_patient(reader(name), tmp_path, patient)[1]]
+    assert len(lost) == len(said)
+    for sentence, words in zip(lost, said):
+        assert sentence.startswith(f"dataset {name}, patient {patient}, file {tmp_path}")
+        assert words in sentence
 
 
 def test_nested_archives_are_found_and_packed_ones_named(tmp_path):

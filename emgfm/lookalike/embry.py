@@ -7,6 +7,7 @@ __all__ = ['true_stride', 'joint_struct', 'write_lookalike']
 
 # %% ../../nbs/40_lookalike/14_embry.ipynb #ac05b327
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -60,13 +61,16 @@ def true_stride(
         x[:, muscle_index(m)] = full[:, muscle_index(m)]
     state = "envelope" if not bipolar else "raw" if emg_points > 1000 else "rectified"
     rec = Recording(walk.walker.dataset, walk.walker.patient, walk.trial, side,
-                    pd.DataFrame(dict(start=[t0], stop=[stride.stop], **{k: [v] for k, v in labels.items()})), str(subtrial),
-                    emg=Signal(x, rate, t0, "unknown", state, time_normalised=True), info=dict(walk.walker.body))
+                    pd.DataFrame(dict(start=[t0], stop=[stride.stop],
+                                      **{k: [v] for k, v in labels.items()})), str(subtrial),
+                    emg=Signal(x, rate, t0, "unknown", state, time_normalised=True),
+                    info=dict(walk.walker.body))
     for q in ("angle", "moment"):
-        setattr(rec, q, replace(sample(walk, side, (points - 1) / T, t0, points, q), time_normalised=True))
+        setattr(rec, q, replace(sample(walk, side, (points - 1) / T, t0, points, q),
+                                time_normalised=True))
     return rec
 
-
+# %% ../../nbs/40_lookalike/14_embry.ipynb #0fca6af0
 def joint_struct(
     recs: list[Recording],
     quantity: str,  # angle or moment
@@ -88,7 +92,8 @@ def joint_struct(
     """
     size = 180 / np.pi if quantity == "angle" else -1000.0
     full = np.stack([getattr(r, quantity).data for r in recs], 1).astype(float) * size
-    return {joint: {f"{axis}{suffix}": full[:, :, j, m] for axis, m in (("x", 2), ("y", 0), ("z", 1))}
+    return {joint: {f"{axis}{suffix}": full[:, :, j, m]
+                    for axis, m in (("x", 2), ("y", 0), ("z", 1))}
             for j, joint in enumerate(("hip", "knee", "ankle"))}
 
 # %% ../../nbs/40_lookalike/14_embry.ipynb #0b3960ef
@@ -97,10 +102,11 @@ def _details(walker: Walker, named: bool) -> np.ndarray:
     b = walker.body
     names = ["Gender", "Age", "Height", "Weight", "Left Leg Length", "Right Leg Length"]
     sex = {"m": "Male", "f": "Female"}[b["sex"]] if named else {"m": 1.0, "f": 2.0}[b["sex"]]
-    values = [sex, float(b["age"]), 1000.0 * b["height"], b["mass"], 530.0 * b["height"], 531.0 * b["height"]]
+    values = [sex, float(b["age"]), 1000.0 * b["height"], b["mass"], 530.0 * b["height"],
+              531.0 * b["height"]]
     return cell([x for n, v in zip(names, values) for x in (n if named else "", v)], (6, 2))
 
-
+# %% ../../nbs/40_lookalike/14_embry.ipynb #2f9bc546
 def _uncut(walk: Walk, trial: dict) -> dict:
     "What lies under Continuous: time, and angles in three columns"
     t = np.arange(1.0, walk.stop, 0.01)
@@ -112,76 +118,114 @@ def _uncut(walk: Walk, trial: dict) -> dict:
 # %% ../../nbs/40_lookalike/14_embry.ipynb #76b494bb
 def _leg_structs(trial: dict, walk: Walk, side: str, recs: list[Recording]):
     "One leg of a trial without faults"
-    r, n = rng_for(walk.walker.seed, NAME, walk.walker.patient, walk.trial, side, "extras"), len(recs)
+    r, n = rng_for(walk.walker.seed, NAME, walk.walker.patient, walk.trial, side,
+                   "extras"), len(recs)
     angles, moments = joint_struct(recs, "angle"), joint_struct(recs, "moment")
     for joints in (angles, moments):
         for axes in joints.values():
             axes |= {f"{a}_mean": axes[a].mean(1) for a in "xyz"}
     others = {p: {a: r.normal(0, 3, (150, n)) for a in "xyz"} for p in ("pelvis", "foot")}
     trial["cycles"][side] = {"time": np.stack([x.angle.times for x in recs], 1),
-                             "frame": np.array([[round(100 * x.strides.start[0])] for x in recs], float)}
+                             "frame": np.array([[round(100 * x.strides.start[0])] for x in recs],
+                                               float)}
     trial["stepsout"][side] = np.zeros((0, 0))
     trial["kinematics"]["jointangles"][side] = angles | others
     trial["kinematics"]["markers"][side] = {"toe": {a: 1000 * r.random((150, n)) for a in "xyz"}}
     trial["kinetics"]["jointmoment"][side] = moments
     trial["kinetics"]["jointforce"][side] = {"ankle": {a: 9 * r.random((150, n)) for a in "xyz"}}
-    trial["emgdata"]["emg"][side] = {label: np.stack([x.emg.data[:, m] for x in recs], 1).astype(float)
+    trial["emgdata"]["emg"][side] = {label: np.stack([x.emg.data[:, m] for x in recs],
+                                                     1).astype(float)
                                      for label, m in (("RF", 1), ("TA", 3), ("BF", 4), ("GC", 6))}
 
 # %% ../../nbs/40_lookalike/14_embry.ipynb #ee940f98
-def _spoil(trial: dict, recs: list[Recording], person: int, name: str, side: str) -> list[Recording]:
-    "Put the faults of one leg into its structs; the strides that remain, as far as they remain"
-    angles, moments = trial["kinematics"]["jointangles"][side], trial["kinetics"]["jointmoment"][side]
-    muscles, cycles, drop = trial["emgdata"]["emg"][side], trial["cycles"][side], set()
+def _outlier(trial: dict, recs: list[Recording], side: str) -> list[Recording]:
+    "A stride that the authors leave out, and a last stride whose moments are zeros"
+    trial["stepsout"][side] = np.array([[3.0]])
+    _zero_last(trial["kinetics"]["jointmoment"][side], recs[-1].moment)
+    return recs[:2] + recs[3:]
 
-    def zero_row(joints, q, k):
-        for joint in ("hip", "knee", "ankle"):
-            for a in "xyz":
-                joints[joint][a][:, k] = 0
-        getattr(recs[k], q).data[:] = np.nan
-    where = person, name, side
-    if where == (0, "s1i0", "left"):
-        trial["stepsout"][side], drop = np.array([[3.0]]), {2}
-        zero_row(moments, "moment", -1)
-    if where == (0, "s0x8i10", "left"):
-        zero_row(angles, "angle", -1)
-    if where == (0, "s0x8i10", "right"):  # one EMG stride too few
-        trial["emgdata"]["emg"][side] = {k: v[:, :-1] for k, v in muscles.items()}
-        recs[-1].emg = None
-    if where == (0, "s1x2d2x5", "left"):
-        angles["knee"]["y"][60:90, 1] = 0  # partly missing
-        recs[1].angle.data[60:90, 1, 0] = np.nan
-        angles["ankle"]["x"][60:65, 0] = 0  # short enough to be bridged
-    if where == (0, "s1x2d2x5", "right"):  # one stride that is two
-        t0 = cycles["time"][0, 1]
-        cycles["time"][:, 1], drop = t0 + 2.1 * (cycles["time"][:, 1] - t0), {1}
-    if where == (1, "s1x2i0", "right"):
-        muscles["TA"][:] = 0
-        for r in recs:
-            r.emg.data[:, 3] = np.nan
-    if where == (1, "s1d10", "right"):
-        del muscles["RF"]
-        for r in recs:
-            r.emg.data[:, 1] = np.nan
-    return [r for k, r in enumerate(recs) if k not in drop]
+
+def _no_angles(trial: dict, recs: list[Recording], side: str) -> list[Recording]:
+    "A last stride whose angles are zeros"
+    _zero_last(trial["kinematics"]["jointangles"][side], recs[-1].angle)
+    return recs
+
+
+def _zero_last(joints: dict, signal: Signal):
+    "Zeros for the last stride in the file, nothing in the truth"
+    for joint, axis in product(("hip", "knee", "ankle"), "xyz"):
+        joints[joint][axis][:, -1] = 0
+    signal.data[:] = np.nan
 
 # %% ../../nbs/40_lookalike/14_embry.ipynb #7f4c85a0
+def _gaps(trial: dict, recs: list[Recording], side: str) -> list[Recording]:
+    "A run of zeros that masks a cell, and one that is short enough to be bridged"
+    angles = trial["kinematics"]["jointangles"][side]
+    angles["knee"]["y"][60:90, 1] = angles["ankle"]["x"][60:65, 0] = 0
+    recs[1].angle.data[60:90, 1, 0] = np.nan
+    return recs
+
+
+def _two_in_one(trial: dict, recs: list[Recording], side: str) -> list[Recording]:
+    "One stride that is two: listed as rejected, not lost"
+    time = trial["cycles"][side]["time"]
+    time[:, 1] = time[0, 1] + 2.1 * (time[:, 1] - time[0, 1])
+    return recs[:1] + recs[2:]
+
+# %% ../../nbs/40_lookalike/14_embry.ipynb #2155b7a6
+def _one_too_few(trial: dict, recs: list[Recording], side: str) -> list[Recording]:
+    "EMG without the last stride: masked, not lost"
+    emg = trial["emgdata"]["emg"]
+    emg[side] = {k: v[:, :-1] for k, v in emg[side].items()}
+    recs[-1].emg = None
+    return recs
+
+
+def _dead(trial: dict, recs: list[Recording], side: str) -> list[Recording]:
+    "A dead electrode: masked, not lost"
+    trial["emgdata"]["emg"][side]["TA"][:] = 0
+    return _without(recs, 3)
+
+
+def _no_electrode(trial: dict, recs: list[Recording], side: str) -> list[Recording]:
+    "An electrode that the file lacks: the one loss of AB02"
+    del trial["emgdata"]["emg"][side]["RF"]
+    return _without(recs, 1)
+
+
+def _without(recs: list[Recording], muscle: int) -> list[Recording]:
+    "Nothing of one muscle"
+    for r in recs:
+        r.emg.data[:, muscle] = np.nan
+    return recs
+
+# %% ../../nbs/40_lookalike/14_embry.ipynb #f5c6f91e
+_FAULTS = {  # person, trial, leg -> what is wrong there
+    (0, "s1i0", "left"): _outlier, (0, "s0x8i10", "left"): _no_angles,
+    (0, "s0x8i10", "right"): _one_too_few, (0, "s1x2d2x5", "left"): _gaps,
+    (0, "s1x2d2x5", "right"): _two_in_one, (1, "s1x2i0", "right"): _dead,
+    (1, "s1d10", "right"): _no_electrode}
+
+# %% ../../nbs/40_lookalike/14_embry.ipynb #a50353b8
 def _trial(walk: Walk, plan: tuple, person: int, bipolar: bool) -> tuple[dict, list[Recording]]:
     "The struct of a trial, and the truth it tells"
     name, activity, speed, incline, _ = plan
     labels = dict(activity=activity, speed=speed, incline=incline)
-    trial = {"description": cell(["Speed", speed, "Incline", incline], (2, 2)), "cycles": {}, "stepsout": {},
-             "kinematics": {"jointangles": {}, "markers": {}}, "kinetics": {"jointmoment": {}, "jointforce": {}}, "emgdata": {"emg": {}}}
+    trial = {"description": cell(["Speed", speed, "Incline", incline], (2, 2)), "cycles": {},
+             "stepsout": {},
+             "kinematics": {"jointangles": {}, "markers": {}},
+             "kinetics": {"jointmoment": {}, "jointforce": {}}, "emgdata": {"emg": {}}}
     truth = []
     for side in ("left", "right"):
         recs = [true_stride(walk, side, s, labels, i + 1, 150, 150, bipolar)
                 for i, s in enumerate(strides(walk, side).itertuples())]
         _leg_structs(trial, walk, side, recs)
-        truth += _spoil(trial, recs, person, name, side)
+        fault = _FAULTS.get((person, name, side))
+        truth += fault(trial, recs, side) if fault else recs
         if bipolar:
             for r in recs:
                 r.emg = r.emg and replace(r.emg, data=np.abs(r.emg.data))
-    if (person, name) == (2, "s0x8i2x5"):
+    if (person, name) == (2, "s0x8i2x5"):  # two losses of AB09, one a leg
         del trial["emgdata"]
         for r in truth:
             r.emg = None
@@ -189,18 +233,19 @@ def _trial(walk: Walk, plan: tuple, person: int, bipolar: bool) -> tuple[dict, l
 
 # %% ../../nbs/40_lookalike/14_embry.ipynb #a25c7162
 _PEOPLE = ("AB01", "AB02", "AB09", "AB03", "AB04", "AB05", "AB06", "AB07", "AB08", "AB10")
-_PLAN = ((("s1i0", "level_walk", 1.0, 0.0, 6), ("s0x8i10", "ramp_ascent", 0.8, 10.0, 4), ("s1x2d2x5", "ramp_descent", 1.2, -2.5, 4)),
+_PLAN = ((("s1i0", "level_walk", 1.0, 0.0, 6), ("s0x8i10", "ramp_ascent", 0.8, 10.0, 4),
+          ("s1x2d2x5", "ramp_descent", 1.2, -2.5, 4)),
          (("s1x2i0", "level_walk", 1.2, 0.0, 4), ("s1d10", "ramp_descent", 1.0, -10.0, 2)),
          (("s0x8i0", "level_walk", 0.8, 0.0, 4), ("s0x8i2x5", "ramp_ascent", 0.8, 2.5, 3)))
 
-
+# %% ../../nbs/40_lookalike/14_embry.ipynb #fd4031ef
 def write_lookalike(
     root: str | Path,
     people: int = 3,
     seed: int = 0,
     bipolar: bool = False,  # EMG that is not an envelope
 ) -> list[Recording]:  # what a perfect reader finds
-    """Write invented walking as `InclineExperiment.mat`
+    """Write generated walking as `InclineExperiment.mat`
 
     Parameters
     ----------
@@ -227,5 +272,6 @@ def write_lookalike(
             if plan[0] == "s1i0":
                 uncut[walker.patient] = {plan[0]: _uncut(walk, trial)}
     Path(root).mkdir(parents=True, exist_ok=True)
-    write_mat(Path(root) / "InclineExperiment.mat", {"Gaitcycle": cycles, "Continuous": uncut}, "7.3")
+    write_mat(Path(root) / "InclineExperiment.mat", {"Gaitcycle": cycles, "Continuous": uncut},
+              "7.3")
     return out

@@ -39,7 +39,7 @@ def _true_envelope(walk, rec, edge, muscles, i) -> Signal:
     full = amplitude(walk, "right", edge + rec.angle.times) / 1000
     for m in muscles:
         x[:, muscle_index(m)] = full[:, muscle_index(m)]
-    if i == 1:
+    if i == 1:  # these two are masked: nothing of this dataset is lost
         x[:, muscle_index("soleus")] = np.nan
     if i == 3:
         x[30:80, muscle_index("tibialis_anterior")] = np.nan

@@ -89,7 +89,7 @@ def _person_files(walker: Walker, k: int, strides: int,
                   odd_one: int) -> tuple[list[Recording], dict]:
     "One person: the truth, and the struct that tells it"
     kin, grf, rate = _RATES[k % 3]
-    odd = k == odd_one  # one stride, and nobody knows on which leg the electrodes were
+    odd = k == odd_one  # one stride, on an unknown leg: its EMG is masked, not lost
     emg_side = "NO" if odd else "RX"
     tasks = [("right", "level_walk", strides, 1.4), ("left", "level_walk", 3, 1.0),
              ("right", "heel_walk", 2, 0.9),
@@ -103,11 +103,11 @@ def _person_files(walker: Walker, k: int, strides: int,
             whole = truth(walk, "left", rate, kin, muscles=())
             whole.emg = truth(walk, "right", rate, kin, muscles=_EMG_MUSCLES).emg
         for r in cut(whole, 101, walk):
-            if k == 2:
+            if k == 2:  # a dead muscle is masked, not lost
                 r.emg.data[:, 12] = 0.0
             recs.append(r)
             elements.append(_element(r, side, activity, kin, grf, rate,
-                                     wrong_cadence=k == 1 and len(recs) == 2))
+                                     wrong_cadence=k == 1 and len(recs) == 2))  # only noted
     for i, r in enumerate(recs):
         _as_read(r, i, rate, emg_side)
     facts = dict(KinFreq=float(kin), GrfFreq=float(grf), EMGFreq=float(rate), EMGSide=emg_side)

@@ -6,6 +6,7 @@
 __all__ = ['write_lookalike']
 
 # %% ../../nbs/40_lookalike/21_macaluso.ipynb #7941e74b
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,79 +18,112 @@ from .gait import Bout, Walk, Walker, strides
 from ..readers.macaluso import NAME
 
 # %% ../../nbs/40_lookalike/21_macaluso.ipynb #5cbff10f
-def _spoil(trial: dict, recs: list[Recording], where: tuple) -> list[Recording]:
-    "Put the faults of one leg into its structs; the strides that remain, as far as they remain"
-    side = where[-1]
-    muscles, moments = trial["emg"][side], trial["kinetics"]["jointmoment"][side]
-    knee, cycles, drop = trial["kinematics"]["jointangles"][side]["knee"], trial["cycles"][side], set()
-    if where == (0, "level", "part1", "right"):  # one EMG stride too few
-        trial["emg"][side] = {k: v[:, :-1] for k, v in muscles.items()}
-        recs[-1].emg = None
-    if where == (0, "level", "part2", "left"):
-        for joint in ("hip", "knee", "ankle"):
-            for a in "xyz":
-                moments[joint][f"{a}_norm"][:, 0] = 0
-        recs[0].moment.data[:] = np.nan
-    if where == (0, "uphill", "part1", "left"):
-        knee["y_norm"][40:90, 1] = 0
-        recs[1].angle.data[40:90, 1, 0] = np.nan
-        muscles["LBF_norm"][500:900, 0] = np.nan
-        recs[0].emg.data[500:900, 4] = np.nan
-    if where == (2, "downhill", "part1", "right"):  # one stride that is two
-        t0 = cycles["time"][0, 1]
-        cycles["time"][:, 1], drop = t0 + 2 * (cycles["time"][:, 1] - t0), {1}
-    if where == (1, "level", "part1", "left"):
-        muscles["LTA_norm"][:] = 0
-        for r in recs:
-            r.emg.data[:, 3] = np.nan
-    if where == (2, "uphill", "part1", "left"):
-        del muscles["LGC_norm"]
-        for r in recs:
-            r.emg.data[:, 6] = np.nan
-    return [r for k, r in enumerate(recs) if k not in drop]
+def _one_too_few(trial: dict, recs: list[Recording], side: str) -> list[Recording]:
+    "EMG without the last stride: masked, not lost"
+    trial["emg"][side] = {k: v[:, :-1] for k, v in trial["emg"][side].items()}
+    recs[-1].emg = None
+    return recs
+
+
+def _no_moments(trial: dict, recs: list[Recording], side: str) -> list[Recording]:
+    "A first stride whose moments are zeros"
+    moments = trial["kinetics"]["jointmoment"][side]
+    for joint, axis in product(("hip", "knee", "ankle"), "xyz"):
+        moments[joint][f"{axis}_norm"][:, 0] = 0
+    recs[0].moment.data[:] = np.nan
+    return recs
 
 # %% ../../nbs/40_lookalike/21_macaluso.ipynb #83dbc89c
-_TASK = {"level": ("level_walk", 0.0), "uphill": ("ramp_ascent", 5.0), "downhill": ("ramp_descent", -5.0)}
+def _gaps(trial: dict, recs: list[Recording], side: str) -> list[Recording]:
+    "A run of zeros in an angle, and a run of NaN in a muscle"
+    trial["kinematics"]["jointangles"][side]["knee"]["y_norm"][40:90, 1] = 0
+    recs[1].angle.data[40:90, 1, 0] = np.nan
+    trial["emg"][side]["LBF_norm"][500:900, 0] = recs[0].emg.data[500:900, 4] = np.nan
+    return recs
 
 
-def _trial(walk: Walk, branch: str, part: str, kind: int, bipolar: bool) -> tuple[dict, list[Recording]]:
+def _two_in_one(trial: dict, recs: list[Recording], side: str) -> list[Recording]:
+    "One stride that is two: listed as rejected, not lost"
+    time = trial["cycles"][side]["time"]
+    time[:, 1] = time[0, 1] + 2 * (time[:, 1] - time[0, 1])
+    return recs[:1] + recs[2:]
+
+# %% ../../nbs/40_lookalike/21_macaluso.ipynb #d231d6fd
+def _dead(trial: dict, recs: list[Recording], side: str) -> list[Recording]:
+    "A dead electrode: masked, not lost"
+    trial["emg"][side]["LTA_norm"][:] = 0
+    return _without(recs, 3)
+
+
+def _no_electrode(trial: dict, recs: list[Recording], side: str) -> list[Recording]:
+    "An electrode that the file lacks: the one loss of the third walker"
+    del trial["emg"][side]["LGC_norm"]
+    return _without(recs, 6)
+
+
+def _without(recs: list[Recording], muscle: int) -> list[Recording]:
+    "Nothing of one muscle"
+    for r in recs:
+        r.emg.data[:, muscle] = np.nan
+    return recs
+
+# %% ../../nbs/40_lookalike/21_macaluso.ipynb #2f3bb134
+_FAULTS = {  # person, branch, part, leg -> what is wrong there
+    (0, "level", "part1", "right"): _one_too_few, (0, "level", "part2", "left"): _no_moments,
+    (0, "uphill", "part1", "left"): _gaps, (2, "downhill", "part1", "right"): _two_in_one,
+    (1, "level", "part1", "left"): _dead, (2, "uphill", "part1", "left"): _no_electrode}
+_TASK = {"level": ("level_walk", 0.0), "uphill": ("ramp_ascent", 5.0),
+         "downhill": ("ramp_descent", -5.0)}
+
+# %% ../../nbs/40_lookalike/21_macaluso.ipynb #625256a9
+def _trial(walk: Walk, branch: str, part: str, kind: int, bipolar: bool) -> tuple[dict, list]:
     "The struct of a trial, and the truth it tells"
-    told = kind == 2 and branch != "level"
+    told, truth = kind == 2 and branch != "level", []
     labels = dict(activity=_TASK[branch][0], speed=1.1 if told else np.nan,
-                  incline=_TASK[branch][1] if told or branch == "level" else np.nan, perturbed="mixed")
-    trial = {"emg": {}, "cycles": {}, "kinematics": {"jointangles": {}}, "kinetics": {"jointmoment": {}}, "onsets": np.array([1.5, 4.0])}
+                  incline=_TASK[branch][1] if told or branch == "level" else np.nan,
+                  perturbed="mixed")
+    trial = {"emg": {}, "cycles": {}, "kinematics": {"jointangles": {}},
+             "kinetics": {"jointmoment": {}}, "onsets": np.array([1.5, 4.0])}
     if told:
         trial["description"] = cell(["speed", 1.1, "incline", 5.0], (2, 2))
-    truth = []
     for side in ("left", "right"):
         recs = [true_stride(walk, side, s, labels, i + 1, 120 if kind == 1 else 150, 3000, bipolar)
                 for i, s in enumerate(strides(walk, side).itertuples())]
-        time = np.stack([r.angle.start + np.linspace(0, r.strides.stop[0] - r.angle.start, 150) for r in recs], 1)
-        trial["cycles"][side] = {"time": time}
-        angles, moments = joint_struct(recs, "angle", "_norm"), joint_struct(recs, "moment", "_norm")
-        for axes in moments.values():
-            axes["x_mean"] = axes["x_norm"].mean(1)
-        trial["kinematics"]["jointangles"][side], trial["kinetics"]["jointmoment"][side] = angles, moments
-        letter = side[0].upper()
-        trial["emg"][side] = {f"{letter}{m}_norm": np.stack([r.emg.data[:, c] for r in recs], 1)
-                              for m, c in (("RF", 1), ("TA", 3), ("BF", 4), ("GC", 6))}
-        truth += _spoil(trial, recs, (kind, branch, part, side))
+        _put_leg(trial, recs, side)
+        fault = _FAULTS.get((kind, branch, part, side))
+        truth += fault(trial, recs, side) if fault else recs
     return trial, truth
+
+# %% ../../nbs/40_lookalike/21_macaluso.ipynb #73a2177b
+def _put_leg(trial: dict, recs: list[Recording], side: str):
+    "One leg of a trial without faults"
+    time = np.stack([r.angle.start + np.linspace(0, r.strides.stop[0] - r.angle.start, 150)
+                     for r in recs], 1)
+    moments = joint_struct(recs, "moment", "_norm")
+    for axes in moments.values():
+        axes["x_mean"] = axes["x_norm"].mean(1)
+    trial["cycles"][side] = {"time": time}
+    trial["kinematics"]["jointangles"][side] = joint_struct(recs, "angle", "_norm")
+    trial["kinetics"]["jointmoment"][side] = moments
+    trial["emg"][side] = {f"{side[0].upper()}{m}_norm": np.stack([r.emg.data[:, c] for r in recs],
+    1)
+                          for m, c in (("RF", 1), ("TA", 3), ("BF", 4), ("GC", 6))}
 
 # %% ../../nbs/40_lookalike/21_macaluso.ipynb #1c934258
 _PEOPLE = ("Subject1", "Subject2", "walker_c", "Subject4", "Subject5")
-_PLAN = ((("level", "part1", 4), ("level", "part2", 2), ("uphill", "part1", 3), ("downhill", "part1", 3)),
-         (("level", "part1", 4), ("uphill", "part1", 2)),
+_PLAN = ((("level", "part1", 4), ("level", "part2", 2), ("uphill", "part1", 3),
+          ("downhill", "part1", 3)),
+         (("level", "part1", 4), ("uphill", "part1", 2)),  # no downhill: the loss of Subject2
          (("level", "part1", 3), ("uphill", "part1", 2), ("downhill", "part1", 4)))
 
-
+# %% ../../nbs/40_lookalike/21_macaluso.ipynb #d9578f9e
 def write_lookalike(
     root: str | Path,
     people: int = 3,
     seed: int = 0,
     bipolar: bool = False,  # EMG that is not an envelope
 ) -> list[Recording]:  # what a perfect reader finds
-    """Write invented walking as `Subject1.mat` ...
+    """Write generated walking as `Subject1.mat` ...
 
     Parameters
     ----------
@@ -108,20 +142,27 @@ def write_lookalike(
     Path(root).mkdir(parents=True, exist_ok=True)
     for k in range(min(people, len(_PEOPLE))):
         walker, kind = Walker(NAME, _PEOPLE[k], seed, 60), k % 3
-        struct, found = {"comment": "an invented person"}, []
-        for branch, part, n in _PLAN[kind]:
-            struct.setdefault(branch, {"average": np.zeros((3, 1))})
-            walk = Walk(walker, f"{branch}.{part}", [Bout(_TASK[branch][0], n, 1.1, _TASK[branch][1])], start=0.8)
-            trial, truth = _trial(walk, branch, part, kind, bipolar)
-            struct[branch][part] = trial
-            found += truth
-        for r in found:
-            r.info = dict(walker.body) if kind == 2 else {}
-        if kind == 2:
-            b = walker.body
-            struct["subjectdetails"] = cell(["Gender", b["sex"], "Age", float(b["age"]), "Height", 1000 * b["height"],
-                                             "Mass", b["mass"]], (4, 2))
+        struct, found = _person(walker, kind, bipolar)
         inside = "Subject3" if kind == 2 else walker.patient
-        write_mat(Path(root) / f"{walker.patient}.mat", {inside: struct}, "5" if kind == 0 else "7.3")
+        write_mat(Path(root) / f"{walker.patient}.mat", {inside: struct},
+                  "5" if kind == 0 else "7.3")
         out += found
     return out
+
+# %% ../../nbs/40_lookalike/21_macaluso.ipynb #08e603c5
+def _person(walker: Walker, kind: int, bipolar: bool) -> tuple[dict, list[Recording]]:
+    "The struct of a walker, and the truth it tells"
+    struct, found = {"comment": "a generated subject"}, []
+    for branch, part, n in _PLAN[kind]:
+        struct.setdefault(branch, {"average": np.zeros((3, 1))})
+        bout = Bout(_TASK[branch][0], n, 1.1, _TASK[branch][1])
+        walk = Walk(walker, f"{branch}.{part}", [bout], start=0.8)
+        struct[branch][part], truth = _trial(walk, branch, part, kind, bipolar)
+        found += truth
+    b = walker.body
+    for r in found:
+        r.info = dict(b) if kind == 2 else {}
+    if kind == 2:
+        struct["subjectdetails"] = cell(["Gender", b["sex"], "Age", float(b["age"]), "Height",
+                                         1000 * b["height"], "Mass", b["mass"]], (4, 2))
+    return struct, found

@@ -17,33 +17,52 @@ from .gait import Bout, Electrodes, Walk, Walker, emg, sample, strides
 from ..readers.moreira import NAME
 
 # %% ../../nbs/40_lookalike/23_moreira.ipynb #11c85ee1
-_FOUR = (("VL", "vastus_lateralis"), ("BF", "biceps_femoris"), ("TA", "tibialis_anterior"), ("GAL", "gastrocnemius_lateralis"))
+_FOUR = (("VL", "vastus_lateralis"), ("BF", "biceps_femoris"), ("TA", "tibialis_anterior"),
+         ("GAL", "gastrocnemius_lateralis"))
 
 
-def _pass(walk: Walk, side: str, label: str) -> tuple[list[Recording], dict]:
+def _pass(walk: Walk, side: str) -> tuple[list[Recording], dict]:
     "The truth of one pass over the walkway, and the tables that tell it"
-    recs, tables = [], {t: {} for t in ("EMGs_filt", "Angles", "Torques", "Torques_Norm", "GRF", "time")}
+    kinds = ("EMGs_filt", "Angles", "Torques", "Torques_Norm", "GRF", "time")
+    recs, tables = [], {t: {} for t in kinds}
     for i, s in enumerate(strides(walk, side).itertuples(), 1):
-        T = s.stop - s.start
-        x, full = empty_emg(1001), emg(walk, side, 1000 / T, s.start, 1001, Electrodes(0.004, 0, 0, 0))
-        for short, muscle in _FOUR:
-            x[:, muscle_index(muscle)] = tables["EMGs_filt"][f"St{i}_{short}"] = full[:, muscle_index(muscle)]
-        ours = {q: sample(walk, side, 1000 / T, s.start, 1001, q) for q in ("angle", "moment")}
-        for j, joint in enumerate(("Hip", "Knee", "Ankle")):
-            for axis, m in (("X", 2), ("Y", 0), ("Z", 1)):
-                column, out = f"St{i}_{joint}_{axis}", -1 if (joint, axis) == ("Hip", "Z") else 1
-                tables["Angles"][column] = np.rad2deg(ours["angle"].data[:, j, m])
-                tables["Torques_Norm"][column] = out * ours["moment"].data[:, j, m]
-                tables["Torques"][column] = out * ours["moment"].data[:, j, m] * walk.walker.body["mass"]
-        tables["GRF"][f"St{i}_GRF_Z"], tables["time"][f"St{i}_Time"] = np.maximum(np.sin(np.linspace(0, 5, 1001)), 0), T
-        row = pd.DataFrame(dict(start=[0.0], stop=[T], activity="level_walk", speed=[s.speed], incline=[0.0]))
-        signals = {q: Signal(v.data, v.rate, 0.0, v.unit, time_normalised=True) for q, v in ours.items()}
-        signals["emg"] = Signal(x, 1000 / T, 0.0, "unknown", "filtered", (), True)
-        recs.append(Recording(NAME, walk.walker.patient, walk.trial, side, row, f"St{i}", info=dict(walk.walker.body), **signals))
+        recs.append(_stride(walk, side, s, f"St{i}"))
+        _put_stride(tables, recs[-1], f"St{i}", walk.walker.body["mass"])
     if side == "right":
         for t in ("Angles", "Torques", "Torques_Norm"):
-            tables[t] = {f"St{i + 1}_Pelvis_{a}": np.full(1001, 5.0) for i in range(len(recs)) for a in "XYZ"} | tables[t]
+            tables[t] = {f"St{i + 1}_Pelvis_{a}": np.full(1001, 5.0) for i in range(len(recs))
+                         for a in "XYZ"} | tables[t]
     return recs, tables
+
+# %% ../../nbs/40_lookalike/23_moreira.ipynb #a0a9a8b0
+def _stride(walk: Walk, side: str, s, name: str) -> Recording:
+    "One stride as a perfect reader returns it"
+    T, x = s.stop - s.start, empty_emg(1001)
+    full = emg(walk, side, 1000 / T, s.start, 1001, Electrodes(0.004, 0, 0, 0))
+    for c in (muscle_index(m) for _, m in _FOUR):
+        x[:, c] = full[:, c]
+    row = pd.DataFrame(dict(start=[0.0], stop=[T], activity="level_walk", speed=[s.speed],
+                            incline=[0.0]))
+    ours = {q: sample(walk, side, 1000 / T, s.start, 1001, q) for q in ("angle", "moment")}
+    signals = {q: Signal(v.data, v.rate, 0.0, v.unit, time_normalised=True)
+               for q, v in ours.items()}
+    signals["emg"] = Signal(x, 1000 / T, 0.0, "unknown", "filtered", (), True)
+    return Recording(NAME, walk.walker.patient, walk.trial, side, row, name,
+                     info=dict(walk.walker.body), **signals)
+
+# %% ../../nbs/40_lookalike/23_moreira.ipynb #4307a08c
+def _put_stride(tables: dict, rec: Recording, name: str, mass: float):
+    "The columns of one stride"
+    for short, muscle in _FOUR:
+        tables["EMGs_filt"][f"{name}_{short}"] = rec.emg.data[:, muscle_index(muscle)]
+    for j, joint in enumerate(("Hip", "Knee", "Ankle")):
+        for axis, m in (("X", 2), ("Y", 0), ("Z", 1)):
+            column = f"{name}_{joint}_{axis}"
+            moment = rec.moment.data[:, j, m] * (-1 if joint + axis == "HipZ" else 1)
+            tables["Angles"][column] = np.rad2deg(rec.angle.data[:, j, m])
+            tables["Torques_Norm"][column], tables["Torques"][column] = moment, moment * mass
+    tables["GRF"][f"{name}_GRF_Z"] = np.maximum(np.sin(np.linspace(0, 5, 1001)), 0)
+    tables["time"][f"{name}_Time"] = rec.strides.stop[0]
 
 # %% ../../nbs/40_lookalike/23_moreira.ipynb #ab8f032c
 def _spoil(recs: list[Recording], tables: dict, where: tuple) -> list[Recording]:
@@ -69,26 +88,44 @@ def _spoil(recs: list[Recording], tables: dict, where: tuple) -> list[Recording]
 def _leg_struct(rows: list[tuple[str, dict]], where: tuple) -> dict:
     "Cells of labels and tables, and the table of times"
     def table(t):
-        return np.zeros((0, 0)) if t is None else pd.DataFrame({c: np.round(x, 5).astype(np.float32) for c, x in t.items()})
+        rounded = {c: np.round(x, 5).astype(np.float32) for c, x in (t or {}).items()}
+        return np.zeros((0, 0)) if t is None else pd.DataFrame(rounded)
     leg = {s: cell([x for label, tables in rows for x in (label, table(tables[s]))], (len(rows), 2))
            for s in ("EMGs_filt", "Angles", "Torques_Norm", "GRF")}
     if where == (1, "V2", "L"):  # newton metres are all there is
-        leg["Torques"] = cell([x for label, tables in rows for x in (label, table(tables["Torques"]))], (len(rows), 2))
+        leg["Torques"] = cell([x for label, tables in rows
+                               for x in (label, table(tables["Torques"]))], (len(rows), 2))
         del leg["Torques_Norm"]
     return leg | {"Stride_Time": pd.DataFrame([t["time"] for _, t in rows])}
 
 # %% ../../nbs/40_lookalike/23_moreira.ipynb #98271d4e
 _NUMBERS = (1, 4, 10, 2, 3)
-_PLAN = ({"V1": ("T1",), "V15": ("T1", "T3"), "V4": ("T1", "T2")}, {"V2": ("T1",), "V3": ("T1",)}, {"V4": ("T1", "T2")})
+_PLAN = ({"V1": ("T1",), "V15": ("T1", "T3"), "V4": ("T1", "T2")}, {"V2": ("T1",), "V3": ("T1",)},
+         {"V4": ("T1", "T2")})  # of seven speeds: the missing ones are 4, 5 and 6 losses
 _KMH = {"V1": 1.0, "V15": 1.5, "V2": 2.0, "V3": 3.0, "V4": 4.0}
 
 
+def _person(walker: Walker, kind: int) -> tuple[dict, list[Recording]]:
+    "The struct of a walker, and the truth it tells"
+    person, out = {}, []
+    for speed, labels in _PLAN[kind].items():
+        legs = {"R": [], "L": []}
+        for label in labels:
+            walk = Walk(walker, f"{speed}.{label}", [Bout("level_walk", 2, _KMH[speed] / 3.6)])
+            for side in ("right", "left"):
+                found, tables = _pass(walk, side)
+                out += _spoil(found, tables, (kind, speed, label, side))
+                legs[side[0].upper()].append((label, tables))
+        person[speed] = {leg: _leg_struct(rows, (kind, speed, leg)) for leg, rows in legs.items()}
+    return person, out
+
+# %% ../../nbs/40_lookalike/23_moreira.ipynb #1bd03a3c
 def write_lookalike(
     root: str | Path,
     people: int = 3,
     seed: int = 0,
 ) -> list[Recording]:  # what a perfect reader finds
-    """Write invented walking as `MAT_files/MAT_files/Participant1/Processed_Data.mat` ...
+    """Write generated walking as `MAT_files/MAT_files/Participant1/Processed_Data.mat` ...
 
     Parameters
     ----------
@@ -101,27 +138,26 @@ def write_lookalike(
     list[Recording]
         what a perfect reader finds
     """
-    out, sexes = [], dict(m="Male", f="Female")
-    for k in range(min(people, len(_NUMBERS))):
-        number, kind = _NUMBERS[k], k % 3
-        walker = Walker(NAME, f"Participant{number}", seed)
+    out = []
+    for k, number in enumerate(_NUMBERS[:people]):
+        walker, kind = Walker(NAME, f"Participant{number}", seed), k % 3
         home = Path(root, "MAT_files", "MAT_files", walker.patient)
         home.mkdir(parents=True, exist_ok=True)
-        b, person = walker.body, {}
-        for speed, labels in _PLAN[kind].items():
-            person[speed] = {"R": [], "L": []}
-            for label in labels:
-                walk = Walk(walker, f"{speed}.{label}", [Bout("level_walk", 2, _KMH[speed] / 3.6)])
-                for side in ("right", "left"):
-                    found, tables = _pass(walk, side, label)
-                    out += _spoil(found, tables, (kind, speed, label, side))
-                    person[speed][side[0].upper()].append((label, tables))
-            person[speed] = {leg: _leg_struct(rows, (kind, speed, leg)) for leg, rows in person[speed].items()}
-        write_mat(home / "Processed_Data.mat", {f"Subject{number}_pro": person}, "7.3" if kind == 1 else "5")
-        (home / "Metadata.txt").write_text(f"Subject{number}\nGender: {sexes[b['sex']]}\nAge: {b['age']} years\nBody Height : "
-                                           f"{b['height']} m\nBody Mass: {b['mass']} kg\nLeg Length: 0.9 m\n")
+        person, found = _person(walker, kind)
+        write_mat(home / "Processed_Data.mat", {f"Subject{number}_pro": person},
+                  "7.3" if kind == 1 else "5")
+        (home / "Metadata.txt").write_text(_metadata(number, walker.body))
         if kind == 0:
             text = Path(root, "ASCII-files", walker.patient, "Processed_Data", "V1", "R", "Angles")
             text.mkdir(parents=True, exist_ok=True)
             (text / "T1.txt").write_text("St1_Knee_X\tSt1_Knee_Y\n1.0\t2.0\n")
+        out += found
     return out
+
+# %% ../../nbs/40_lookalike/23_moreira.ipynb #06b42d3a
+def _metadata(number: int, b: dict) -> str:
+    "The facts of a walker"
+    lines = [f"Subject{number}", f"Gender: {dict(m='Male', f='Female')[b['sex']]}",
+             f"Age: {b['age']} years", f"Body Height : {b['height']} m",
+             f"Body Mass: {b['mass']} kg", "Leg Length: 0.9 m"]
+    return "\n".join(lines) + "\n"

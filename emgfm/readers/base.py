@@ -587,7 +587,7 @@ def placed(
 # %% ../../nbs/30_readers/00_base.ipynb #e186f38f
 @contextmanager
 def placing(**place: object) -> Iterator[None]:
-    """Name some of dataset, patient, file and field in whatever is wrong with the data within this block
+    """Name dataset, patient, file or field in every error about the data within this block
 
     Parameters
     ----------

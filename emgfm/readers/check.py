@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core.schema import (CELLS, CHANNELS, GROUPS, MUSCLES, DataError, Recording, Signal, data_error,
+from ..core.schema import (CELLS, CHANNELS, GROUPS, MUSCLES, DataError, Recording, Signal,
+                               data_error,
     span, stride_codes)
 from .base import DEG, Lost, natural, read_patient
 
@@ -50,11 +51,9 @@ def _compare_joints(
     "Cells that differ by more than `tolerance` within a stride"
     a, b = getattr(got, quantity), getattr(want, quantity)
     if a is None or b is None:
-        return (
-            []
-            if a is b or _empty(a) and _empty(b)
-            else [f"{quantity} is {'missing' if a is None else 'there'}, the truth has it {'not' if b is None else ''}"]
-        )
+        told = (f"{quantity} is {'missing' if a is None else 'there'}, the truth has it "
+                f"{'not' if b is None else ''}")
+        return [] if a is b or _empty(a) and _empty(b) else [told]
     if b.unit == "N·m":  # kept as published, for a person of some 50 kg or more
         tolerance *= 50
     out = []
@@ -82,10 +81,10 @@ def _compare_emg(
     "Muscles whose samples are not the truth's"
     if _empty(got.emg) or _empty(want.emg):
         return [] if _empty(got.emg) and _empty(want.emg) else ["EMG is missing on one side"]
-    out = [] if got.emg.state == want.emg.state else [f"EMG is called {got.emg.state}, the truth is {want.emg.state}"]
-    t = np.concatenate(
-        [want.emg.times[span(want.emg, s.start, s.stop)] for s in want.strides.itertuples()] or [np.zeros(0)]
-    )
+    told = f"EMG is called {got.emg.state}, the truth is {want.emg.state}"
+    out = [] if got.emg.state == want.emg.state else [told]
+    within = [span(want.emg, s.start, s.stop) for s in want.strides.itertuples()]
+    t = np.concatenate([want.emg.times[x] for x in within] or [np.zeros(0)])
     x, y = _at(got.emg, t), _at(want.emg, t)
     for m in np.flatnonzero(~np.isnan(x).all(0) & ~np.isnan(y).all(0)):
         ok = ~np.isnan(x[:, m]) & ~np.isnan(y[:, m])
@@ -95,7 +94,8 @@ def _compare_emg(
         r = np.corrcoef(u, v)[0, 1] if u.std() else 0.0
         gain = u.std() / v.std()
         if r < EMG_CORRELATION:
-            out.append(f"emg_{MUSCLES[m]} correlates {r:.2f} with the truth, expected {EMG_CORRELATION} or more")
+            out.append(f"emg_{MUSCLES[m]} correlates {r:.2f} with the truth, expected "
+                       f"{EMG_CORRELATION} or more")
         elif abs(gain - 1) > EMG_GAIN:
             out.append(f"emg_{MUSCLES[m]} is {gain:.3g} times the truth")
     return out
@@ -110,28 +110,33 @@ def _compare_strides(
     a, b = got.strides, want.strides
     if len(a) != len(b):
         return [f"has {len(a)} strides, the truth has {len(b)}"]
-    signal = want.angle if want.angle is not None else want.emg
-    step = 1 / float(signal.rate) + 1e-6
-    out = []
-    for c in b.columns.difference(skip, sort=False):
-        if c not in a:
-            out.append(f"strides lack the column {c}")
-        elif c in ("start", "stop"):
-            worst = float(np.abs(a[c].to_numpy(float) - b[c].to_numpy(float)).max(initial=0))
-            if worst > step:
-                out.append(f"{c} is off by {1000 * worst:.1f} ms, more than a sample")
-        elif pd.api.types.is_float_dtype(b[c]):
-            if not np.allclose(a[c].to_numpy(float), b[c].to_numpy(float), atol=1e-3, equal_nan=True):
-                out.append(f"{c} is {a[c].iloc[0]}, the truth is {b[c].iloc[0]}")
-        elif list(a[c]) != list(b[c]):
-            i = next(i for i, (u, v) in enumerate(zip(a[c], b[c])) if u != v)
-            out.append(f"{c} of stride {i} is {a[c].iloc[i]!r}, the truth is {b[c].iloc[i]!r}")
-    differ = (stride_codes(got) == 0) != (stride_codes(want) == 0)
-    for i, c in zip(*np.nonzero(differ)):
-        out.append(
-            f"{CHANNELS[c]} is {'missing' if stride_codes(got)[i, c] else 'there'} in stride {i}, unlike the truth"
-        )
-    return out
+    out = [_column_differs(c, a, b, _step(want)) for c in b.columns.difference(skip, sort=False)]
+    mine, theirs = stride_codes(got), stride_codes(want)
+    for i, c in zip(*np.nonzero((mine == 0) != (theirs == 0))):
+        is_ = "missing" if mine[i, c] else "there"
+        out.append(f"{CHANNELS[c]} is {is_} in stride {i}, unlike the truth")
+    return [x for x in out if x]
+
+# %% ../../nbs/30_readers/03_check.ipynb #51c571d0
+def _column_differs(c: str, a: pd.DataFrame, b: pd.DataFrame, step: float) -> str:
+    "How a column of strides differs from the truth's; empty where it agrees"
+    if c not in a:
+        return f"strides lack the column {c}"
+    if c in ("start", "stop"):
+        worst = float(np.abs(a[c].to_numpy(float) - b[c].to_numpy(float)).max(initial=0))
+        return f"{c} is off by {1000 * worst:.1f} ms, more than a sample" if worst > step else ""
+    if pd.api.types.is_float_dtype(b[c]):
+        same = np.allclose(a[c].to_numpy(float), b[c].to_numpy(float), atol=1e-3, equal_nan=True)
+        return "" if same else f"{c} is {a[c].iloc[0]}, the truth is {b[c].iloc[0]}"
+    differ = [i for i, (u, v) in enumerate(zip(a[c], b[c])) if u != v]
+    return "".join(f"{c} of stride {i} is {a[c].iloc[i]!r}, the truth is {b[c].iloc[i]!r}"
+                   for i in differ[:1])
+
+
+def _step(rec: Recording) -> float:
+    "Time between samples of the angles, or of the EMG where there are none"
+    signal = rec.angle if rec.angle is not None else rec.emg
+    return 1 / float(signal.rate) + 1e-6
 
 # %% ../../nbs/30_readers/03_check.ipynb #7a791444
 def compare(
@@ -152,17 +157,17 @@ def compare(
         sentences; empty where both agree
     """
     a, b = ({r.key: r for r in x} for x in (got, want))
-    out = [
-        f"{' '.join(filter(None, k))}: {'is missing' if k in b else 'is not in the truth'}"
-        for k in sorted(a.keys() ^ b.keys())
-    ]
+    out = [f"{' '.join(filter(None, k))}: {'is missing' if k in b else 'is not in the truth'}"
+           for k in sorted(a.keys() ^ b.keys())]
     for k in sorted(a.keys() & b.keys()):
         g, w = a[k], b[k]
         found = _compare_strides(g, w)
         if len(g.strides) == len(w.strides):
-            found += _compare_joints(g, w, "angle", ANGLE_TOLERANCE) + _compare_joints(g, w, "moment", MOMENT_TOLERANCE)
+            found += _compare_joints(g, w, "angle", ANGLE_TOLERANCE)
+            found += _compare_joints(g, w, "moment", MOMENT_TOLERANCE)
             found += _compare_emg(g, w)
-        found += [f"{f} is {g.info.get(f)!r}, the truth is {v!r}" for f, v in w.info.items() if g.info.get(f) != v]
+        found += [f"{f} is {g.info.get(f)!r}, the truth is {v!r}" for f, v in w.info.items()
+                  if g.info.get(f) != v]
         out += [f"{' '.join(filter(None, k))}: {x}" for x in found]
     return out
 
@@ -173,9 +178,9 @@ def _same_strides(
     slack: float = 0.0,  # s that an edge may lie elsewhere
 ) -> tuple[list[int], list[int]]:  # rows of `got`, rows of `want`
     "Strides that begin and end together"
-    signal = want.angle if want.angle is not None else want.emg
-    far, times = max(1 / float(signal.rate) + 1e-6, slack), want.strides[["start", "stop"]].to_numpy(float)
-    near = [np.flatnonzero((np.abs(times - s) <= far).all(1)) for s in got.strides[["start", "stop"]].to_numpy(float)]
+    far, times = max(_step(want), slack), want.strides[["start", "stop"]].to_numpy(float)
+    near = [np.flatnonzero((np.abs(times - s) <= far).all(1))
+            for s in got.strides[["start", "stop"]].to_numpy(float)]
     return [i for i, x in enumerate(near) if len(x)], [int(x[0]) for x in near if len(x)]
 
 # %% ../../nbs/30_readers/03_check.ipynb #789c3a56
@@ -205,20 +210,23 @@ def _denied(
 ) -> list[str]:
     "What some strides say that their truth does not"
     codes, known = stride_codes(g)[mine], stride_codes(w)[theirs]
-    out = [f"{CHANNELS[c]} is there in stride {mine[i]}, unlike the truth" for i, c in zip(*np.nonzero((codes == 0) & (known != 0)))]
+    out = [f"{CHANNELS[c]} is there in stride {mine[i]}, unlike the truth"
+           for i, c in zip(*np.nonzero((codes == 0) & (known != 0)))]
     a, b = _pick(g, mine, codes), _pick(w, theirs, codes)
     unknown = a.strides.isna().any() | (a.strides == "").any()
     b.strides = b.strides[[c for c in b.strides if c in a.strides and not unknown[c]]]
-    out += [x for x in _compare_strides(a, b, skip=("start", "stop") if slack else ()) if "unlike the truth" not in x]
+    out += [x for x in _compare_strides(a, b, skip=("start", "stop") if slack else ())
+            if "unlike the truth" not in x]
     for quantity, tolerance in (("angle", ANGLE_TOLERANCE), ("moment", MOMENT_TOLERANCE)):
         if not _empty(getattr(a, quantity)) and not _empty(getattr(b, quantity)):
             out += _compare_joints(a, b, quantity, tolerance)
     if not _empty(a.emg) and not _empty(b.emg):
         out += _compare_emg(a, b)
-    return out + [f"{f} is {v!r}, the truth is {w.info[f]!r}" for f, v in g.info.items() if f in w.info and v == v and v != w.info[f]]
+    return out + [f"{f} is {v!r}, the truth is {w.info[f]!r}" for f, v in g.info.items()
+                  if f in w.info and v == v and v != w.info[f]]
 
 # %% ../../nbs/30_readers/03_check.ipynb #f4180201
-ALIKE = 1.5 * DEG  # rad, mean difference of the same stride on two clocks, whose edges may lie a frame apart
+ALIKE = 1.5 * DEG  # rad, mean difference of one stride on two clocks, up to a frame apart
 
 
 def _known_curve(
@@ -226,17 +234,18 @@ def _known_curve(
     i: int,  # stride
     family: list[Recording],  # of the truth, of the same leg in the same trial
 ) -> bool:
-    "Whether the angles of a stride, or its EMG where it has none, are those of one of the truth's, whatever its clock"
+    "Whether a stride's angles, or its EMG where it has none, are the truth's, on whatever clock"
     def curve(r, s):
         return _at(r.angle, np.linspace(s.start, s.stop, 101))
     if _empty(g.angle):
         return not _empty(g.emg) and _known_emg(g, i, family)
     mine = curve(g, g.strides.iloc[i])
     known = ~np.isnan(mine).all(0)
-    others = [curve(w, s)[:, known] for w in family if not _empty(w.angle) for s in w.strides.itertuples()]
+    others = [curve(w, s)[:, known] for w in family if not _empty(w.angle)
+              for s in w.strides.itertuples()]
     return any((np.nanmean(np.abs(mine[:, known] - x), axis=0) < ALIKE).all() for x in others)
 
-
+# %% ../../nbs/30_readers/03_check.ipynb #83a33923
 def _known_emg(g: Recording, i: int, family: list[Recording]) -> bool:
     "Whether the EMG of a stride is that of one of the truth's"
     def piece(r, s):
@@ -244,7 +253,8 @@ def _known_emg(g: Recording, i: int, family: list[Recording]) -> bool:
     mine = piece(g, g.strides.iloc[i])
     for other in (piece(w, s) for w in family if not _empty(w.emg) for s in w.strides.itertuples()):
         n, both = min(len(mine), len(other)), np.isfinite(mine).all(0) & np.isfinite(other).all(0)
-        if abs(len(mine) - len(other)) < 3 and both.any() and np.allclose(mine[:n, both], other[:n, both], rtol=EMG_GAIN):
+        same = np.allclose(mine[:n, both], other[:n, both], rtol=EMG_GAIN)
+        if same and both.any() and abs(len(mine) - len(other)) < 3:
             return True
     return False
 
@@ -256,7 +266,7 @@ def _elsewhere(
     slack: float,  # s
     untold: bool,  # whether the truth does not hold every stride of the trial
 ) -> list[str]:
-    "What a stride says that no recording of the trial does; pieces are named and joined by their place, which may change"
+    "What a stride says that no recording of the trial does; names of pieces may differ"
     denied = []
     for w in family:
         theirs = [k for j, k in zip(*_same_strides(g, w, slack)) if j == i]
@@ -266,14 +276,16 @@ def _elsewhere(
     if (g.key not in {r.key for r in family} or _empty(g.angle)) and _known_curve(g, i, family):
         return []
     s = g.strides.iloc[i]
-    return denied or ([] if untold else [f"a stride from {s.start:.3f} to {s.stop:.3f} s is none of the truth's"])
+    return denied or ([] if untold
+                      else [f"a stride from {s.start:.3f} to {s.stop:.3f} s is none of the "
+                            f"truth's"])
 
 # %% ../../nbs/30_readers/03_check.ipynb #922b3982
 def contradictions(
     got: list[Recording],
     want: list[Recording],  # the truth
-    slack: float = 0.0,  # s that the edges of strides may lie elsewhere, for readers that find them in the data
-    untold: frozenset[tuple[str, str]] = frozenset(),  # (patient, trial) of which the truth does not hold every stride
+    slack: float = 0.0,  # s that edges may differ, for readers that find them
+    untold: frozenset[tuple[str, str]] = frozenset(),  # (patient, trial) without a full truth
 ) -> list[str]:  # sentences; empty where all that was found is true
     """What recordings say that the truth does not; what they leave out does not count
 
@@ -283,9 +295,9 @@ def contradictions(
     want : list[Recording]
         the truth
     slack : float, default 0.0
-        s that the edges of strides may lie elsewhere, for readers that find them in the data
+        s that edges may differ, for readers that find them
     untold : frozenset[tuple[str, str]], default frozenset()
-        (patient, trial) of which the truth does not hold every stride
+        (patient, trial) without a full truth
 
     Returns
     -------
@@ -295,7 +307,8 @@ def contradictions(
     out = []
     for g in sorted(got, key=lambda r: r.key):
         family = [r for r in want if (r.patient, r.trial, r.side) == (g.patient, g.trial, g.side)]
-        left, found = set(range(len(g.strides))), [] if family or not len(g.strides) else ["is not in the truth"]
+        left = set(range(len(g.strides)))
+        found = [] if family or not left else ["is not in the truth"]
         for w in (r for r in family if r.key == g.key):
             mine, theirs = _same_strides(g, w, slack)
             found += _denied(g, w, mine, theirs, slack) if mine else []
@@ -328,7 +341,7 @@ def _mean_stride(
 def check_physics(
     recordings: list[Recording],
 ) -> dict[str, str]:  # claim -> evidence; a claim that fails starts with FAILS
-    """Claims about level walking (or stairs, where there is nothing else) that hold for every leg, with their evidence
+    """Claims about level walking (or stairs, if there is nothing else), with their evidence
 
     Parameters
     ----------
@@ -339,24 +352,39 @@ def check_physics(
     dict[str, str]
         claim -> evidence; a claim that fails starts with FAILS
     """
-    out = {}
     knee = _mean_stride(recordings, "angle", "knee_flexion")
     level = any((r.strides.activity == "level_walk").any() for r in recordings)
     activity = "level_walk" if level else "stair_ascent"  # both end stance with a push-off
-    ankle, torque = (_mean_stride(recordings, q, "ankle_flexion", activity) for q in ("angle", "moment"))
-    if knee is not None:
-        top, where = knee.max() / DEG, int(knee.argmax())
-        ok = 40 <= top <= 80 and 60 <= where <= 85
-        out["knee flexes most in swing"] = f"{'' if ok else 'FAILS: '}peak {top:.0f} degrees at {where} % of the stride"
-    if torque is not None:
-        low, where = torque.min(), int(torque.argmin())
-        ok = -2.5 < low < -0.6 and 35 <= where <= 60
-        out["push-off moment is negative"] = f"{'' if ok else 'FAILS: '}{low:.2f} N·m/kg at {where} % of the stride"
-    if torque is not None and ankle is not None:
+    ankle, torque = (_mean_stride(recordings, q, "ankle_flexion", activity)
+                     for q in ("angle", "moment"))
+    out = {} if knee is None else {CLAIMS[0]: _swing(knee)}
+    return out if torque is None else out | _push_off(ankle, torque)
+
+# %% ../../nbs/30_readers/03_check.ipynb #69888ff2
+CLAIMS = ("knee flexes most in swing", "push-off moment is negative", "push-off power is positive")
+
+
+def _claim(holds: bool, evidence: str) -> str:
+    "Evidence of a claim"
+    return evidence if holds else f"FAILS: {evidence}"
+
+
+def _swing(knee: np.ndarray) -> str:
+    "When and how far the knee flexes"
+    top, where = knee.max() / DEG, int(knee.argmax())
+    return _claim(40 <= top <= 80 and 60 <= where <= 85,
+                  f"peak {top:.0f} degrees at {where} % of the stride")
+
+
+def _push_off(ankle: np.ndarray | None, torque: np.ndarray) -> dict[str, str]:
+    "Moment, and power where the angle is known"
+    low, where = torque.min(), int(torque.argmin())
+    out = {CLAIMS[1]: _claim(-2.5 < low < -0.6 and 35 <= where <= 60,
+                             f"{low:.2f} N·m/kg at {where} % of the stride")}
+    if ankle is not None:
         power = (torque * np.gradient(ankle))[48:66]  # slow walkers push off late
-        out["push-off power is positive"] = (
-            f"{'' if power.max() > abs(power.min()) else 'FAILS: '}largest at {48 + int(power.argmax())} %"
-        )
+        out[CLAIMS[2]] = _claim(power.max() > abs(power.min()),
+                                f"largest at {48 + int(power.argmax())} %")
     return out
 
 # %% ../../nbs/30_readers/03_check.ipynb #49c5d020
@@ -376,7 +404,7 @@ def reader_checks(
     reader,  # module or object with `patients` and `recordings`
     root: str | Path,  # raw folder
     truth: list[Recording] | None = None,  # what `write_lookalike` returned
-    channels: Iterable[str] | None = None,  # those that the dataset measures; each must be found, and no other
+    channels: Iterable[str] | None = None,  # those that are measured, and no other
     losses: int | Mapping[str, int] = 0,  # how many are expected, in all or of each patient
 ) -> Iterator[tuple[str, Callable[[], str]]]:  # name; function that returns evidence or raises
     """What a reader must keep, one check after the other
@@ -390,7 +418,7 @@ def reader_checks(
     truth : list[Recording] | None, default None
         what `write_lookalike` returned
     channels : Iterable[str] | None, default None
-        those that the dataset measures; each must be found, and no other
+        those that are measured, and no other
     losses : int | Mapping[str, int], default 0
         how many are expected, in all or of each patient
 
@@ -413,9 +441,6 @@ def reader_checks(
         yield "equal to the truth", lambda: _check_truth(all_(), truth)
 
 # %% ../../nbs/30_readers/03_check.ipynb #930c0f02
-CLAIMS = ("knee flexes most in swing", "push-off moment is negative", "push-off power is positive")
-
-
 def _check_claim(claim: str, recordings: list[Recording]) -> str:
     "Physics of level walking"
     evidence = check_physics(recordings).get(claim, "the dataset has no such angles or moments")
@@ -424,11 +449,13 @@ def _check_claim(claim: str, recordings: list[Recording]) -> str:
 
 def _check_people(people: list[str]) -> str:
     "Different names in natural order"
-    wrong = people != sorted(set(people), key=natural) or not all(isinstance(p, str) and p for p in people)
-    faults = [f"patients() gives {people[:5]}, expected different names in natural order"] if wrong else []
-    return _found(faults, f"{len(people)}: {', '.join(people[:6])}{' ...' if len(people) > 6 else ''}")
+    named = all(isinstance(p, str) and p for p in people)
+    told = f"patients() gives {people[:5]}, expected different names in natural order"
+    faults = [] if named and people == sorted(set(people), key=natural) else [told]
+    shown = ", ".join(people[:6]) + (" ..." if len(people) > 6 else "")
+    return _found(faults, f"{len(people)}: {shown}")
 
-
+# %% ../../nbs/30_readers/03_check.ipynb #83edaf4f
 def _check_strides(recordings: list[Recording]) -> str:
     "There are strides"
     n = sum(len(r.strides) for r in recordings)
@@ -440,27 +467,32 @@ def _check_truth(recordings: list[Recording], truth: list[Recording]) -> str:
     differences = compare(recordings, truth)
     return _found(differences, f"{len(truth)} recordings, {len(differences)} differences")
 
-# %% ../../nbs/30_readers/03_check.ipynb #83edaf4f
+# %% ../../nbs/30_readers/03_check.ipynb #06265c2b
 def _check_losses(lost: dict[str, list[Lost]], expected: int | Mapping[str, int]) -> str:
     "Nothing more and nothing less is lost than was expected"
     counts = {p: len(x) for p, x in lost.items()}
     found = [x for y in lost.values() for x in y]
     if isinstance(expected, Mapping):
-        wrong = [f"{n} pieces of {p} were lost, expected {expected.get(p, 0)}" for p, n in counts.items()
+        wrong = [f"{n} pieces of {p} were lost, expected {expected.get(p, 0)}"
+                 for p, n in counts.items()
                  if n != expected.get(p, 0)]
     else:
-        wrong = [f"{len(found)} recordings were lost, expected {expected}"] if len(found) != expected else []
+        told = f"{len(found)} recordings were lost, expected {expected}"
+        wrong = [told] if len(found) != expected else []
     told = [x.sentence for x in found[:3]] if wrong else []
-    return _found(wrong + told, f"{len(found)}" + (f", the first: {found[0].sentence}" if found else ""))
+    return _found(wrong + told,
+                  f"{len(found)}" + (f", the first: {found[0].sentence}" if found else ""))
 
 
 def _check_names(read: dict) -> str:
     "Every recording has a name of its own, and that of its patient"
     keys = [r.key for good, _ in read.values() for r in good]
-    wrong = [f"recordings carry another patient's name: {r.key}" for p, (good, _) in read.items() for r in good
+    wrong = [f"recordings carry another patient's name: {r.key}" for p, (good, _) in read.items()
+             for r in good
              if r.patient != p][:1]
-    double = ["two recordings have the same trial, subtrial and side"] if len(keys) != len(set(keys)) else []
-    return _found(wrong + double, f"{len(set(keys))} names of {len(keys)} recordings")
+    double = ["two recordings have the same trial, subtrial and side"]
+    return _found(wrong + double * (len(keys) != len(set(keys))),
+                  f"{len(set(keys))} names of {len(keys)} recordings")
 
 # %% ../../nbs/30_readers/03_check.ipynb #d97d81e7
 def _digest(recordings: list[Recording]) -> str:
@@ -478,7 +510,8 @@ def _check_again(reader, root, read: dict) -> str:
     first = {p: _digest(good) for p, (good, _) in read.items()}
     again = {p: _digest(read_patient(reader, root, p)[0]) for p in read}
     wrong = [f"reading {p} twice gives different data" for p in read if first[p] != again[p]]
-    return _found(wrong, f"digests {', '.join(list(again.values())[:2])}{', ...' if len(again) > 2 else ''} both times")
+    shown = ", ".join(list(again.values())[:2]) + (", ..." if len(again) > 2 else "")
+    return _found(wrong, f"digests {shown} both times")
 
 
 def _check_channels(recordings: list[Recording], channels: Iterable[str] | None) -> str:
@@ -487,7 +520,8 @@ def _check_channels(recordings: list[Recording], channels: Iterable[str] | None)
     for r in recordings:
         found |= (stride_codes(r) == 0).any(0)
     expected = found if channels is None else np.isin(CHANNELS, list(channels))
-    wrong = [f"{CHANNELS[c]} is {'measured' if found[c] else 'nowhere measured'}, unlike the list that was given"
+    wrong = [f"{CHANNELS[c]} is {'measured' if found[c] else 'nowhere measured'}, unlike the list "
+             f"that was given"
              for c in np.flatnonzero(found != expected)]
     n = [found[g].sum() for g in GROUPS.values()]
     return _found(wrong, f"{n[0]} muscles, {n[1]} angle cells, {n[2]} moment cells")
@@ -497,10 +531,10 @@ def check_reader(
     reader,  # module or object with `patients` and `recordings`
     root: str | Path,  # raw folder
     truth: list[Recording] | None = None,  # what `write_lookalike` returned
-    channels: Iterable[str] | None = None,  # those that the dataset measures; each must be found, and no other
+    channels: Iterable[str] | None = None,  # those that are measured, and no other
     losses: int | Mapping[str, int] = 0,  # how many are expected, in all or of each patient
     excused: Mapping[str, str] | None = None,  # name of a check -> why it may fail
-) -> pd.DataFrame:  # check, verdict (passed, excused), evidence; a `Broken` error carries the table with failed ones
+) -> pd.DataFrame:  # check, verdict (passed, excused), evidence
     """Whether a reader keeps the contract on the files under `root`
 
     Parameters
@@ -512,7 +546,7 @@ def check_reader(
     truth : list[Recording] | None, default None
         what `write_lookalike` returned
     channels : Iterable[str] | None, default None
-        those that the dataset measures; each must be found, and no other
+        those that are measured, and no other
     losses : int | Mapping[str, int], default 0
         how many are expected, in all or of each patient
     excused : Mapping[str, str] | None, default None
@@ -521,8 +555,7 @@ def check_reader(
     Returns
     -------
     pd.DataFrame
-        check, verdict (passed, excused), evidence; a `Broken` error carries the table with
-        failed ones
+        check, verdict (passed, excused), evidence
     """
     rows, faults = [], []
     for name, check in reader_checks(reader, root, truth, channels, losses):

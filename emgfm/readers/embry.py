@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['NAME', 'FILE', 'TRIAL', 'AXES', 'MUSCLE', 'HEAD', 'FACTS', 'LIMITS', 'ZERO_RUN', 'FULL_RATE', 'CLEAR', 'BENDS',
            'BIPOLAR', 'UNITS', 'TESTS', 'ROWS', 'LAYOUT', 'tests', 'joint_rows', 'Layout', 'recordings', 'patients',
-           'survey', 'reach', 'Trial', 'conditions', 'described_person', 'blank_zeros', 'block', 'read_leg',
-           'candidates', 'leg_curves', 'pooled', 'person_evidence', 'median_evidence', 'Decided', 'decide',
-           'trial_recordings', 'leg_recordings', 'decided_rows', 'moments_by']
+           'survey', 'reach', 'Trial', 'conditions', 'described_person', 'blank_zeros', 'person_evidence',
+           'median_evidence', 'Decided', 'decide', 'trial_recordings']
 
 # %% ../../nbs/30_readers/14_embry.ipynb #99049f20
 import re
@@ -38,16 +37,18 @@ MUSCLE = {"RF": "rectus_femoris", "TA": "tibialis_anterior", "BF": "biceps_femor
           "GC": "gastrocnemius_medialis"}
 HEAD = "GC, gastrocnemius of an unstated head, is kept as medialis (head_unstated)"
 FACTS = {"sex": r"gender|sex", "age": r"\bage\b", "height": r"height", "mass": r"mass|weight",
-         "left_leg": r"left.*leg|leg.*left", "right_leg": r"right.*leg|leg.*right"}  # in the file's order
+         "left_leg": r"left.*leg|leg.*left",
+         "right_leg": r"right.*leg|leg.*right"}  # in the file's order
 LIMITS = Limits(shortest=0.4, longest=6.0, merged=1.6, unknown="no_duration: its time is missing")
 ZERO_RUN = 4  # samples: so many zeros mean missing data
-FULL_RATE = 1000  # points of a stride from which on a bipolar signal is EMG, not what decimation left
+FULL_RATE = 1000  # points of a stride that a bipolar signal needs; fewer are aliased
 CLEAR = 0.3  # of the peak moment, or of the work: decides a sign
 BENDS = (35.0, 90.0)  # degrees, range of a knee about its sagittal axis
 BIPOLAR = 0.05  # of the largest value: EMG that falls below minus so much is bipolar
-UNITS = {"N·mm/kg": (400.0, 4000.0), "N·m/kg": (0.4, 4.0), "N·m": (20.0, 400.0)}  # largest ankle moment
+UNITS = {"N·mm/kg": (400.0, 4000.0), "N·m/kg": (0.4, 4.0),
+         "N·m": (20.0, 400.0)}  # largest ankle moment
 
-
+# %% ../../nbs/30_readers/14_embry.ipynb #7aa2d296
 def tests(
     units: Iterable[Unit],  # of the moments; those of one axis end in its name
     axes: tuple[str, ...] = ("x", "y"),  # that may be sagittal; the expected one first
@@ -67,7 +68,8 @@ def tests(
     """
     knee = {a: range_of(f"knee {a}") for a in AXES}
     each = [test for a in axes for test in (
-        Sign(f"knee sign {a}", balance_of(f"knee {a}"), 0, words=("positive in flexion", "negative in flexion")),
+        Sign(f"knee sign {a}", balance_of(f"knee {a}"), 0,
+             words=("positive in flexion", "negative in flexion")),
         Sign(f"moment sign {a}", mean_of(f"moment {a}", 40, 55, relative=True), CLEAR,
              words=("external in the file", "internal in the file")),
         Sign(f"push-off {a}", work_of(f"moment {a}", f"ankle {a}", 48, 68), CLEAR, default=-1,
@@ -78,7 +80,7 @@ def tests(
 
 TESTS = tests([Unit(f"moment unit {a}", peak_of(f"moment {a}"), UNITS) for a in "xy"])
 
-# %% ../../nbs/30_readers/14_embry.ipynb #7aa2d296
+# %% ../../nbs/30_readers/14_embry.ipynb #dfaa5037
 def joint_rows(
     side: str,
     suffix: str = "",  # of the axes' names
@@ -97,13 +99,15 @@ def joint_rows(
         nine angles and nine moments
     """
     cells = tuple(product(("hip", "knee", "ankle"), AXES.items()))
-    angles = [Row(f"kinematics/jointangles/{side}/{j}/{a}{suffix}", f"angle_{j}_{m}", DEG) for j, (a, m) in cells]
+    angles = [Row(f"kinematics/jointangles/{side}/{j}/{a}{suffix}", f"angle_{j}_{m}", DEG)
+              for j, (a, m) in cells]
     moments = [Row(f"kinetics/jointmoment/{side}/{j}/{a}{suffix}", f"moment_{j}_{m}", -0.001,
-                   "external, in N·mm/kg; both decided from the data" if a == "x" else "follows the ankle, unconfirmed")
+                   "external, in N·mm/kg; both decided from the data" if a == "x"
+                   else "follows the ankle, unconfirmed")
                for j, (a, m) in cells]
     return (*angles, *moments)
 
-
+# %% ../../nbs/30_readers/14_embry.ipynb #c7067ac2
 @dataclass(frozen=True)
 class Layout:
     """Where a dataset of this laboratory keeps the strides of a leg, below a trial
@@ -116,17 +120,19 @@ class Layout:
     time : dict[str, str]
         side -> path
     points : dict[str, int | None]
-        emg, angle, moment -> points of a stride; None where they are not known
+        emg, angle, moment -> points of a stride; None: any
     """
     dataset: str
     rows: dict[str, tuple[Row, ...]]  # side -> rows
     time: dict[str, str]  # side -> path
-    points: dict[str, int | None]  # emg, angle, moment -> points of a stride; None where they are not known
+    points: dict[str, int | None]  # emg, angle, moment -> points of a stride; None: any
 
 
-ROWS = {side: (*[Row(f"emgdata/emg/{side}/{label}", f"emg_{muscle}", note=HEAD if label == "GC" else "")
+ROWS = {side: (*[Row(f"emgdata/emg/{side}/{label}", f"emg_{muscle}",
+                     note=HEAD if label == "GC" else "")
                  for label, muscle in MUSCLE.items()], *joint_rows(side)) for side in SIDES}
-LAYOUT = Layout(NAME, ROWS, {s: f"cycles/{s}/time" for s in SIDES}, dict(emg=150, angle=150, moment=150))
+LAYOUT = Layout(NAME, ROWS, {s: f"cycles/{s}/time" for s in SIDES},
+                dict(emg=150, angle=150, moment=150))
 
 # %% ../../nbs/30_readers/14_embry.ipynb #935bd4d3
 def recordings(
@@ -154,7 +160,8 @@ def recordings(
     with placing(**lost.place), open_mat(file, squeeze=False) as f:
         info, notes = {}, ()
         with lost.piece("subjectdetails"):
-            info, notes = described_person(reach(f, f"Gaitcycle/{patient}/subjectdetails", lost.place))
+            info, notes = described_person(reach(f, f"Gaitcycle/{patient}/subjectdetails",
+                                                 lost.place))
         trials = list(_trials(f, lost, outliers))
         for t in trials:
             t.notes += notes
@@ -208,7 +215,8 @@ def _people(f, file: Path) -> list[str]:
     found = list(reach(f, "Gaitcycle", dict(file=file)))
     people = sorted((p for p in found if re.fullmatch(r"AB\d+", p)), key=natural)
     if not people:
-        raise data_error(f"holds {', '.join(found[:8]) or 'nothing'}, expected AB01 to AB10", NAME, file=file,
+        raise data_error(f"holds {', '.join(found[:8]) or 'nothing'}, expected AB01 to AB10", NAME,
+                         file=file,
                          field="Gaitcycle")
     return people
 
@@ -249,20 +257,20 @@ class Trial:
     conditions : dict
         activity, and the condition columns of its strides
     out : dict, default dict()
-        side -> numbers of strides, from 1, that the authors leave out
+        side -> outliers of the authors, from 1
     notes : tuple[str, ...], default ()
     """
     name: str
     node: object  # its struct
     path: str  # where that lies in the file
     conditions: dict  # activity, and the condition columns of its strides
-    out: dict = field(default_factory=dict)  # side -> numbers of strides, from 1, that the authors leave out
+    out: dict = field(default_factory=dict)  # side -> outliers of the authors, from 1
     notes: tuple[str, ...] = ()
 
 
 def conditions(
     name: str,  # of a trial, like s1x2d7x5
-) -> dict | None:  # activity, speed (m/s), incline (degrees, uphill positive); None for another name
+) -> dict | None:  # activity, speed (m/s), incline (degrees); None for another name
     """What the name of a trial says
 
     Parameters
@@ -273,14 +281,15 @@ def conditions(
     Returns
     -------
     dict | None
-        activity, speed (m/s), incline (degrees, uphill positive); None for another name
+        activity, speed (m/s), incline (degrees); None for another name
     """
     m = re.fullmatch(TRIAL, name)
     if not m:
         return None
     speed, incline = (float(x.replace("x", ".")) for x in (m[1], m[3]))
     activity = "level_walk" if not incline else "ramp_ascent" if m[2] == "i" else "ramp_descent"
-    return dict(activity=activity, speed=speed, incline=-incline if activity == "ramp_descent" else incline)
+    return dict(activity=activity, speed=speed,
+                incline=-incline if activity == "ramp_descent" else incline)
 
 # %% ../../nbs/30_readers/14_embry.ipynb #f21252ee
 def _trials(f, lost: LostList, outliers: bool = False) -> Iterator[Trial]:
@@ -294,10 +303,12 @@ def _trials(f, lost: LostList, outliers: bool = False) -> Iterator[Trial]:
         with lost.piece(name):
             told, node = conditions(name), reach(f, path, lost.place)
             if told is None:
-                raise data_error("is no name of a trial, expected one like s1i0 or s0x8d2x5", field=path)
+                raise data_error("is no name of a trial, expected one like s1i0 or s0x8d2x5",
+                                 field=path)
             t = Trial(name, node, path, told)
             uncut = f"Continuous/{lost.place['patient']}/{name}/emgdata"
-            t.notes = _check_description(t) + ((f"{uncut} exists: uncut EMG that is not read",) if uncut in f else ())
+            t.notes = _check_description(t) + ((f"{uncut} exists: uncut EMG that is not read",)
+                                               if uncut in f else ())
             t.out = {} if outliers else _outliers(t)
             yield t
 
@@ -308,14 +319,15 @@ def _check_description(trial: Trial) -> tuple[str, ...]:
         rows = as_rows(matfiles.field(trial.node, "description"), 2)
     except DataError:
         return ()
-    numbers = [float(np.ravel(r[1])[0]) for r in rows[:2] if np.asarray(r[1]).dtype.kind in "fiu" and np.size(r[1])]
+    found = [np.ravel(r[1])[0] for r in rows[:2]
+             if np.asarray(r[1]).dtype.kind in "fiu" and np.size(r[1])]
     told = [trial.conditions["speed"], abs(trial.conditions["incline"])]
-    if len(numbers) == 2 and np.allclose(np.abs(numbers), told, atol=0.05):
-        return ()
-    return (f"the description says {', '.join(f'{x:g}' for x in numbers) or 'nothing'}, the name of the trial another "
-            "speed or incline",)
+    same = len(found) == 2 and np.allclose(np.abs(found), told, atol=0.05)
+    return () if same else (f"the description says "
+                            f"{', '.join(f'{x:g}' for x in found) or 'nothing'}"
+                            ", the name of the trial another speed or incline",)
 
-
+# %% ../../nbs/30_readers/14_embry.ipynb #184bbc29
 def _outliers(trial: Trial) -> dict[str, frozenset[int]]:
     "Numbers of the strides that the authors leave out, for each leg"
     out = {}
@@ -333,7 +345,7 @@ def _outliers(trial: Trial) -> dict[str, frozenset[int]]:
 # %% ../../nbs/30_readers/14_embry.ipynb #ced085f0
 def described_person(
     details,  # the cells of subjectdetails, names beside values
-) -> tuple[dict, tuple[str, ...]]:  # age, sex, mass, height, lengths of the legs; what made no sense
+) -> tuple[dict, tuple[str, ...]]:  # facts with lengths of legs; what made no sense
     """Plain facts of a person, found by their names, or by their order where no name is known
 
     Parameters
@@ -344,7 +356,7 @@ def described_person(
     Returns
     -------
     tuple[dict, tuple[str, ...]]
-        age, sex, mass, height, lengths of the legs; what made no sense
+        facts with lengths of legs; what made no sense
     """
     rows = [(str(n), v) for n, v in as_rows(details, 2)]
     named = {f: v for f, words in FACTS.items() for n, v in rows if re.search(words, n, re.I)}
@@ -381,148 +393,63 @@ def blank_zeros(
     return np.where(missing, np.nan, x)
 
 # %% ../../nbs/30_readers/14_embry.ipynb #7cccb289
-def block(
-    trial: Trial,
-    path: str,
-    points: int | None,  # expected; None takes any
-    place: dict,
-) -> np.ndarray:  # (points, strides), NaN where data are missing
-    """One signal of all strides of a leg
-
-    Parameters
-    ----------
-    trial : Trial
-    path : str
-    points : int | None
-        expected; None takes any
-    place : dict
-
-    Returns
-    -------
-    np.ndarray
-        (points, strides), NaN where data are missing
-
-    Raises
-    ------
-    DataError
-        Has type … and shape …, expected … points x strides
-    """
+def _block(trial: Trial, path: str, points: int | None, place: dict) -> np.ndarray:
+    "One signal of all strides of a leg: (points, strides), NaN where data are missing"
     x = np.asarray(reach(trial.node, path, place, trial.path))
     if x.size == 0:
         return np.empty((points or ZERO_RUN, 0))
     fits = max(ZERO_RUN, points or 0) <= len(x) <= (points or len(x)) if x.ndim else False
     if x.dtype.kind not in "fiu" or x.ndim > 2 or not fits:
-        raise data_error(f"has type {x.dtype} and shape {x.shape}, expected {points or 'some'} points x strides",
+        raise data_error(f"has type {x.dtype} and shape {x.shape}, "
+                         f"expected {points or 'some'} points x strides",
                          field=f"{trial.path}/{path}", **place)
     return blank_zeros(x.reshape(len(x), -1).astype(float))
 
-
-def read_leg(
-    trial: Trial,
-    rows: tuple[Row, ...],
-    points: dict[str, int | None],  # of each quantity
-    place: dict,
-) -> tuple[dict[str, np.ndarray], list[str]]:  # source -> (points, strides); sentences about what is missing
-    """All signals of a leg
-
-    Parameters
-    ----------
-    trial : Trial
-    rows : tuple[Row, ...]
-    points : dict[str, int | None]
-        of each quantity
-    place : dict
-
-    Returns
-    -------
-    tuple[dict[str, np.ndarray], list[str]]
-        source -> (points, strides); sentences about what is missing
-    """
+# %% ../../nbs/30_readers/14_embry.ipynb #7de8d7c7
+def _read_leg(trial: Trial, rows: tuple[Row, ...], points: dict, place: dict) -> tuple[dict, list]:
+    "All signals of a leg: source -> (points, strides); sentences about what is missing"
     blocks, said = {}, []
     for quantity, n in points.items():
         errors = []
         for r in (r for r in rows if r.channel.startswith(f"{quantity}_")):
             try:
-                blocks[r.source] = block(trial, r.source, n, place)
+                blocks[r.source] = _block(trial, r.source, n, place)
                 n = n or len(blocks[r.source])  # all cells of a stride have one length
             except DataError as e:
                 errors.append(str(e))
-        said += [errors[0] + (f" (and {len(errors) - 1} signals more)" if errors[1:] else "")] if errors else []
+        more = f" (and {len(errors) - 1} signals more)" if errors[1:] else ""
+        said += [e + more for e in errors[:1]]
     return blocks, said
 
 # %% ../../nbs/30_readers/14_embry.ipynb #2adf014b
-def candidates(
-    time: np.ndarray,  # (points, strides) s
-    out=(),  # numbers of strides, from 1, that the authors leave out
-) -> pd.DataFrame:  # start, stop, reason ("" for a stride)
-    """What the authors cut
-
-    Parameters
-    ----------
-    time : np.ndarray
-        (points, strides) s
-    out, default ()
-        numbers of strides, from 1, that the authors leave out
-
-    Returns
-    -------
-    pd.DataFrame
-        start, stop, reason ("" for a stride)
-    """
+def _candidates(time: np.ndarray, out=()) -> pd.DataFrame:
+    "What the authors cut, from (points, strides) in s: start, stop, reason; `out`: their outliers"
     back = [np.isfinite(t[-1] - t[0]) and (np.diff(t[np.isfinite(t)]) < 0).any() for t in time.T]
-    table = pd.DataFrame(dict(start=time[0], stop=time[-1], reason=np.where(back, LIMITS.backwards, "")))
+    table = pd.DataFrame(dict(start=time[0], stop=time[-1],
+                              reason=np.where(back, LIMITS.backwards, "")))
     table = judged(table, LIMITS, usual=np.nan)
     left = (table.reason == "") & (table.index + 1).isin(out)
     return table.assign(reason=table.reason.mask(left, "an outlier by the authors"))
 
 # %% ../../nbs/30_readers/14_embry.ipynb #649de213
-def leg_curves(
-    trial: Trial,
-    side: str,
-    layout: Layout,
-    place: dict,
-) -> dict[str, np.ndarray]:  # cell of the tests -> (strides, 101)
-    """Knee, ankle, ankle moment and EMG of a leg
+def _leg_curves(trial: Trial, side: str, layout: Layout, place: dict) -> dict[str, np.ndarray]:
+    "Knee, ankle, ankle moment and EMG of a leg: cell of the tests -> (strides, 101)"
+    cells = {r: name for r in layout.rows[side] if (name := _cell(*r.channel.split("_")))}
+    blocks, found = _read_leg(trial, tuple(cells), layout.points, place)[0], {}
+    for r, name in cells.items():
+        if r.source in blocks:
+            found.setdefault(name, []).append(percent(blocks[r.source]))
+    return {name: np.concatenate(x) for name, x in found.items()}
 
-    Parameters
-    ----------
-    trial : Trial
-    side : str
-    layout : Layout
-    place : dict
 
-    Returns
-    -------
-    dict[str, np.ndarray]
-        cell of the tests -> (strides, 101)
-    """
+def _cell(quantity: str, joint: str, motion: str = "") -> str:
+    "The name of a channel among the cells of the tests; empty where no test needs it"
     joints = {"angle_knee": "knee", "angle_ankle": "ankle", "moment_ankle": "moment"}
-    letter = {motion: a for a, motion in AXES.items()}
-    named = {r: f"{joints[key]} {letter[r.channel.split('_')[2]]}" for r in layout.rows[side]
-             if (key := "_".join(r.channel.split("_")[:2])) in joints}
-    emg = [r for r in layout.rows[side] if r.channel.startswith("emg_")]
-    blocks, _ = read_leg(trial, (*named, *emg), layout.points, place)
-    return pooled([{c: percent(blocks[r.source])} for r, c in named.items() if r.source in blocks] +
-                  [{"emg": percent(blocks[r.source])} for r in emg if r.source in blocks])
+    if quantity == "emg" or f"{quantity}_{joint}" not in joints:
+        return "emg" if quantity == "emg" else ""
+    return f"{joints[f'{quantity}_{joint}']} {next(a for a, m in AXES.items() if m == motion)}"
 
-
-def pooled(
-    parts: list[dict[str, np.ndarray]],  # cell -> (strides, 101)
-) -> dict[str, np.ndarray]:
-    """Strides of several signals or legs, one after the other, those of a leg at the same places in all cells
-
-    Parameters
-    ----------
-    parts : list[dict[str, np.ndarray]]
-        cell -> (strides, 101)
-
-    Returns
-    -------
-    dict[str, np.ndarray]
-    """
-    return {c: np.concatenate([p[c] for p in parts if c in p]) for c in sorted({c for p in parts for c in p})}
-
-
+# %% ../../nbs/30_readers/14_embry.ipynb #3f619887
 def person_evidence(
     trials: list[Trial],  # of level walking
     layout: Layout,
@@ -542,7 +469,7 @@ def person_evidence(
     dict[str, float]
         a number for each column of `TESTS`
     """
-    legs = [leg_curves(t, side, layout, place) for t in trials[:2] for side in SIDES]
+    legs = [_leg_curves(t, side, layout, place) for t in trials[:2] for side in SIDES]
     return median_evidence(legs, TESTS)
 
 
@@ -564,7 +491,8 @@ def median_evidence(
         a number for each column of the tests
     """
     columns = [c for t in tests for c in t.columns]
-    return pd.DataFrame([signs.evidence(x, tests) for x in legs], columns=columns).astype(float).median().to_dict()
+    return pd.DataFrame([signs.evidence(x, tests) for x in legs],
+                        columns=columns).astype(float).median().to_dict()
 
 # %% ../../nbs/30_readers/14_embry.ipynb #4e8e2434
 def _look(_: str, file: Path) -> dict[str, dict[str, float]]:
@@ -602,7 +530,7 @@ class Decided:
     evidence: dict = field(default_factory=dict)
     values: dict = field(default_factory=dict)  # name of the test -> what was decided
 
-
+# %% ../../nbs/30_readers/14_embry.ipynb #51684ce7
 def decide(
     table: pd.DataFrame,  # one row a person, as of `survey`
     tests: tuple = TESTS,
@@ -627,7 +555,7 @@ def decide(
     DataError
         Is negative in flexion (…), expected positive numbers
     DataError
-        Times the ankle's velocity says that push-off absorbs power: push-off absorbs power each
+        Times the ankle's velocity says that push-off absorbs power: the signs contradict each
         other
     """
     axis = tests[0].decide(table, **place).value
@@ -635,16 +563,17 @@ def decide(
     used = [t for t in tests if not t.name.endswith(others)]
     found = {n.removesuffix(f" {axis}"): d for n, d in signs.decide(used, table, **place).items()}
     if found["knee sign"].value < 0:
-        raise data_error(f"is negative in flexion ({found['knee sign'].evidence}), expected positive numbers",
+        raise data_error(f"is negative in flexion ({found['knee sign'].evidence}), expected "
+                         "positive numbers",
                          field=f"knee angle {axis}", **place)
-    turn, power = found["moment sign"].value, table[f"push-off {axis}"]
-    if turn * power.get(place["patient"], power.median()) > CLEAR:
-        raise data_error("times the ankle's velocity says that push-off absorbs power: push-off absorbs power "
-                         "each other", field="ankle moment", **place)
-    says = {n: d.evidence for n, d in found.items()}
+    values, says = ({n: getattr(d, k) for n, d in found.items()} for k in ("value", "evidence"))
+    power = table[f"push-off {axis}"]
+    if values["moment sign"] * power.get(place["patient"], power.median()) > CLEAR:
+        raise data_error("times the ankle's velocity says that push-off absorbs power: the signs "
+                         "contradict each other", field="ankle moment", **place)
     says["moment sign"] += "; all nine cells follow, adduction and rotation unconfirmed"
-    values = {n: d.value for n, d in found.items()}
-    return Decided(axis, values.get("moment unit", ""), turn, values["EMG state"] < 0, says, values)
+    return Decided(axis, values.get("moment unit", ""), values["moment sign"],
+                   values["EMG state"] < 0, says, values)
 
 # %% ../../nbs/30_readers/14_embry.ipynb #c4aebe78
 def trial_recordings(
@@ -672,49 +601,25 @@ def trial_recordings(
     tables = {}
     for t, side in product(trials, SIDES):
         with lost.piece(f"{t.name} {side}"):
-            cuts = candidates(block(t, layout.time[side], None, lost.place), t.out.get(side, ()))
+            cuts = _candidates(_block(t, layout.time[side], None, lost.place), t.out.get(side, ()))
             tables[t.name, side] = cuts.assign(activity=t.conditions["activity"])
     reject_merged(tables.values(), LIMITS)
     for t, side in product(trials, SIDES):
         if (t.name, side) in tables:
-            yield from leg_recordings(t, side, tables[t.name, side], layout, decided, info, lost)
+            yield from _leg_recordings(t, side, tables[t.name, side], layout, decided, info, lost)
 
 # %% ../../nbs/30_readers/14_embry.ipynb #34fcfb52
-def leg_recordings(
-    trial: Trial,
-    side: str,
-    table: pd.DataFrame,  # `candidates`
-    layout: Layout,
-    decided: Decided,
-    info: dict,
-    lost: LostList,
-) -> list[Recording]:
-    """The strides of one leg in one trial
-
-    Parameters
-    ----------
-    trial : Trial
-    side : str
-    table : pd.DataFrame
-        `candidates`
-    layout : Layout
-    decided : Decided
-    info : dict
-    lost : LostList
-
-    Returns
-    -------
-    list[Recording]
-    """
-    rows, factor = decided_rows(layout.rows[side], decided), moments_by(decided, info.get("mass"))
-    blocks, said = read_leg(trial, rows, layout.points, lost.place)
+def _leg_recordings(trial, side, table, layout, decided, info, lost) -> list[Recording]:
+    "The strides of one leg in one trial, out of its table of cuts"
+    rows = _decided_rows(layout.rows[side], decided)
+    factor = _moments_by(decided, info.get("mass"))
+    blocks, said = _read_leg(trial, rows, layout.points, lost.place)
     for sentence in said:
         lost.add(f"{trial.name} {side}", sentence)
-    common = dict(info=info, decisions=dict(decided.evidence), notes=(HEAD, *trial.notes, *_aliased(blocks, decided)))
+    common = dict(info=info, decisions=dict(decided.evidence),
+                  notes=(HEAD, *trial.notes, *_aliased(blocks, decided)))
     good = []
-    for k, s in enumerate(table.itertuples()):
-        if s.reason:
-            continue
+    for k, s in ((k, s) for k, s in enumerate(table.itertuples()) if not s.reason):
         one = pd.DataFrame([dict(start=s.start, stop=s.stop, **trial.conditions)])
         rec = Recording(layout.dataset, lost.place["patient"], trial.name, side, one, str(k + 1),
                         **_signals(blocks, k, s, rows, decided, factor, lost.place),
@@ -734,7 +639,8 @@ def leg_recordings(
 def _rejected(table: pd.DataFrame, blocks: dict) -> pd.DataFrame:
     "Cuts that are no strides, and columns of the signals that have no time"
     surplus = max((b.shape[1] for b in blocks.values()), default=0) - len(table)
-    timeless = pd.DataFrame(dict(start=np.nan, stop=np.nan, reason="no_duration: a stride without time"),
+    timeless = pd.DataFrame(dict(start=np.nan, stop=np.nan,
+                                 reason="no_duration: a stride without time"),
                             index=range(surplus))
     return pd.concat([divided(table)[1], timeless], ignore_index=True)
 
@@ -742,48 +648,22 @@ def _rejected(table: pd.DataFrame, blocks: dict) -> pd.DataFrame:
 def _aliased(blocks: dict, decided: Decided) -> tuple[str, ...]:
     "A note on bipolar EMG that was published on few points"
     few = decided.bipolar and any(len(b) < FULL_RATE for s, b in blocks.items() if "emg" in s)
-    return ("bipolar EMG on so few points is aliased: only its size tells something",) if few else ()
+    aliased = "bipolar EMG on so few points is aliased: only its size tells something"
+    return (aliased,) if few else ()
 
 # %% ../../nbs/30_readers/14_embry.ipynb #36465e78
-def decided_rows(
-    rows: tuple[Row, ...],
-    decided: Decided,
-) -> tuple[Row, ...]:
-    """The rows with the components that the data call for
-
-    Parameters
-    ----------
-    rows : tuple[Row, ...]
-    decided : Decided
-
-    Returns
-    -------
-    tuple[Row, ...]
-    """
+def _decided_rows(rows: tuple[Row, ...], decided: Decided) -> tuple[Row, ...]:
+    "The rows with the components that the data call for"
     if decided.axis == "x":
         return rows
     other = {"x": "y", "y": "x"}
-    return tuple(replace(r, source=re.sub(r"/([xy])(_norm)?$", lambda m: f"/{other[m[1]]}{m[2] or ''}", r.source))
+    return tuple(replace(r, source=re.sub(r"/([xy])(_norm)?$",
+                                          lambda m: f"/{other[m[1]]}{m[2] or ''}", r.source))
                  for r in rows)
 
 
-def moments_by(
-    decided: Decided,
-    mass: float | None,  # kg
-) -> float | None:  # None where the mass is wanted and unknown
-    """What moments are multiplied with, beyond the rows, which declare external N·mm/kg
-
-    Parameters
-    ----------
-    decided : Decided
-    mass : float | None
-        kg
-
-    Returns
-    -------
-    float | None
-        None where the mass is wanted and unknown
-    """
+def _moments_by(decided: Decided, mass: float | None) -> float | None:
+    "What moments, declared as external N·mm/kg, are multiplied with; None: the mass is wanted"
     size = moment_factor(decided.unit, mass)
     return None if size is None else 1000 * size * decided.turn
 
@@ -799,13 +679,15 @@ def _signals(blocks, k, s, rows, decided, factor, place) -> dict[str, Signal]:
             continue
         state, processing = "", (f"resampled to {len(x)} points a stride by the authors",)
         if q == "emg":
-            state = "envelope" if not decided.bipolar else "raw" if len(x) >= FULL_RATE else "rectified"
+            bipolar = "raw" if len(x) >= FULL_RATE else "rectified"
+            state = bipolar if decided.bipolar else "envelope"
         if state == "rectified":
             x, processing = np.abs(x), (*processing, "rectified on reading")
-        out[q] = Signal(x, (len(x) - 1) / (s.stop - s.start), s.start, unit, state, processing, time_normalised=True)
+        out[q] = Signal(x, (len(x) - 1) / (s.stop - s.start), s.start, unit, state, processing,
+                        time_normalised=True)
     return out
 
-
+# %% ../../nbs/30_readers/14_embry.ipynb #9f06836f
 def _reasons(blocks, k, rows, factor) -> dict[str, str]:  # channel -> reason
     "Why channels that the source has are missing in stride `k`"
     out = {} if factor is not None else {"moment": "no_mass"}

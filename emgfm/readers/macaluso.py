@@ -26,9 +26,12 @@ FILES = r".+\.mat"
 KNOWN = ("emg", "cycles", "kinematics", "kinetics", "description")  # fields of a trial
 INCLINES = {"uphill": 1.0, "downhill": -1.0}
 BRANCHES = {"level": "level_walk", "uphill": "ramp_ascent", "downhill": "ramp_descent"}
-ROWS = {side: (*[Row(f"emg/{side}/{side[0].upper()}{label}_norm", f"emg_{muscle}", note=HEAD if label == "GC" else "")
-                 for label, muscle in MUSCLE.items()], *joint_rows(side, "_norm")) for side in SIDES}
-LAYOUT = Layout(NAME, ROWS, {s: f"cycles/{s}/time" for s in SIDES}, dict(emg=3000, angle=None, moment=None))
+ROWS = {side: (*[Row(f"emg/{side}/{side[0].upper()}{label}_norm", f"emg_{muscle}",
+                     note=HEAD if label == "GC" else "")
+                 for label, muscle in MUSCLE.items()], *joint_rows(side, "_norm"))
+                 for side in SIDES}
+LAYOUT = Layout(NAME, ROWS, {s: f"cycles/{s}/time" for s in SIDES},
+                dict(emg=3000, angle=None, moment=None))
 
 # %% ../../nbs/30_readers/21_macaluso.ipynb #d3a81d7e
 def _person(
@@ -40,7 +43,8 @@ def _person(
     name = stem if stem in structs else next(iter(structs), "") if len(structs) == 1 else ""
     if not name or not any(b in structs[name] for b in BRANCHES):
         raise data_error(f"holds {', '.join(f) or 'nothing'}"
-                         f"{' with ' + ', '.join(list(structs[name])[:8]) if name else ''}, expected one struct {stem} with "
+                         f"{' with ' + ', '.join(list(structs[name])[:8]) if name else ''}, "
+                         f"expected one struct {stem} with "
                          f"the fields {', '.join(BRANCHES)}", **place)
     return name, structs[name]
 
@@ -51,9 +55,11 @@ def _described(
     "What a field `description` tells, where there is one"
     if "description" not in node:
         return {}
-    rows = [(str(r[0]), np.ravel(r[1])) for r in as_rows(node["description"], 2) if np.asarray(r[1]).dtype.kind in "fiu"]
+    rows = [(str(r[0]), np.ravel(r[1])) for r in as_rows(node["description"], 2)
+            if np.asarray(r[1]).dtype.kind in "fiu"]
     words = {"speed": "speed|velocity", "incline": "incline|slope|ramp"}
-    return {k: float(x[0]) for k, w in words.items() for n, x in rows if re.search(w, n, re.I) and x.size}
+    return {k: float(x[0]) for k, w in words.items() for n, x in rows
+            if re.search(w, n, re.I) and x.size}
 
 # %% ../../nbs/30_readers/21_macaluso.ipynb #4ba5a6aa
 def _trials(f, lost: LostList) -> Iterator[Trial]:
@@ -68,10 +74,12 @@ def _trials(f, lost: LostList) -> Iterator[Trial]:
             with lost.piece(f"{branch}.{part}"):
                 trial = _struct(node[part], path)
                 told = _described(node) | _described(trial)
-                slope = 0.0 if branch == "level" else INCLINES[branch] * abs(told.get("incline", np.nan))
+                size = abs(told.get("incline", np.nan))
+                slope = INCLINES[branch] * size if branch in INCLINES else 0.0
                 others = sorted(set(trial) - set(KNOWN))
                 yield Trial(f"{branch}.{part}", trial, path, dict(
-                    activity=activity, speed=told.get("speed", np.nan), incline=slope, perturbed="mixed"),
+                    activity=activity, speed=told.get("speed", np.nan), incline=slope,
+                    perturbed="mixed"),
                     notes=(f"fields that are not read: {', '.join(others)}",) if others else ())
 
 
@@ -152,12 +160,13 @@ def recordings(
     """
     file = next((p for p in _files(root) if p.stem == patient), None)
     if file is None:
-        raise data_error(f"has no file {patient}.mat; found {', '.join(patients(root)[:8])}", NAME, patient, root)
+        raise data_error(f"has no file {patient}.mat; found {', '.join(patients(root)[:8])}", NAME,
+                         patient, root)
     lost = LostList(dataset=NAME, patient=patient, file=file)
     decided = decide(survey(root), **lost.place)
     with placing(**lost.place), open_mat(file, squeeze=False) as f:
         person = _person(f, lost.place)[1]
-        info, notes = described_person(person["subjectdetails"]) if "subjectdetails" in person else ({}, ())
+        info, notes = described_person(person.get("subjectdetails", np.zeros((0, 2))))
         trials = list(_trials(f, lost))
         for t in trials:
             t.notes += notes

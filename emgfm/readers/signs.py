@@ -60,7 +60,8 @@ def curves(
         (strides, 101); those shorter than two samples are left out
     """
     pieces = [np.asarray(x, float) for x in pieces]
-    at = [np.interp(np.linspace(0, len(x) - 1, 101), np.arange(len(x)), x) for x in pieces if len(x) > 1]
+    at = [np.interp(np.linspace(0, len(x) - 1, 101), np.arange(len(x)), x) for x in pieces
+          if len(x) > 1]
     return np.array(at).reshape(-1, 101)
 
 # %% ../../nbs/30_readers/01_signs.ipynb #d7b81a2e
@@ -121,7 +122,8 @@ def peak_of(cell: str, first: int = 0, last: int = 100) -> Measure:
     -------
     Measure
     """
-    return Measure(f"largest {cell}", (cell,), lambda x: np.abs(x[:, first:last + 1]).max(1), (first, last))
+    return Measure(f"largest {cell}", (cell,), lambda x: np.abs(x[:, first:last + 1]).max(1),
+                   (first, last))
 
 
 def extreme_of(cell: str) -> Measure:
@@ -154,7 +156,7 @@ def balance_of(cell: str) -> Measure:
 
 # %% ../../nbs/30_readers/01_signs.ipynb #c6a6dede
 def mean_of(cell: str, first: int = 0, last: int = 100, relative: bool = False) -> Measure:
-    """The mean of a cell from `first` to `last` % of the stride, as a share of its peak if `relative`
+    """The mean of a cell from `first` to `last` %, as a share of its peak if `relative`
 
     Parameters
     ----------
@@ -171,7 +173,8 @@ def mean_of(cell: str, first: int = 0, last: int = 100, relative: bool = False) 
         mean, peak = x[:, first:last + 1].mean(1), np.abs(x).max(1)
         return mean / np.where(peak > 0, peak, 1) if relative else mean
     share = " as a share of its peak" if relative else ""
-    return Measure(f"{cell} at {first} to {last} %{share}", (cell,), take, (0, 100) if relative else (first, last))
+    return Measure(f"{cell} at {first} to {last} %{share}", (cell,), take,
+                   (0, 100) if relative else (first, last))
 
 
 def change_of(cell: str, first: int, last: int) -> Measure:
@@ -187,11 +190,12 @@ def change_of(cell: str, first: int, last: int) -> Measure:
     -------
     Measure
     """
-    return Measure(f"{cell} at {first} % less at {last} %", (cell,), lambda x: x[:, first] - x[:, last], (first, last))
+    return Measure(f"{cell} at {first} % less at {last} %", (cell,),
+                   lambda x: x[:, first] - x[:, last], (first, last))
 
 # %% ../../nbs/30_readers/01_signs.ipynb #0a3133cc
 def dip_of(cell: str, slack: float = 0.0) -> Measure:
-    """The smallest over the largest value of a cell, plus `slack`: below 0 where a signal swings about 0
+    """Smallest over largest value of a cell, plus `slack`: below 0 for a signal that swings about 0
 
     Parameters
     ----------
@@ -209,7 +213,7 @@ def dip_of(cell: str, slack: float = 0.0) -> Measure:
 
 # %% ../../nbs/30_readers/01_signs.ipynb #d8998b36
 def work_of(moment: str, angle: str, first: int, last: int) -> Measure:
-    """Balance of the work of a joint from `first` to `last` %: 1 where all is generated, -1 where all is absorbed
+    """Balance of a joint's work from `first` to `last` %: 1 if all is generated, -1 if absorbed
 
     Parameters
     ----------
@@ -230,7 +234,7 @@ def work_of(moment: str, angle: str, first: int, last: int) -> Measure:
 
 
 def agreement_of(power: str, moments: Mapping[str, str]) -> Measure:
-    """Correlation of a published power with moments times velocities, for `moments`: moment -> its angle
+    """Correlation of a published power with moment times velocity; `moments`: moment -> its angle
 
     Parameters
     ----------
@@ -249,7 +253,8 @@ def agreement_of(power: str, moments: Mapping[str, str]) -> Measure:
         with np.errstate(invalid="ignore", divide="ignore"):
             r = [0.0 if s else np.corrcoef(u, v)[0, 1] for s, u, v in zip(still, ours, p)]
         return np.array(r)[~still]
-    return Measure(f"correlation of moment times velocity with {power}", (power, *names, *moments.values()), take)
+    return Measure(f"correlation of moment times velocity with {power}",
+                   (power, *names, *moments.values()), take)
 
 # %% ../../nbs/30_readers/01_signs.ipynb #03d8ddcd
 @dataclass(frozen=True)
@@ -310,13 +315,6 @@ def angle_factor(
     return 1.0 if unit == "degrees" else 1 / DEG
 
 # %% ../../nbs/30_readers/01_signs.ipynb #be3f21d9
-def _split(numbers, patient: str | None) -> tuple[float, float, int]:
-    "Median of all numbers, that of the patient, how many there are"
-    x = pd.Series(numbers, dtype=float)
-    own = float(x[patient]) if patient in x.index else np.nan
-    return float(x.median()), own, int(x.notna().sum())
-
-
 @dataclass(frozen=True)
 class Sign:
     """A sign: positive numbers mean that the files have it as declared
@@ -368,14 +366,15 @@ class Sign:
             Is … (…), but … in the median of … people: the signs contradict each other
         """
         median, own, n = _split(table[self.name], place.get("patient"))
-        sign = self.default if n < self.fewest or not abs(median) > self.clear else 1 if median > 0 else -1
-        if sign * own < -self.clear:
-            raise data_error(f"is {own:.4g} ({self.measure.words}), but {median:.4g} in the median of {n} people: "
-                             "the signs contradict each other", field=self.measure.cells[0], **place)
-        return Decision(sign, self._why(sign, median, f"{n} people", n >= self.fewest and abs(median) > self.clear))
+        sign = _sign(self, median, n)
+        if (sign or self.default) * own < -self.clear:
+            raise data_error(f"is {own:.4g} ({self.measure.words}), but {median:.4g} in the median "
+                             f"of {n} people: the signs contradict each other",
+                             field=self.measure.cells[0], **place)
+        return _told(self, sign, median, f"{n} people")
 
     def own(self, numbers: np.ndarray, others: Iterable[float] = (), **place: object) -> Decision:
-        """By the strides of one person; where they do not tell, by the majority of the `others`, one number each
+        """By the strides of one person; where they leave it open, by the majority of the `others`
 
         Parameters
         ----------
@@ -390,18 +389,38 @@ class Sign:
         x = np.asarray(numbers, float)
         x = x[np.isfinite(x)]
         median = float(np.median(x)) if len(x) else np.nan
-        if len(x) >= self.fewest and abs(median) > self.clear:
-            sign = 1 if median > 0 else -1
-            return Decision(sign, self._why(sign, median, f"{len(x)} strides", True))
-        votes = [np.sign(v) for v in others if abs(v) > self.clear]
-        sign = int(np.sign(sum(votes))) or self.default
-        told = f"{len(x)} strides do not tell; of other people {votes.count(1)} say {self.words[0]}, "
-        return Decision(sign, f"{self.words[sign < 0]}: {told}{votes.count(-1)} {self.words[1]}")
+        sign = _sign(self, median, len(x))
+        return _told(self, sign, median, f"{len(x)} strides") if sign else _voted(self, x, others)
 
-    def _why(self, sign: int, median: float, of: str, clear: bool) -> str:
-        "The evidence in words"
-        told = f"{self.measure.words} is {median:.4g}, median of {of}" if np.isfinite(median) else "no stride tells"
-        return f"{self.words[sign < 0]}{'' if clear else ', which the data leave open'}: {told}"
+# %% ../../nbs/30_readers/01_signs.ipynb #eaaac628
+def _split(numbers, patient: str | None) -> tuple[float, float, int]:
+    "Median of all numbers, that of the patient, how many there are"
+    x = pd.Series(numbers, dtype=float)
+    own = float(x[patient]) if patient in x.index else np.nan
+    return float(x.median()), own, int(x.notna().sum())
+
+
+def _sign(test: Sign, median: float, n: int) -> int:
+    "The sign that the median of `n` numbers decides; 0 where it decides none"
+    return int(np.sign(median)) if n >= test.fewest and abs(median) > test.clear else 0
+
+# %% ../../nbs/30_readers/01_signs.ipynb #c8b0a693
+def _told(test: Sign, sign: int, median: float, of: str) -> Decision:
+    "A decision by a median; the default where the sign is 0"
+    told = f"{test.measure.words} is {median:.4g}, median of {of}"
+    told = told if np.isfinite(median) else "no stride tells"
+    value = sign or test.default
+    left_open = "" if sign else ", which the data leave open"
+    return Decision(value, f"{test.words[value < 0]}{left_open}: {told}")
+
+
+def _voted(test: Sign, own: np.ndarray, others: Iterable[float]) -> Decision:
+    "A decision by other people"
+    votes = [np.sign(v) for v in others if abs(v) > test.clear]
+    sign = int(np.sign(sum(votes))) or test.default
+    told = (f"{len(own)} strides do not tell; of other people {votes.count(1)} say "
+            f"{test.words[0]}, {votes.count(-1)} {test.words[1]}")
+    return Decision(sign, f"{test.words[sign < 0]}: {told}")
 
 # %% ../../nbs/30_readers/01_signs.ipynb #9290ba06
 @dataclass(frozen=True)
@@ -446,7 +465,7 @@ class Unit:
         return next((u for u, (low, high) in self.sizes.items() if low <= size <= high), None)
 
     def decide(self, table: pd.DataFrame, said: str = "", **place: object) -> Decision:
-        """By the median over people, which neither the patient nor what the file says (`said`) may contradict
+        """By the median over people, which neither the patient nor `said` (the file) may contradict
 
         Parameters
         ----------
@@ -457,29 +476,27 @@ class Unit:
         Returns
         -------
         Decision
-
-        Raises
-        ------
-        DataError
-            Has the size … (…)…, expected …
-        DataError
-            Has the size … (…), expected … as of the other people, whose median is …
         """
         median, own, n = _split(table[self.name], place.get("patient"))
         if not np.isfinite(median):
             unit = self.default or next(iter(self.sizes))
             return Decision(unit, f"{unit}, as documented: no stride tells")
-        unit, mine, told = self.of(median), self.of(own), named_unit(said, self.sizes)
-        where = dict(field=self.measure.cells[0], **place)
-        if unit is None or told and told != unit:
-            sizes = ", ".join(f"{low:g} to {high:g} ({u})" for u, (low, high) in self.sizes.items())
-            stated = f" and the file calls it {said}" if told else ""
-            raise data_error(f"has the size {median:.4g} ({self.measure.words}){stated}, expected {sizes}", **where)
-        if np.isfinite(own) and mine != unit:
-            raise data_error(f"has the size {own:.4g} ({self.measure.words}), expected {unit} as of the other people, "
-                             f"whose median is {median:.4g}", **where)
+        unit, told = self.of(median), named_unit(said, self.sizes)
+        _agreed(self, unit, median, own, said if told else "", told in ("", unit), **place)
         return Decision(unit, f"{unit}: {self.measure.words} is {median:.4g}, median of {n}"
                               + (f"; the file says {said}" if told else ""))
+
+# %% ../../nbs/30_readers/01_signs.ipynb #403a2ec9
+def _agreed(test: Unit, unit, median: float, own: float, said: str, fits: bool, **place) -> None:
+    "Refuse a size that is none of a unit's, a unit that the file denies, a patient of another"
+    what, place = test.measure.words, dict(field=test.measure.cells[0], **place)
+    if unit is None or not fits:
+        sizes = ", ".join(f"{low:g} to {high:g} ({u})" for u, (low, high) in test.sizes.items())
+        stated = f" and the file calls it {said}" if said else ""
+        raise data_error(f"has the size {median:.4g} ({what}){stated}, expected {sizes}", **place)
+    if np.isfinite(own) and test.of(own) != unit:
+        raise data_error(f"has the size {own:.4g} ({what}), expected {unit} as of the other "
+                         f"people, whose median is {median:.4g}", **place)
 
 # %% ../../nbs/30_readers/01_signs.ipynb #7f632968
 def named_unit(
@@ -500,7 +517,8 @@ def named_unit(
         one of `units`, "" where it names none
     """
     known = {u.replace("·", "").lower(): u for u in units}
-    return known.get(re.sub(r"[^a-z/]", "", str(text).lower().replace("kg^-1", "/kg").replace("*", "")), "")
+    return known.get(re.sub(r"[^a-z/]", "",
+                            str(text).lower().replace("kg^-1", "/kg").replace("*", "")), "")
 
 # %% ../../nbs/30_readers/01_signs.ipynb #815ec010
 @dataclass(frozen=True)
@@ -545,7 +563,8 @@ class Axis:
         -------
         str | None
         """
-        found = {a: s for a in self.measures if np.isfinite(s := sizes.get(f"{self.name} {a}", np.nan))}
+        found = {a: s for a in self.measures
+                 if np.isfinite(s := sizes.get(f"{self.name} {a}", np.nan))}
         best = max(found, key=found.get, default=None)
         return best if best in self.allowed and self.low <= found[best] <= self.high else None
 
@@ -572,11 +591,14 @@ class Axis:
         own = table.loc[patient, list(self.columns)] if patient in table.index else medians
         if own.notna().any() and self.of(own) != axis:
             sizes = ", ".join(f"{x:.4g}" for x in own)
-            raise data_error(f"ranges over {sizes} along {', '.join(self.measures)}, expected {self.low:g} to "
-                             f"{self.high:g} along {axis} and less elsewhere", field=self.name, **place)
+            raise data_error(f"ranges over {sizes} along {', '.join(self.measures)}, expected "
+                             f"{self.low:g} to "
+                             f"{self.high:g} along {axis} and less elsewhere", field=self.name,
+                             **place)
         n = int(table[f"{self.name} {axis}"].notna().sum())
         size = medians[f"{self.name} {axis}"]
-        return Decision(axis, f"{axis}: the largest range is {size:.4g} about it, median of {n} people" if n else
+        return Decision(axis, f"{axis}: the largest range is {size:.4g} about it, median of {n} "
+                        f"people" if n else
                         f"{axis}, as documented: no stride tells")
 
 # %% ../../nbs/30_readers/01_signs.ipynb #8fa4abbf
@@ -608,8 +630,9 @@ def evidence(
 
 # %% ../../nbs/30_readers/01_signs.ipynb #084db644
 @remembered(512)
-def _looked(look: Callable, name: str, files: tuple[Path, ...], stamp: tuple) -> dict[str, dict[str, float]]:
-    "What files of this time and size say; nothing where they cannot be read, which is told when they are read"
+def _looked(look: Callable, name: str, files: tuple[Path, ...],
+            stamp: tuple) -> dict[str, dict[str, float]]:
+    "What files of this time and size say; nothing where they cannot be read"
     try:
         return look(name, *files)
     except DataError:
@@ -617,8 +640,8 @@ def _looked(look: Callable, name: str, files: tuple[Path, ...], stamp: tuple) ->
 
 
 def survey(
-    files: Mapping[str, Path | tuple[Path, ...]],  # patient (or "" for a file of everybody) -> files
-    look: Callable[..., dict],  # (patient, *files) -> {patient: `evidence`}; a function of the module
+    files: Mapping[str, Path | tuple[Path, ...]],  # patient ("": everybody) -> files
+    look: Callable[..., dict],  # (patient, *files) -> {patient: `evidence`}
     tests: Iterable,
 ) -> pd.DataFrame:  # a row for each patient, a column for each measure
     """The evidence of everybody in a dataset; files that have not changed are read once
@@ -626,9 +649,9 @@ def survey(
     Parameters
     ----------
     files : Mapping[str, Path | tuple[Path, ...]]
-        patient (or "" for a file of everybody) -> files
+        patient ("": everybody) -> files
     look : Callable[..., dict]
-        (patient, *files) -> {patient: `evidence`}; a function of the module
+        (patient, *files) -> {patient: `evidence`}
     tests : Iterable
 
     Returns
@@ -641,14 +664,15 @@ def survey(
         found = tuple(found) if isinstance(found, (tuple, list)) else (found,)
         stamp = tuple((p.stat().st_mtime_ns, p.stat().st_size) for p in found if p.exists())
         rows |= _looked(look, name, found, stamp)
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns if not rows else None).reindex(
+    return pd.DataFrame.from_dict(rows, orient="index",
+                                  columns=columns if not rows else None).reindex(
         columns=columns).astype(float)
 
 # %% ../../nbs/30_readers/01_signs.ipynb #27fe64bd
 def decide(
     tests: Iterable,
     table: pd.DataFrame,  # as of `survey`
-    **place: object,  # patient, whose row is held against the others; dataset and file for an error's sentence
+    **place: object,  # patient to hold against the others; dataset and file for an error
 ) -> dict[str, Decision]:  # name of the test -> what was decided
     """All tests for one patient
 
@@ -658,7 +682,7 @@ def decide(
     table : pd.DataFrame
         as of `survey`
     **place : object
-        patient, whose row is held against the others; dataset and file for an error's sentence
+        patient to hold against the others; dataset and file for an error
 
     Returns
     -------

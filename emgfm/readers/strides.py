@@ -40,7 +40,7 @@ class Limits:
     too_long: str = "too long for one stride: a heel strike was missed"
 
     def reason(self, duration: float, usual: float = np.nan) -> str:
-        """Why something of this duration (s) is no stride, beside one that usually lasts `usual` s; empty for a stride
+        """Why this duration (s) is no stride's, if one usually lasts `usual` s; empty for a stride
 
         Parameters
         ----------
@@ -108,7 +108,7 @@ def judged(
     table: pd.DataFrame,  # start, stop, and `reason` where some are rejected already
     limits: Limits,
     usual: float | Mapping | None = None,  # s, or label -> s; None: the median of this table
-    by: str | list[str] | None = "activity",  # columns of what is comparable; those that are missing are left out
+    by: str | list[str] | None = "activity",  # columns of what is comparable
 ) -> pd.DataFrame:  # a copy with `reason`, "" for a stride
     """Say of each cut whether it is a stride
 
@@ -120,7 +120,7 @@ def judged(
     usual : float | Mapping | None, default None
         s, or label -> s; None: the median of this table
     by : str | list[str] | None, default 'activity'
-        columns of what is comparable; those that are missing are left out
+        columns of what is comparable
 
     Returns
     -------
@@ -157,7 +157,8 @@ def typical(
         s, or label -> s
     """
     tables = list(tables)
-    good = pd.concat([t[t.reason == ""] for t in tables]) if tables else pd.DataFrame(columns=["start", "stop"])
+    good = pd.concat([t[t.reason == ""]
+                      for t in tables]) if tables else pd.DataFrame(columns=["start", "stop"])
     names, T = _names(good, by), (good.stop - good.start).astype(float)
     if not names:
         return float(T.median())
@@ -179,7 +180,7 @@ def _expected(table: pd.DataFrame, known: float | Mapping, by) -> list[float]:
 
 # %% ../../nbs/30_readers/02_strides.ipynb #0a96b8d9
 def reject_merged(
-    tables: Iterable[pd.DataFrame],  # with start, stop, reason, and the columns of `by`; changed in place
+    tables: Iterable[pd.DataFrame],  # start, stop, reason, columns of `by`; changed in place
     limits: Limits,
     by: str | list[str] | None = "activity",  # columns of what is comparable
 ) -> None:
@@ -188,7 +189,7 @@ def reject_merged(
     Parameters
     ----------
     tables : Iterable[pd.DataFrame]
-        with start, stop, reason, and the columns of `by`; changed in place
+        start, stop, reason, columns of `by`; changed in place
     limits : Limits
     by : str | list[str] | None, default 'activity'
         columns of what is comparable
