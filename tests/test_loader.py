@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from test_windows import recording, write_store
 
 from emgfm.core.schema import DataError
-from emgfm.store.disk import write_sealed
 from emgfm.store.core import Store
+from emgfm.store.disk import write_sealed
 from emgfm.windows.augment import Augment
 from emgfm.windows.loader import Loader, digest
 from emgfm.windows.order import balance

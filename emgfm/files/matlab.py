@@ -696,9 +696,7 @@ def as_rows(
 def numbers(
     x,  # what a field or a column holds
     **place: object,  # dataset, patient, file and field, for the error's sentence
-) -> (
-    np.ndarray
-):  # of float64, with x's shape; x itself where it is that already, so not to be changed in place
+) -> np.ndarray:  # (...) float64 of x's shape; x itself where it is that already
     """Real numbers as an array, or a `DataError` that says what is there instead
 
     Parameters
@@ -711,6 +709,7 @@ def numbers(
     Returns
     -------
     np.ndarray
+        (...) float64 of x's shape; x itself where it is that already
 
     Raises
     ------

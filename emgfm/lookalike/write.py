@@ -21,8 +21,8 @@ from ..core.schema import Recording
 from ..readers.base import find_datasets, reader, readers
 
 # %% ../../nbs/40_lookalike/01_write.ipynb #3768c6a3
-LOST = {"camargo": {"AB09": 3}, "embry": {"AB02": 1}, "gait120": {"S011": 1}, "hu": {"AB156": 2},
-        "k2muse": {"P02": 3},
+LOST = {"camargo": {"AB09": 3}, "embry": {"AB02": 1}, "gait120": {"S011": 3}, "hu": {"AB156": 2},
+        "k2muse": {"P02": 4},
         "macaluso": {"Subject2": 1}, "moghadam": {"P2": 2},
         "moreira": {"Participant1": 4, "Participant4": 5},
         "siat": {"Sub02": 3}}  # dataset -> patient -> pieces, for two patients

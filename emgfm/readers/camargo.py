@@ -309,20 +309,19 @@ def _strides(table: pd.DataFrame, trial: Trial, conditions: dict) -> pd.DataFram
 
 # %% ../../nbs/30_readers/12_camargo.ipynb #f17a5786
 def cycles(
-    # (n,) gait cycle, 0 at a heel strike, 100 at the last sample before the next
-    percent: np.ndarray,
-# (k, 2) samples of the strikes; (k,) whether a whole ramp lies between
-) -> tuple[np.ndarray, np.ndarray]:
+    percent: np.ndarray,  # (n,) gait cycle, 0 at a heel strike, 100 before the next
+) -> tuple[np.ndarray, np.ndarray]:  # (k, 2) samples of strikes; (k,) whether a ramp is whole
     """Gait cycles in the authors' coding
 
     Parameters
     ----------
     percent : np.ndarray
-        (n,) gait cycle, 0 at a heel strike, 100 at the last sample before the next
+        (n,) gait cycle, 0 at a heel strike, 100 before the next
 
     Returns
     -------
     tuple[np.ndarray, np.ndarray]
+        (k, 2) samples of strikes; (k,) whether a ramp is whole
     """
     e = strikes_from_cycle(percent, 1.0)
     known = np.flatnonzero(np.isfinite(e))

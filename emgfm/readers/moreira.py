@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NAME', 'PEOPLE', 'FILE', 'SPEEDS', 'LEGS', 'POINTS', 'LIMITS', 'SIGNALS', 'SURVEYED', 'UNITS', 'TESTS', 'FACTS',
-           'ROWS', 'recordings', 'patients', 'described_person', 'Leg', 'survey']
+           'ROWS', 'recordings', 'patients', 'described_person', 'match', 'Leg', 'read_leg', 'candidates', 'survey']
 
 # %% ../../nbs/30_readers/23_moreira.ipynb #0966ef07
 import re
@@ -33,28 +33,22 @@ FILE = "Processed_Data.mat"
 SPEEDS = {"V1": 1.0, "V15": 1.5, "V2": 2.0, "V25": 2.5, "V3": 3.0, "V35": 3.5, "V4": 4.0}  # km/h
 LEGS = {"right": "R", "left": "L"}
 POINTS = 1001
-LIMITS = Limits(shortest=0.4, longest=6.0, merged=1.6, unknown="no_duration",
-                backwards="no_duration")
+LIMITS = Limits(shortest=0.4, longest=6.0, merged=1.6, unknown="no_duration", backwards="no_duration")
 SIGNALS = {"emg": (r"EMGs_filt", r"EMGs?_?env\w*"), "angle": (r"Angles",),
            "moment": (r"Torques_Norm", r"Torques")}  # fields, the wanted one first
 SURVEYED = 2  # speeds of each person, the fastest, that decide
-UNITS = {"N·m/kg": (0.4, 4.0), "N·m": (20.0, 400.0),
-         "N·mm/kg": (400.0, 4000.0)}  # largest ankle moment
-TESTS = laboratory_tests([Unit(f"unit of {f}", peak_of(f), UNITS)
-                          for f in ("torques_norm", "torques")], ("x",))
-FACTS = {"sex": "Gender", "age": "Age", "height": r"Body\s*Height", "mass": r"Body\s*Mass",
-         "leg_length": r"Leg\s*Length", "foot_length": r"Foot\s*Length"}  # Metadata.txt
+UNITS = {"N·m/kg": (0.4, 4.0), "N·m": (20.0, 400.0), "N·mm/kg": (400.0, 4000.0)}  # largest ankle moment
+TESTS = laboratory_tests([Unit(f"unit of {f}", peak_of(f), UNITS) for f in ("torques_norm", "torques")], ("x",))
+FACTS = {"sex": r"Gender\s*:\s*(\w+)", "age": r"Age\s*:\s*([^\n]+)", "height": r"Body\s*Height\s*:\s*([^\n]+)",
+         "mass": r"Body\s*Mass\s*:\s*([^\n]+)", "leg_length": r"Leg\s*Length\s*:\s*([^\n]+)",
+         "foot_length": r"Foot\s*Length\s*:\s*([^\n]+)"}  # lines of Metadata.txt
 
 _MOTION = {a.upper(): motion for a, motion in AXES.items()}
 _JOINTS = ("Hip", "Knee", "Ankle")
 _NOTES = {"X": "internal, decided from the data", "HipZ": "external rotation + in the file"}
-
-# %% ../../nbs/30_readers/23_moreira.ipynb #1c132f97
 ROWS = (Row("EMGs_filt/VL", "emg_vastus_lateralis"), Row("EMGs_filt/TA", "emg_tibialis_anterior"),
-        Row("EMGs_filt/BF", "emg_biceps_femoris"),
-        Row("EMGs_filt/GAL", "emg_gastrocnemius_lateralis"),
-        *[Row(f"Angles/{j}_{a}", f"angle_{j.lower()}_{m}", DEG) for j in _JOINTS
-          for a, m in _MOTION.items()],
+        Row("EMGs_filt/BF", "emg_biceps_femoris"), Row("EMGs_filt/GAL", "emg_gastrocnemius_lateralis"),
+        *[Row(f"Angles/{j}_{a}", f"angle_{j.lower()}_{m}", DEG) for j in _JOINTS for a, m in _MOTION.items()],
         *[Row(f"Torques_Norm/{j}_{a}", f"moment_{j.lower()}_{m}", -1.0 if j + a == "HipZ" else 1.0,
               _NOTES.get(a, _NOTES.get(j + a, ""))) for j in _JOINTS for a, m in _MOTION.items()])
 
@@ -83,13 +77,11 @@ def recordings(
         info = _facts(file, lost)
         for speed in SPEEDS:
             if speed not in person:
-                lost.add(speed, data_error(f"is missing; found {', '.join(person)}",
-                                           field=f"{name}/{speed}"))
+                lost.add(speed, data_error(f"is missing; found {', '.join(person)}", field=f"{name}/{speed}"))
             for side, letter in LEGS.items() if speed in person else ():
                 above = f"{name}/{speed}/{letter}"
                 with lost.piece(f"{speed} {side}"):
-                    leg = _read_leg(reach(person, f"{speed}/{letter}", lost.place, name), above,
-                                   lost.place)
+                    leg = read_leg(reach(person, f"{speed}/{letter}", lost.place, name), above, lost.place)
                     yield from _leg(leg, above, side, speed, decided, info, lost)
     yield from lost
 
@@ -111,13 +103,14 @@ def patients(
     return list(_folders(root))
 
 # %% ../../nbs/30_readers/23_moreira.ipynb #12589027
-def _folders(root: str | Path) -> dict[str, list[Path]]:
-    "Name -> folders of all people, those with MAT files first"
+def _folders(
+    root: str | Path,
+) -> dict[str, list[Path]]:  # name -> their folders, those with MAT files first
+    "The folders of all people"
     raw_folder(root, NAME, PEOPLE, "folders Participant1 to Participant16", 4)
     found, level = {}, [Path(root)]
     for _ in range(5):
-        below = [p for folder in level for p in listing(folder, ".*")
-                 if p.is_dir() and not p.is_symlink()]
+        below = [p for folder in level for p in listing(folder, ".*") if p.is_dir() and not p.is_symlink()]
         for p in below:
             if re.fullmatch(PEOPLE, p.name, re.I):
                 found.setdefault(p.name, []).append(p)
@@ -133,8 +126,7 @@ def _file(root: str | Path, patient: str) -> Path:
         raise data_error("has no folder", NAME, patient, root)
     if not (folder / FILE).is_file():
         text_only = (folder / "Processed_Data").is_dir()
-        raise data_error(f"holds ASCII files only, which tell no duration of a stride "
-                         f"(no_duration), expected {FILE}"
+        raise data_error(f"holds ASCII files only, which tell no duration of a stride (no_duration), expected {FILE}"
                          if text_only else f"holds no {FILE}", NAME, patient, folder)
     return folder / FILE
 
@@ -144,14 +136,13 @@ def _person(f, place: dict) -> tuple[str, Mapping]:
     structs = [n for n in f if isinstance(f[n], Mapping)]
     names = [n for n in structs if re.fullmatch(r"\w*\d+_pro", n)] or structs
     if len(names) != 1:
-        raise data_error(f"holds {', '.join(f) or 'nothing'}, expected one struct like "
-                         f"Subject1_pro", **place)
+        raise data_error(f"holds {', '.join(f) or 'nothing'}, expected one struct like Subject1_pro", **place)
     return names[0], f[names[0]]
 
 # %% ../../nbs/30_readers/23_moreira.ipynb #b51300c4
 def described_person(
     text: str,  # of `Metadata.txt`
-) -> tuple[dict, tuple[str, ...]]:  # facts in kg and m; what makes no sense
+) -> tuple[dict, tuple[str, ...]]:  # sex, age, mass (kg), height and lengths (m); what makes no sense
     """Plain facts of a person
 
     Parameters
@@ -162,18 +153,16 @@ def described_person(
     Returns
     -------
     tuple[dict, tuple[str, ...]]
-        facts in kg and m; what makes no sense
+        sex, age, mass (kg), height and lengths (m); what makes no sense
     """
-    found = {k: re.search(rf"{p}\s*:\s*([^\n]+)", text, re.I) for k, p in FACTS.items()}
-    return person_facts({k: m[1].strip() for k, m in found.items() if m})
+    return person_facts({k: m[1].strip() for k, pattern in FACTS.items() if (m := re.search(pattern, text, re.I))})
 
 
 def _facts(file: Path, lost: LostList) -> dict:
     "The facts beside a MAT file; empty where there are none"
     text = file.parent / "Metadata.txt"
     note_file(text)
-    told = text.read_text("utf-8", "replace") if text.is_file() else ""
-    info, wrong = described_person(told)
+    info, wrong = described_person(text.read_text("utf-8", "replace")) if text.is_file() else ({}, ())
     for x in wrong if info else ("is missing or tells nothing",):
         lost.add("Metadata", data_error(x, file=text))
     return info
@@ -184,18 +173,21 @@ def _checked(table, where: dict) -> pd.DataFrame | None:  # None for an empty ce
     if isinstance(table, pd.DataFrame) and len(table):
         text = [c for c in table if table[c].dtype.kind not in "fiu"]
         if len(table) != POINTS or text:
-            raise data_error(f"holds no numbers in {text[0]}" if text
-                             else f"has {len(table)} rows, expected {POINTS}", **where)
+            raise data_error(f"holds no numbers in {text[0]}" if text else f"has {len(table)} rows, expected {POINTS}", **where)
         return table
     if not isinstance(table, pd.DataFrame) and np.size(table):
         raise data_error(f"is no MATLAB table but {type(table).__name__}", **where)
     return None
 
 # %% ../../nbs/30_readers/23_moreira.ipynb #94becc37
-def _cells(leg: Mapping, quantity: str, above: str, place: dict) -> tuple[str, list, list[str]]:
-    "Tables of one kind of signal: field; (label, table) of each trial; what is wrong"
-    name = next((n for p in SIGNALS[quantity] for n in sorted(leg) if re.fullmatch(p, n, re.I)),
-                SIGNALS[quantity][0])
+def _cells(
+    leg: Mapping,
+    quantity: str,
+    above: str,  # path of `leg` in the file
+    place: dict,
+) -> tuple[str, list[tuple[str, pd.DataFrame | None]], list[str]]:  # field; label and table of each trial; what is wrong
+    "The tables of one kind of signal"
+    name = next((n for p in SIGNALS[quantity] for n in sorted(leg) if re.fullmatch(p, n, re.I)), SIGNALS[quantity][0])
     out, seen, wrong = [], set(), []
     for i, row in enumerate(as_rows(reach(leg, name, place, above), 2)):
         where = dict(place, field=f"{above}/{name}{{{i + 1},2}}")
@@ -211,14 +203,29 @@ def _cells(leg: Mapping, quantity: str, above: str, place: dict) -> tuple[str, l
     return name, out, wrong
 
 # %% ../../nbs/30_readers/23_moreira.ipynb #37e5c7ba
-def _match(cells: dict[str, list]) -> tuple[list[str], dict[str, list]]:
-    "Bring the tables of signals together: labels; quantity -> tables in their order, or None"
+def match(
+    cells: dict[str, list[tuple[str, object]]],  # quantity -> label and table of each trial
+) -> tuple[list[str], dict[str, list]]:  # labels of the trials; quantity -> tables in their order, None where there is none
+    """Bring the tables of different signals together
+
+    Parameters
+    ----------
+    cells : dict[str, list[tuple[str, object]]]
+        quantity -> label and table of each trial
+
+    Returns
+    -------
+    tuple[list[str], dict[str, list]]
+        labels of the trials; quantity -> tables in their order, None where there is none
+    """
     first = next((cells[q] for q in ("angle", "emg", "moment") if cells.get(q)), [])
     labels, out = [x for x, _ in first], {}
     for q, rows in cells.items():
         known = dict(rows)
-        by_row = dict(zip(labels, (t for _, t in rows)))
-        out[q] = [(known if set(known) <= set(labels) else by_row).get(x) for x in labels]
+        if set(known) <= set(labels):
+            out[q] = [known.get(x) for x in labels]
+        else:
+            out[q] = [rows[i][1] if i < len(rows) else None for i in range(len(labels))]
     return labels, out
 
 # %% ../../nbs/30_readers/23_moreira.ipynb #e7c0468a
@@ -245,9 +252,32 @@ class Leg:
     fields: dict[str, str]  # quantity -> name of the field
     lost: list[str]  # sentences about what is missing
 
-# %% ../../nbs/30_readers/23_moreira.ipynb #5a45ede7
-def _read_leg(leg: Mapping, above: str, place: dict) -> Leg:
-    "Tables and times of a leg at one speed, which lies at `above` in the file"
+
+def read_leg(
+    leg: Mapping,
+    above: str,  # path of `leg` in the file
+    place: dict,
+) -> Leg:
+    """Tables and times of a leg at one speed
+
+    Parameters
+    ----------
+    leg : Mapping
+    above : str
+        path of `leg` in the file
+    place : dict
+
+    Returns
+    -------
+    Leg
+
+    Raises
+    ------
+    DataError
+        Is no struct
+    DataError
+        Is no MATLAB table: no_duration
+    """
     if not isinstance(leg, Mapping):
         raise data_error("is no struct", field=above)
     cells, fields, said = {}, {}, []
@@ -260,25 +290,37 @@ def _read_leg(leg: Mapping, above: str, place: dict) -> Leg:
     time = reach(leg, "Stride_Time", place, above)
     if not isinstance(time, pd.DataFrame):
         raise data_error("is no MATLAB table: no_duration", field=f"{above}/Stride_Time")
-    labels, tables = _match(cells)
+    labels, tables = match(cells)
     counts = {fields[q]: len(x) for q, x in cells.items()} | {"Stride_Time": len(time)}
-    said += [str(data_error(f"has {n} trials, expected {len(labels)} as the others: the surplus "
-                            f"has no partner",
+    said += [str(data_error(f"has {n} trials, expected {len(labels)} as the others: the surplus has no partner",
                             field=f"{above}/{f}")) for f, n in counts.items() if n > len(labels)]
     return Leg(time, labels, tables, fields, said)
 
-# %% ../../nbs/30_readers/23_moreira.ipynb #5fe94f2e
-def _candidates(time: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
-    "What the authors cut: start, stop (s), label and row of the trial, number, reason"
+# %% ../../nbs/30_readers/23_moreira.ipynb #97fe214c
+def candidates(
+    time: pd.DataFrame,  # St1_Time, St2_Time: s, a row a trial
+    labels: list[str],
+) -> pd.DataFrame:  # start (0), stop (s), label, row, number of the stride, reason ("" for a stride)
+    """What the authors cut
+
+    Parameters
+    ----------
+    time : pd.DataFrame
+        St1_Time, St2_Time: s, a row a trial
+    labels : list[str]
+
+    Returns
+    -------
+    pd.DataFrame
+        start (0), stop (s), label, row, number of the stride, reason ("" for a stride)
+    """
     rows = []
     for c in sorted((c for c in time if re.fullmatch(r"St\d+_Time", c)), key=natural):
         lasted = numbers(time[c], field=f"Stride_Time.{c}")
-        rows += [dict(start=0.0, stop=float(lasted[i]) if i < len(time) else np.nan, label=label,
-                      row=i,
+        rows += [dict(start=0.0, stop=float(lasted[i]) if i < len(time) else np.nan, label=label, row=i,
                       number=int(re.search(r"\d+", c)[0])) for i, label in enumerate(labels)]
     table = pd.DataFrame(rows, columns=["start", "stop", "label", "row", "number"])
-    return judged(table, LIMITS, by=None).sort_values(["row", "number"], kind="stable",
-                                                      ignore_index=True)
+    return judged(table, LIMITS, by=None).sort_values(["row", "number"], kind="stable", ignore_index=True)
 
 # %% ../../nbs/30_readers/23_moreira.ipynb #c92daf43
 def _columns(table: pd.DataFrame | None, number: int, quantity: str) -> dict[str, np.ndarray]:
@@ -286,17 +328,16 @@ def _columns(table: pd.DataFrame | None, number: int, quantity: str) -> dict[str
     if table is None:
         return {}
     prefix, folder = f"St{number}_", SIGNALS[quantity][0]
-    return {f"{folder}/{c[len(prefix):]}": table[c].to_numpy(float) for c in table
-            if c.startswith(prefix)}
+    return {f"{folder}/{c[len(prefix):]}": table[c].to_numpy(float) for c in table if c.startswith(prefix)}
 
 # %% ../../nbs/30_readers/23_moreira.ipynb #fb8a66a9
 _CELLS = {"Angles/Knee_": "knee", "Angles/Ankle_": "ankle", "Torques_Norm/Ankle_": "moment"}
 
 
-def _leg_curves(leg: Leg) -> dict[str, np.ndarray]:
-    "Knee, ankle, ankle moment and signed EMG of a leg: cell of the tests -> (strides, 101)"
+def _leg_curves(leg: Leg) -> dict[str, np.ndarray]:  # cell of the tests -> (strides, 101)
+    "Knee, ankle, ankle moment as the file has it, and signed EMG of a leg"
     found = {}
-    for s in _candidates(leg.time, leg.labels).query("reason == ''").itertuples():
+    for s in candidates(leg.time, leg.labels).query("reason == ''").itertuples():
         for q, tables in leg.tables.items():
             for source, x in _columns(tables[s.row], s.number, q).items():
                 stem, axis = source[:-1], source[-1].lower()
@@ -305,21 +346,19 @@ def _leg_curves(leg: Leg) -> dict[str, np.ndarray]:
     found = {c: curves(x) for c, x in found.items() if c}
     if leg.fields.get("emg", "").lower() != "emgs_filt":
         found.pop("emg", None)
-    return found | ({leg.fields["moment"].lower(): found["moment x"]} if "moment x" in found
-                    else {})
+    return found | ({leg.fields["moment"].lower(): found["moment x"]} if "moment x" in found else {})
 
 # %% ../../nbs/30_readers/23_moreira.ipynb #11f215f9
 def _look(patient: str, file: Path) -> dict[str, dict[str, float]]:
     "Evidence of one person"
-    lost = LostList(dataset=NAME, patient=patient, file=file)  # listed when the person is read
-    legs = []
+    lost, legs = LostList(dataset=NAME, patient=patient, file=file), []  # listed when the person is read
     with open_mat(file, squeeze=False) as f:
         name, person = _person(f, lost.place)
         for speed in [v for v in SPEEDS if v in person][-SURVEYED:]:
             for letter in LEGS.values():
                 with lost.piece(speed):
                     leg = reach(person, f"{speed}/{letter}", lost.place, name)
-                    legs.append(_leg_curves(_read_leg(leg, f"{name}/{speed}/{letter}", lost.place)))
+                    legs.append(_leg_curves(read_leg(leg, f"{name}/{speed}/{letter}", lost.place)))
     return {patient: median_evidence(legs, TESTS)}
 
 
@@ -341,14 +380,13 @@ def survey(
     return signs.survey({n: p for n, p in files.items() if p.is_file()}, _look, TESTS)
 
 # %% ../../nbs/30_readers/23_moreira.ipynb #88291803
-def _scale(decided: Decided, leg: Leg, mass: float | None) -> float | None:
-    "What moments, declared as internal N·m/kg, are multiplied with; None: the mass is wanted"
-    unit = decided.values.get(f"unit of {leg.fields.get('moment', '').lower()}", "N·m/kg")
-    size = moment_factor(unit, mass)
+def _scale(decided: Decided, leg: Leg, mass: float | None) -> float | None:  # None where the mass is wanted and unknown
+    "What moments are multiplied with; rows declare internal N·m/kg"
+    size = moment_factor(decided.values.get(f"unit of {leg.fields.get('moment', '').lower()}", "N·m/kg"), mass)
     return None if size is None else -decided.turn * size
 
 # %% ../../nbs/30_readers/23_moreira.ipynb #ebd2f186
-def _stride(s, leg, side, speed, decided, info, place) -> Recording:
+def _stride(s, leg: Leg, side: str, speed: str, decided: Decided, info: dict, place: dict) -> Recording:
     "One stride of one pass"
     T, scale, signals, reasons = s.stop, _scale(decided, leg, info.get("mass")), {}, {}
     for q, unit in (("emg", "unknown"), ("angle", "rad"), ("moment", "N·m/kg")):
@@ -362,12 +400,9 @@ def _stride(s, leg, side, speed, decided, info, place) -> Recording:
         elif len(x):
             state, processing = _emg_state(leg, decided) if q == "emg" else ("", ())
             processing = (*processing, f"resampled to {POINTS} points a stride by the authors")
-            signals[q] = Signal(x, (POINTS - 1) / T, 0.0, unit, state, processing,
-                                time_normalised=True)
-    one = pd.DataFrame(dict(start=[0.0], stop=[T], activity="level_walk",
-                            speed=[SPEEDS[speed] / 3.6], incline=[0.0]))
-    return Recording(NAME, place["patient"], f"{speed}.{s.label}", side, one, f"St{s.number}",
-                     **signals, info=info,
+            signals[q] = Signal(x, (POINTS - 1) / T, 0.0, unit, state, processing, time_normalised=True)
+    one = pd.DataFrame(dict(start=[0.0], stop=[T], activity="level_walk", speed=[SPEEDS[speed] / 3.6], incline=[0.0]))
+    return Recording(NAME, place["patient"], f"{speed}.{s.label}", side, one, f"St{s.number}", **signals, info=info,
                      reasons=reasons, decisions=dict(decided.evidence))
 
 
@@ -377,9 +412,9 @@ def _emg_state(leg: Leg, decided: Decided) -> tuple[str, tuple[str, ...]]:
     return ("filtered", ("band-passed by the authors",)) if signed else ("envelope", ())
 
 # %% ../../nbs/30_readers/23_moreira.ipynb #0aadb65c
-def _leg(leg, above, side, speed, decided, info, lost) -> list[Recording]:
+def _leg(leg: Leg, above: str, side: str, speed: str, decided: Decided, info: dict, lost: LostList) -> list[Recording]:
     "The strides of one leg at one speed"
-    where, table, good = f"{speed} {side}", _candidates(leg.time, leg.labels), []
+    where, table, good = f"{speed} {side}", candidates(leg.time, leg.labels), []
     for sentence in leg.lost:
         lost.add(where, sentence)
     for k, s in enumerate(table.itertuples()):

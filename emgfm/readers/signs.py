@@ -373,14 +373,22 @@ class Sign:
                              field=self.measure.cells[0], **place)
         return _told(self, sign, median, f"{n} people")
 
-    def own(self, numbers: np.ndarray, others: Iterable[float] = (), **place: object) -> Decision:
+    def own(
+        self,
+        numbers: np.ndarray,  # (n,) measures of the patient's strides
+        others: Iterable[float] = (),  # medians of the other patients
+        **place: object,  # dataset, patient, file, for the error's sentence
+    ) -> Decision:
         """By the strides of one person; where they leave it open, by the majority of the `others`
 
         Parameters
         ----------
         numbers : np.ndarray
+            (n,) measures of the patient's strides
         others : Iterable[float], default ()
+            medians of the other patients
         **place : object
+            dataset, patient, file, for the error's sentence
 
         Returns
         -------

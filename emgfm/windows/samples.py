@@ -436,16 +436,16 @@ class Ahead(NamedTuple):
     stride : np.ndarray
         (B,) or (B, H), row of `strides`
     row : np.ndarray
-        point of the patient's arrays
+        (B,) or (B, H), point of the patient's arrays
     fraction : np.ndarray
-        of the way to the next point
+        (B,) or (B, H), of the way to the next point
     exists : np.ndarray
-        whether the run reaches as far
+        (B,) or (B, H) bool, whether the run reaches as far
     """
     stride: np.ndarray  # (B,) or (B, H), row of `strides`
-    row: np.ndarray  # point of the patient's arrays
-    fraction: np.ndarray  # of the way to the next point
-    exists: np.ndarray  # whether the run reaches as far
+    row: np.ndarray  # (B,) or (B, H), point of the patient's arrays
+    fraction: np.ndarray  # (B,) or (B, H), of the way to the next point
+    exists: np.ndarray  # (B,) or (B, H) bool, whether the run reaches as far
 
 
 @patch
