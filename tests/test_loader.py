@@ -259,7 +259,7 @@ def test_names_that_lead_out_are_refused(server, tmp_path):
     for bad in ("../../x", "a lab/..", ".ssh/x", "a/b/c"):
         content = json.loads(index.read_text())
         write_sealed(index, content | dict(patients={bad: "0" * 64}))
-        with pytest.raises(DataError, match="expected dataset/patient"):
+        with pytest.raises(DataError, match="expected (dataset/patient|names)"):
             open_store(server.address, tmp_path / "cache")
         index.write_text(json.dumps(content))
 

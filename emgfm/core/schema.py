@@ -151,7 +151,7 @@ def refused(
         try:
             got = call()
         except error as e:
-            print(f"{e}".replace(f"{hide}/", "") if hide else e)
+            print(f"{e}".replace(f"{hide}/", "").replace(f"{hide}", "...") if hide else e)
         else:
             raise AssertionError(f"nothing was refused: the call returned {got!r}")
 
