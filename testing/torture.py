@@ -105,7 +105,9 @@ def judge(
     if end:
         return Verdict(end, new[0])
     missing = compare(got.recordings, whole.recordings)
-    if missing and promise == STRUCTURE:
+    # a trial without events keeps its signals, and a note of the recording tells the lack of strides
+    told = all(len(r.strides) or any("no strides" in n for n in r.notes) for r in got.recordings)
+    if missing and promise == STRUCTURE and not (told and all("0 strides" in m for m in missing)):
         return Verdict("forbidden", f"lost without a word: {'; '.join(missing[:3])}")
     return Verdict("less" if missing else "exact", missing[0] if missing else "")
 

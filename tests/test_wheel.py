@@ -21,7 +21,6 @@ DEV = (
     "pytest",
     "jupytext",
     "jupyterlab",
-    "hypothesis",
     "ruff",
     "smalldocs",
     "selenium",

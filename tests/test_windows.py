@@ -415,7 +415,7 @@ def test_strides_of_an_unknown_recording_are_refused(tmp_path):
     store = write_store(tmp_path / "s", TWO)
     folder = store.folder("a", "P1")
     pd.read_parquet(folder / "recordings.parquet").iloc[:1].to_parquet(folder / "recordings.parquet", index=False)
-    with pytest.raises(DataError, match="recording 1"):
+    with pytest.raises(DataError, match="recordings.parquet: is not what was written"):
         SplitDataset(tmp_path / "s")
 
 
