@@ -107,7 +107,7 @@ def judge(
     missing = compare(got.recordings, whole.recordings)
     # a trial without events keeps its signals, and a note of the recording tells the lack of strides
     told = all(len(r.strides) or any("no strides" in n for n in r.notes) for r in got.recordings)
-    if missing and promise == STRUCTURE and not (told and all("0 strides" in m for m in missing)):
+    if missing and promise == STRUCTURE and not (told and all(" has 0 strides" in m for m in missing)):
         return Verdict("forbidden", f"lost without a word: {'; '.join(missing[:3])}")
     return Verdict("less" if missing else "exact", missing[0] if missing else "")
 
