@@ -662,7 +662,7 @@ def _check_joints(rec, fail):
     for name, limit, hint in (("angle", MAX_ANGLE, "rad (is it in degrees?)"),
                               ("moment", MAX_MOMENT, "N·m/kg (is it divided by body mass?)")):
         signal = getattr(rec, name)
-        if signal is None or not len(signal) or signal.unit == "N·m":
+        if signal is None or not len(signal):
             continue
         if signal.unit == "N·m":  # the mass is unknown: kept as it is, and masked
             limit, hint = MAX_MOMENT * 250, "N·m"
