@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MOMENT_UNITS', 'ANGLE_UNITS', 'percent', 'curves', 'Measure', 'range_of', 'peak_of', 'extreme_of', 'balance_of',
-           'mean_of', 'change_of', 'dip_of', 'work_of', 'agreement_of', 'Decision', 'moment_factor', 'angle_factor',
-           'Sign', 'Unit', 'named_unit', 'Axis', 'evidence', 'survey', 'decide']
+           'mean_of', 'dip_of', 'work_of', 'agreement_of', 'Decision', 'moment_factor', 'Sign', 'Unit', 'named_unit',
+           'Axis', 'evidence', 'survey', 'decide']
 
 # %% ../../nbs/30_readers/01_signs.ipynb #01be887d
 import re
@@ -176,23 +176,6 @@ def mean_of(cell: str, first: int = 0, last: int = 100, relative: bool = False) 
     return Measure(f"{cell} at {first} to {last} %{share}", (cell,), take,
                    (0, 100) if relative else (first, last))
 
-
-def change_of(cell: str, first: int, last: int) -> Measure:
-    """What a cell has at `first` % of the stride less what it has at `last` %
-
-    Parameters
-    ----------
-    cell : str
-    first : int
-    last : int
-
-    Returns
-    -------
-    Measure
-    """
-    return Measure(f"{cell} at {first} % less at {last} %", (cell,),
-                   lambda x: x[:, first] - x[:, last], (first, last))
-
 # %% ../../nbs/30_readers/01_signs.ipynb #0a3133cc
 def dip_of(cell: str, slack: float = 0.0) -> Measure:
     """Smallest over largest value of a cell, plus `slack`: below 0 for a signal that swings about 0
@@ -296,23 +279,6 @@ def moment_factor(
     """
     size = 0.001 if unit.startswith("N·mm") else 1.0
     return size if unit.endswith("/kg") else size / mass if mass else None
-
-
-def angle_factor(
-    unit: str,  # one of `ANGLE_UNITS`
-) -> float:
-    """What angles are multiplied with that a table of rows declares in degrees
-
-    Parameters
-    ----------
-    unit : str
-        one of `ANGLE_UNITS`
-
-    Returns
-    -------
-    float
-    """
-    return 1.0 if unit == "degrees" else 1 / DEG
 
 # %% ../../nbs/30_readers/01_signs.ipynb #be3f21d9
 @dataclass(frozen=True)
