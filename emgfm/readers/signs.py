@@ -18,7 +18,6 @@ import pandas as pd
 
 from ..core.schema import DataError, data_error
 from ..files.inputs import remembered
-from .base import DEG
 
 # %% ../../nbs/30_readers/01_signs.ipynb #d69c9713
 def percent(
