@@ -171,7 +171,7 @@ def score_text(
 
 # %% ../nbs/95_whole/00_pipeline.ipynb #2bc71b9a
 SPOKEN_OF = (("angle", "knee_flexion", "knee angle", "°"),
-             ("torque", "ankle_flexion", "ankle moment", "N·m/kg"))
+             ("moment", "ankle_flexion", "ankle moment", "N·m/kg"))
 
 
 def in_words(

@@ -63,7 +63,7 @@ class PhaseFilter:
     ----------
     template : Template
     memory : float, default 0.1
-        s over which errors of fit repeat themselves, so that they count once
+        s over which errors of fit repeat, so that they count once
     drift : float, default 0.3
         1/s, share of the belief that moves to the neighbouring cadences
     cadences : int, default 13
@@ -74,7 +74,7 @@ class PhaseFilter:
     def __init__(
         self,
         template: Template,
-        memory: float = 0.1,  # s over which errors of fit repeat themselves, so that they count once
+        memory: float = 0.1,  # s over which errors of fit repeat, so that they count once
         drift: float = 0.3,  # 1/s, share of the belief that moves to the neighbouring cadences
         cadences: int = 13,  # from 0.6 to 1.6 of the template's
         patience: float = 0.5,  # s over which `surprise` is a mean
