@@ -30,7 +30,7 @@ def invent_person(
     tasks: tuple = TASKS,
     seed: int = 0,
 ) -> list[Recording]:  # one for each task
-    """Everything that a laboratory recorded of one invented person
+    """Everything that a laboratory recorded of one generated subject
 
     Parameters
     ----------
